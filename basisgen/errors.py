@@ -1,0 +1,42 @@
+"""Who is to blame: one exception class per kind of failure.
+
+    SpecError       the caller's: a spec, field type or option that cannot be compiled        exit 2
+    SamplingError   the caller's: a grid on which the wanted filters do not exist             exit 2
+    OutputError     the caller's or the machine's: the package cannot be written              exit 2
+    StaleError      a package on disk is not what the compiler writes (`compile --check`)     exit 1
+    ProofError      ours: the solver's answer did not pass the exact proof                    exit 1
+
+Messages quote the offending value, name the rule and show the cure.
+"""
+
+
+class BasisgenError(Exception):
+    """Any failure basisgen explains; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class SpecError(BasisgenError):
+    """The caller asked for something that cannot be compiled."""
+
+    exit_code = 2
+
+
+class SamplingError(BasisgenError):
+    """The grid cannot hold the filters the caller asked for."""
+
+    exit_code = 2
+
+
+class OutputError(BasisgenError):
+    """The package could not be written; what stood there before still does."""
+
+    exit_code = 2
+
+
+class StaleError(BasisgenError):
+    """The package on disk differs from what the compiler writes."""
+
+
+class ProofError(BasisgenError):
+    """The solver's answer is wrong: a bug of ours, never the caller's."""

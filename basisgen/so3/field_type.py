@@ -1,0 +1,130 @@
+"""Field types: which irreducible representations the channels of a volume carry, in e3nn's grammar and channel order.
+
+    4x0e + 2x1o + 1x2e      O(3): with a parity, even or odd under inversion
+    4x0 + 2x1               SO(3): degrees alone
+
+Channels: terms in order, then copy, then component m = -l..l.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from basisgen.errors import SpecError
+
+_TERM = re.compile(r"(?:(?P<multiplicity>[0-9]+)\s*x\s*)?(?P<degree>[0-9]+)(?P<parity>[eo]?)", re.ASCII)
+_LETTER = {1: "e", -1: "o", None: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Irrep:
+    """An irreducible representation: D^degree, with parity +1 or -1 under inversion for O(3), None for SO(3)."""
+
+    degree: int
+    parity: int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.degree >= 0 and self.parity in (None, 1, -1)
+
+    @property
+    def dimension(self) -> int:
+        """2 degree + 1, the number of components of one field copy."""
+        return 2 * self.degree + 1
+
+    @property
+    def is_invariant(self) -> bool:
+        """Whether nothing, inversion included, changes it: an even scalar, which may carry a bias."""
+        return self.degree == 0 and self.parity != -1
+
+    def __str__(self) -> str:
+        return f"{self.degree}{_LETTER[self.parity]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """`multiplicity` field copies of one irrep, adjacent in the channels."""
+
+    multiplicity: int
+    irrep: Irrep
+
+    @property
+    def dimension(self) -> int:
+        """The number of channels of the term."""
+        return self.multiplicity * self.irrep.dimension
+
+    def __str__(self) -> str:
+        return f"{self.multiplicity}x{self.irrep}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """The representation of all channels of a volume: a sum of terms, all with parity or all without."""
+
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        assert self.terms and len({term.irrep.parity is None for term in self.terms}) == 1
+
+    @property
+    def dimension(self) -> int:
+        """The number of channels."""
+        return sum(term.dimension for term in self.terms)
+
+    @property
+    def has_parity(self) -> bool:
+        """Whether inversion is part of the symmetry: O(3) instead of SO(3)."""
+        return self.terms[0].irrep.parity is not None
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The channels of each term."""
+        stops = [sum(term.dimension for term in self.terms[: i + 1]) for i in range(len(self.terms))]
+        return tuple(slice(stop - term.dimension, stop) for term, stop in zip(self.terms, stops, strict=True))
+
+    def with_gates(self) -> FieldType:
+        """The type with one more even scalar per non-scalar field copy, as its last term; itself where there is none."""
+        gated = sum(term.multiplicity for term in self.terms if term.irrep.degree > 0)
+        gate = Irrep(0, 1 if self.has_parity else None)
+        return FieldType((*self.terms, Term(gated, gate))) if gated else self
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.terms))
+
+
+def parse_field_type(text: str) -> FieldType:
+    """Reads `4x0e + 2x1o`; a term without `MULx` means one copy.
+
+    Raises SpecError that quotes the text and the term for bad grammar, a zero multiplicity, or a mixture of groups.
+    """
+    terms = tuple(_parse_term(part.strip(), text) for part in text.split("+"))
+    if len({term.irrep.parity is None for term in terms}) > 1:
+        raise SpecError(
+            f"cannot read field type {text!r}: it mixes degrees with a parity (O(3)) and without (SO(3)). "
+            "Give every term a letter e or o, or none."
+        )
+    return FieldType(terms)
+
+
+def _parse_term(term: str, text: str) -> Term:
+    match = _TERM.fullmatch(term)
+    if match is None:
+        raise SpecError(
+            f"cannot read field type {text!r}: {_complaint(term)}. "
+            "Write <multiplicity>x<degree>, for example '4x0 + 1x2', or with parity '4x0e + 1x1o'."
+        )
+    if len(term) > 24:
+        raise SpecError(f"cannot read field type {text!r}: the numbers of term {term!r} are absurdly large.")
+    multiplicity = int(match["multiplicity"] or 1)
+    if multiplicity == 0:
+        raise SpecError(f"cannot read field type {text!r}: term {term!r} has no copies. Leave the term out.")
+    parity = {"e": 1, "o": -1, "": None}[match["parity"]]
+    return Term(multiplicity, Irrep(int(match["degree"]), parity))
+
+
+def _complaint(term: str) -> str:
+    if not term:
+        return "it has an empty term"
+    if re.fullmatch(r"\s*x\s*\d+[eo]?", term):
+        return f"term {term!r} has no multiplicity"
+    return f"term {term!r} is not one"
