@@ -23,9 +23,7 @@ from basisgen.so3.harmonics import harmonics
 
 PRECISION = 250  # bits
 
-RadialProfile = Callable[
-    [Fraction], "mpmath.mpf"
-]  # |x|^2 -> phi(|x|), evaluated at mpmath's working precision
+RadialProfile = Callable[[Fraction], "mpmath.mpf"]  # |x|^2 -> phi(|x|), evaluated at mpmath's working precision
 
 
 def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
@@ -40,9 +38,7 @@ def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[n
     for row, harmonic in enumerate(harmonics(J)):
         polynomial = evaluate(integer_terms(harmonic.polynomial), points)
         factors = _factors(J, profile, harmonic.square_norm, set(squares), denominator)
-        values[row] = [
-            _round(*factors[square], value) for square, value in zip(squares, polynomial, strict=True)
-        ]
+        values[row] = [_round(*factors[square], value) for square, value in zip(squares, polynomial, strict=True)]
     return values.reshape(2 * J + 1, *grid.size)
 
 
@@ -57,7 +53,7 @@ def evaluate(terms: dict[tuple[int, int, int], int], points: NDArray[np.object_]
 def _factors(
     J: int, profile: RadialProfile, square_norm: Fraction, squares: set[int], denominator: int
 ) -> dict[int, tuple[int, int]]:
-    """phi sqrt(norm) |x|^-J for each integer |x|^2, as mantissa and binary exponent; nothing at the origin for J > 0."""
+    """phi sqrt(norm) |x|^-J for each integer |x|^2, as (mantissa, exponent); 0 at the origin for J > 0."""
     factors = {}
     with mpmath.workprec(PRECISION):
         root = mpmath.sqrt(mpmath.mpf(square_norm.numerator) / square_norm.denominator)
@@ -65,9 +61,7 @@ def _factors(
             if square == 0 and J > 0:
                 factors[square] = (0, 0)
                 continue
-            radius_power = (
-                mpmath.sqrt(mpmath.mpf(square)) ** J
-            )  # in units of 1/denominator, as the polynomial's
+            radius_power = mpmath.sqrt(mpmath.mpf(square)) ** J  # in units of 1/denominator, as the polynomial's
             factor = profile(Fraction(square, denominator**2)) * root / radius_power
             factors[square] = (int(factor.man) * (-1 if factor < 0 else 1), int(factor.exp))
     return factors

@@ -47,7 +47,8 @@ class VoxelGrid:
     def coordinates(self) -> NDArray[np.float64]:
         """Tap coordinates in physical units, float64 (3, x, y, z)."""
         integers, denominator = self.integer_coordinates
-        return (integers / denominator).astype(np.float64)
+        coordinates: NDArray[np.float64] = (integers / denominator).astype(np.float64)
+        return coordinates
 
     @property
     def turns(self) -> tuple[NDArray[np.int64], ...]:

@@ -20,6 +20,7 @@ from basisgen.errors import SamplingError
 from basisgen.sampling.exact import RadialProfile, sample_profile
 from basisgen.sampling.families import FilterGroup
 from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.settings import Settings
 
 
 class Cutoff(Enum):
@@ -45,6 +46,21 @@ class Shells:
 
     DEFAULT_SIGMA = Fraction(3, 5)
 
+    @classmethod
+    def parse(cls, settings: Settings) -> Shells:
+        """Reads cutoff (a rule or one degree per shell), sigma and radii."""
+        cutoff: Cutoff | tuple[int, ...] | None
+        if settings.is_text("cutoff"):
+            rule = settings.choice("cutoff", [rule.value for rule in Cutoff])
+            cutoff = Cutoff(rule)
+        else:
+            cutoff = settings.integers("cutoff")
+        return cls(
+            cutoff=Cutoff.COMPROMISE if cutoff is None else cutoff,
+            sigma=settings.positive("sigma"),
+            radii=settings.lengths("radii"),
+        )
+
     @property
     def name(self) -> str:
         """`shells`."""
@@ -67,7 +83,7 @@ class Shells:
             self._group(J, radius, sigma, grid)
             for J in degrees
             for radius, largest_degree in shells
-            if J <= largest_degree
+            if largest_degree >= J
         )
 
     def _shells(self, grid: VoxelGrid, unit: Fraction) -> list[tuple[Fraction, int]]:

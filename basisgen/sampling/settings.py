@@ -1,0 +1,138 @@
+"""The keys of a spec's `radial = { ... }` table, read one by one into exact, bounded values.
+
+Whatever a family asks for is a key it knows; `finish` refuses the others. Numbers arrive as int, float, Fraction,
+Decimal or text and become the rational that their decimal text says: 0.6 is 3/5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import TypeGuard
+
+from basisgen.errors import SpecError
+
+SMALLEST, LARGEST = Fraction(1, 1000), Fraction(1000)  # bounds of a positive number
+MOST_ENTRIES = 64  # of a list
+LARGEST_INTEGER = 1000
+
+_NUMBER = re.compile(r"[+-]?(\d+/\d+|(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?)", re.ASCII)
+_MOST_CHARACTERS = 40  # of a number: beyond that its text is not something a person meant
+
+
+class Settings:
+    """A table of settings and the keys asked of it so far. Every reader returns None for a key that is absent.
+
+    Raises SpecError, quoting key and value, for a value of the wrong kind or out of bounds.
+    """
+
+    def __init__(self, table: Mapping[str, object]) -> None:
+        self._table = table
+        self._known: list[str] = []
+
+    def has(self, key: str) -> bool:
+        """Whether the key is in the table; from now on it is known."""
+        if key not in self._known:
+            self._known.append(key)
+        return key in self._table
+
+    def choice(self, key: str, options: Collection[str]) -> str | None:
+        """One of a few words."""
+        if not self.has(key):
+            return None
+        value = self._table[key]
+        if not isinstance(value, str) or value not in options:
+            raise self.complaint(key, f"must be one of {', '.join(map(repr, options))}")
+        return value
+
+    def is_text(self, key: str) -> bool:
+        """Whether the key holds a word rather than a number or a list."""
+        return self.has(key) and isinstance(self._table[key], str)
+
+    def positive(self, key: str) -> Fraction | None:
+        """A number from 0.001 to 1000."""
+        if not self.has(key):
+            return None
+        number = exact_number(self._table[key])
+        if number is None or not SMALLEST <= number <= LARGEST:
+            raise self.complaint(
+                key, f"must be a number from {float(SMALLEST):g} to {float(LARGEST):g}, for example {key} = 0.6"
+            )
+        return number
+
+    def lengths(self, key: str) -> tuple[Fraction, ...] | None:
+        """An increasing list of numbers from 0 to 1000."""
+        if not self.has(key):
+            return None
+        numbers = [exact_number(value) for value in self._entries(key)]
+        lengths = tuple(number for number in numbers if number is not None and 0 <= number <= LARGEST)
+        if len(lengths) < len(numbers) or any(a >= b for a, b in pairwise(lengths)):
+            raise self.complaint(
+                key, f"must increase, from 0 to {float(LARGEST):g} at most, for example {key} = [0, 1, 2.5]"
+            )
+        return lengths
+
+    def integer(self, key: str) -> int | None:
+        """A whole number from 0 to 1000."""
+        if not self.has(key):
+            return None
+        value = self._table[key]
+        if not _is_small_integer(value):
+            raise self.complaint(key, f"must be a whole number from 0 to {LARGEST_INTEGER}, for example {key} = 3")
+        return value
+
+    def integers(self, key: str) -> tuple[int, ...] | None:
+        """A list of whole numbers from 0 to 1000."""
+        if not self.has(key):
+            return None
+        entries = self._entries(key)
+        integers = tuple(entry for entry in entries if _is_small_integer(entry))
+        if len(integers) < len(entries):
+            raise self.complaint(
+                key, f"must hold whole numbers from 0 to {LARGEST_INTEGER}, for example {key} = [0, 2, 4]"
+            )
+        return integers
+
+    def finish(self) -> None:
+        """Refuses keys nobody asked for."""
+        for key in self._table:
+            if key not in self._known:
+                raise self.complaint(key, f"there is no such setting here. Known: {', '.join(self._known)}")
+
+    def complaint(self, key: str, rule: str) -> SpecError:
+        """The error for one key: the value given and the rule it breaks."""
+        return SpecError(f"radial setting {str(key)[:40]} = {quoted(self._table.get(key))}: {rule}.")
+
+    def _entries(self, key: str) -> list[object]:
+        value = self._table[key]
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_ENTRIES:
+            raise self.complaint(key, f"must be a list of 1 to {MOST_ENTRIES} numbers")
+        return list(value)
+
+
+def exact_number(value: object) -> Fraction | None:
+    """The rational a number's text says, None for what is no finite number of moderate size."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Decimal | str):
+        return None
+    if isinstance(value, int) and value.bit_length() > 64:
+        return None
+    text = str(value).strip()
+    if len(text) > _MOST_CHARACTERS or _NUMBER.fullmatch(text) is None:
+        return None
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        return None
+
+
+def _is_small_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER
+
+
+def quoted(value: object) -> str:
+    """The value as an error shows it, shortened."""
+    text = repr(value) if isinstance(value, str | list | tuple | dict) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
