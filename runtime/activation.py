@@ -1,0 +1,111 @@
+"""Nonlinearities that commute with rotations: they act on scalars, and on the length of every other field."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms
+from runtime.layer import FieldLayer
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gated_type(field_type: FieldTypeLike) -> FieldType:
+    """The field type followed by one even scalar, its gate, for every non-scalar field: what `Gate` takes."""
+    terms = as_field_type(field_type)
+    gates = sum(term.multiplicity for term in terms if term.degree > 0)
+    parity = None if terms[0].parity is None else 1
+    return (*terms, Term(gates, 0, parity)) if gates else terms
+
+
+class Gate(FieldLayer):
+    """Gated nonlinearity: every non-scalar field times the sigmoid of a scalar of its own.
+
+        scalars:      s -> activation(s)       (0 or 0e; for 0o odd_activation(s))
+        other fields: f -> f sigmoid(g)        g: one gate per field copy, in the order of the copies
+
+    Takes the fields followed by their gates as one last term of even scalars, the out type of a generated convolution
+    with `gated = true`; gives the fields. Biases of scalars and gates are the convolution's. Without non-scalar
+    fields there are no gates.
+
+    The gradient of the gates needs only the output y = f sigmoid(g), which the next layer keeps anyway:
+    dL/dg = (1 - sigmoid(g)) sum_m y_m dL/dy_m. So the input is not kept.
+
+    Raises ValueError if the last term is not the gates of the others.
+    Source: Weiler et al., "3D Steerable CNNs", 2018, section 4.3.
+    """
+
+    def __init__(
+        self,
+        in_type: FieldTypeLike,
+        *,
+        activation: Activation = torch.relu,
+        odd_activation: Activation = torch.tanh,
+    ) -> None:
+        in_type = as_field_type(in_type)
+        fields = in_type[:-1] if any(term.degree > 0 for term in in_type) else in_type
+        if not fields or gated_type(fields) != in_type:
+            raise ValueError(
+                f"Gate cannot take field type {describe(in_type)}: its last term must be one even scalar for every "
+                "non-scalar field before it. Compile the convolution with `gated = true`, "
+                "or build the type with gated_type()."
+            )
+        super().__init__(in_type, fields)
+        self.activation, self.odd_activation = activation, odd_activation
+        self._gated = tuple((term.multiplicity, term.dimension) if term.degree else None for term in fields)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel of fields and gates, *space) -> (batch, channel of fields, *space)."""
+        self.check(fields)
+        parts = list(split_terms(fields, self.in_type))
+        gates = parts.pop() if self.in_type != self.out_type else None
+        for index, term in enumerate(self.out_type):
+            if term.degree == 0:
+                parts[index] = (
+                    self.odd_activation(parts[index]) if term.is_odd_scalar else self.activation(parts[index])
+                )
+        if gates is None:
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        gated: Tensor = _GateAndJoin.apply(self._gated, gates, *parts)[0]  # type: ignore[no-untyped-call]
+        return gated
+
+
+class _GateAndJoin(torch.autograd.Function):
+    """Scalars as they are and other fields times the sigmoid of their gates, joined along the channels.
+
+    shapes: for every part (multiplicity, 2 degree + 1) if it is gated, None if not.
+    Returns (joined, sigmoid of the gates); what the gradient needs is in these two outputs alone.
+    """
+
+    @staticmethod
+    def forward(shapes: tuple[tuple[int, int] | None, ...], gates: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        sigmoid = gates.sigmoid()
+        openings = iter(torch.split(sigmoid, [shape[0] for shape in shapes if shape], 1))
+        joined = [
+            (torch.unflatten(part, 1, shape) * next(openings).unsqueeze(2)).flatten(1, 2) if shape else part
+            for shape, part in zip(shapes, parts, strict=True)
+        ]
+        return torch.cat(joined, 1), sigmoid
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.shapes = inputs[0]
+        ctx.sizes = [part.shape[1] for part in inputs[2:]]
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_sigmoid: Tensor) -> tuple[Tensor | None, ...]:
+        joined, sigmoid = ctx.saved_tensors
+        openings = iter(torch.split(sigmoid, [shape[0] for shape in ctx.shapes if shape], 1))
+        grad_parts, products = [], []
+        parts = zip(ctx.shapes, torch.split(joined, ctx.sizes, 1), torch.split(grad, ctx.sizes, 1), strict=True)
+        for shape, part, grad_part in parts:
+            if shape:
+                grad_field = torch.unflatten(grad_part, 1, shape)
+                products.append((grad_field * torch.unflatten(part, 1, shape)).sum(2))
+                grad_part = (grad_field * next(openings).unsqueeze(2)).flatten(1, 2)
+            grad_parts.append(grad_part)
+        # grad_sigmoid is zero but in a second derivative
+        return None, (1 - sigmoid) * (torch.cat(products, 1) + sigmoid * grad_sigmoid), *grad_parts

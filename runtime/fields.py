@@ -1,0 +1,117 @@
+"""Field types: which representation of the rotation group each channel of a volume belongs to.
+
+A volume is ``(batch, channel, x, y, z)``. Its channels are fields in the order of the terms of the field type, then
+copy, then component, ``[multiplicity][2 degree + 1]`` flattened. The grammar is that of e3nn's irreps:
+``4x0e + 2x1o`` with parity (group O(3)), ``4x0 + 2x1`` without (group SO(3)), ``1o`` for ``1x1o``.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+_TERM = re.compile(r"(?:(?P<multiplicity>[0-9]+)x)?(?P<degree>[0-9]+)(?P<parity>[eo]?)")
+_PARITY = {"e": 1, "o": -1, "": None}
+_LETTER = {1: "e", -1: "o", None: ""}
+
+
+class Term(NamedTuple):
+    """`multiplicity` copies of the irreducible representation of one degree; it equals the plain triple."""
+
+    multiplicity: int
+    degree: int
+    parity: int | None
+
+    @property
+    def dimension(self) -> int:
+        """Components of one copy, 2 degree + 1."""
+        return 2 * self.degree + 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of all copies."""
+        return self.multiplicity * self.dimension
+
+    @property
+    def is_even_scalar(self) -> bool:
+        """Whether rotations and reflections leave the field's value alone (degree 0, parity not odd)."""
+        return self.degree == 0 and self.parity != -1
+
+    @property
+    def is_odd_scalar(self) -> bool:
+        """Whether reflections, and only they, flip the sign (0o)."""
+        return self.degree == 0 and self.parity == -1
+
+    def __str__(self) -> str:
+        return f"{self.multiplicity}x{self.degree}{_LETTER[self.parity]}"
+
+
+FieldType: TypeAlias = tuple[Term, ...]
+FieldTypeLike: TypeAlias = str | Sequence[tuple[int, int, int | None]]
+
+
+def as_field_type(value: FieldTypeLike) -> FieldType:
+    """The field type written as text ``'4x0e + 2x1o'`` or as triples ``((4, 0, 1), (2, 1, -1))``.
+
+    Raises ValueError if a term cannot be read, has no copy, a negative degree or a parity other than +1, -1 and None,
+    if there is no term, or if some terms have a parity and others have none.
+    """
+    terms = _parse(value) if isinstance(value, str) else tuple(Term(*term) for term in value)
+    if not terms:
+        raise ValueError(f"field type {value!r} has no term. Write at least one, for example '1x0'.")
+    for term in terms:
+        if term.multiplicity < 1 or term.degree < 0 or term.parity not in _LETTER:
+            raise ValueError(
+                f"field type {value!r}: {tuple(term)} is not (multiplicity >= 1, degree >= 0, parity +1, -1 or None)."
+            )
+    if len({term.parity is None for term in terms}) > 1:
+        raise ValueError(
+            f"field type {value!r} mixes terms with and without parity. "
+            "Give every term a parity letter (group O(3)) or none (group SO(3))."
+        )
+    return terms
+
+
+def _parse(text: str) -> FieldType:
+    terms = []
+    for word in text.split("+"):
+        match = _TERM.fullmatch(word.strip())
+        if match is None:
+            raise ValueError(
+                f"cannot read field type {text!r}: term {word.strip()!r} is not <multiplicity>x<degree><parity>. "
+                "Write for example '4x0e + 2x1o', or '4x0 + 2x1' without parity."
+            )
+        terms.append(Term(int(match["multiplicity"] or 1), int(match["degree"]), _PARITY[match["parity"]]))
+    return tuple(terms)
+
+
+def channel_count(field_type: FieldType) -> int:
+    """Channels of a volume of this field type."""
+    return sum(term.channels for term in field_type)
+
+
+def copy_count(field_type: FieldType) -> int:
+    """Fields of this field type: the sum of the multiplicities."""
+    return sum(term.multiplicity for term in field_type)
+
+
+def has_parity(field_type: FieldType) -> bool:
+    """Whether the fields know reflections (group O(3)) or rotations only (group SO(3))."""
+    return field_type[0].parity is not None
+
+
+def describe(field_type: FieldType) -> str:
+    """The field type as text; `as_field_type` reads it back."""
+    return " + ".join(str(term) for term in field_type)
+
+
+def split_terms(fields: Tensor, field_type: FieldType) -> tuple[Tensor, ...]:
+    """Views of the channels of each term: (batch, channel, *space) each."""
+    return torch.split(fields, [term.channels for term in field_type], 1)
+
+
+def split_copies(copies: Tensor, field_type: FieldType) -> tuple[Tensor, ...]:
+    """Views of the entries of each term: (copy,) each, of a vector with one entry per field copy."""
+    return torch.split(copies, [term.multiplicity for term in field_type])

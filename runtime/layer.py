@@ -1,0 +1,42 @@
+"""What all layers share: a field type in, a field type out, and one check of the input."""
+
+from torch import Tensor, nn
+
+from runtime.fields import FieldTypeLike, as_field_type, channel_count, describe
+
+
+class FieldLayer(nn.Module):
+    """A layer from fields of `in_type` to fields of `out_type` (default: the same), channels first.
+
+    Axes: (batch, channel, *space). Layers without a docstring on axes accept any number of spatial axes.
+    """
+
+    def __init__(self, in_type: FieldTypeLike, out_type: FieldTypeLike | None = None) -> None:
+        super().__init__()
+        self.in_type = as_field_type(in_type)
+        self.out_type = self.in_type if out_type is None else as_field_type(out_type)
+        self.in_channels = channel_count(self.in_type)
+
+    def check(self, fields: Tensor) -> None:
+        """Raise ValueError unless the channel axis of the input is that of `in_type`."""
+        if fields.ndim < 2 or fields.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes {self.in_channels} channels (field type {describe(self.in_type)}) "
+                f"on axis 1, but the input has shape {tuple(fields.shape)}. "
+                "Compare the out_type of the layer before with the in_type of this one."
+            )
+
+    def check_volume(self, fields: Tensor) -> None:
+        """Raise ValueError unless the input is a volume (batch, channel, x, y, z) of `in_type`."""
+        self.check(fields)
+        if fields.ndim != 5:
+            raise ValueError(
+                f"{type(self).__name__} takes volumes (batch, channel, x, y, z), "
+                f"but the input has shape {tuple(fields.shape)}."
+            )
+
+    def extra_repr(self) -> str:
+        """The field types, for printing a network."""
+        if self.out_type == self.in_type:
+            return describe(self.in_type)
+        return f"{describe(self.in_type)} -> {describe(self.out_type)}"

@@ -1,0 +1,105 @@
+"""Layers that change the sampling of a volume, the same way for every channel."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from runtime.fields import FieldTypeLike
+from runtime.layer import FieldLayer
+
+PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
+
+
+class LowPass(FieldLayer):
+    """Gaussian blur before striding, so that no frequency above the new grid's is folded back.
+
+        tap_t = exp(-t^2 / (2 sigma^2)) / sum,    sigma = sqrt(scale^2 - 1) / 2
+
+    (batch, channel, x, y, z) -> the same with every spatial size n -> (n + 2 padding - kernel_size) // stride + 1.
+
+    stride: of the output grid. scale: ratio of the resolutions, stride unless given (blur without striding: stride 1,
+    scale 2). kernel_size: about 1 + 5 sigma, odd, unless given; padding: (kernel_size - 1) // 2 unless given.
+    padding_mode: what lies outside the volume, as in nn.Conv3d.
+
+    The turns of the cube commute with the layer exactly if the strided grid is centred on the volume, that is if
+    (n + 2 padding - kernel_size) % stride = 0. At stride 2 an odd size needs an odd kernel, an even size an even one:
+    volumes of 64^3 take kernel_size=6, which samples between the voxels and gives 32^3.
+
+    Each axis is one product with a banded matrix (size in, size out), which on volumes outruns depthwise convolution.
+
+    Raises ValueError for a stride or scale below 1, and for a volume smaller than the kernel or its padding.
+    Source: Weiler et al., "3D Steerable CNNs", 2018, and the published code (its low-pass filter).
+    """
+
+    taps: Tensor
+
+    def __init__(
+        self,
+        in_type: FieldTypeLike,
+        stride: int = 1,
+        *,
+        scale: float | None = None,
+        kernel_size: int | None = None,
+        padding: int | None = None,
+        padding_mode: PaddingMode = "zeros",
+    ) -> None:
+        super().__init__(in_type)
+        scale = float(stride) if scale is None else scale
+        if stride < 1 or scale < 1:
+            raise ValueError(f"LowPass takes a stride and a scale of at least 1, got stride {stride}, scale {scale}.")
+        if padding_mode not in _SOURCES:
+            raise ValueError(f"LowPass has no padding_mode {padding_mode!r}. Choose one of {', '.join(_SOURCES)}.")
+        sigma = 0.5 * math.sqrt(scale**2 - 1)
+        self.stride, self.scale, self.padding_mode = stride, scale, padding_mode
+        self.kernel_size = 2 * int((1 + 5 * sigma) // 2) + 1 if kernel_size is None else kernel_size
+        self.padding = (self.kernel_size - 1) // 2 if padding is None else padding
+        offsets = torch.arange(self.kernel_size, dtype=torch.float64) - (self.kernel_size - 1) / 2
+        weights = torch.exp(-((offsets / sigma) ** 2) / 2) if sigma else (offsets.abs() < 0.6).double()
+        self.register_buffer("taps", (weights / weights.sum()).to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Blur along z, y and x in turn, each with its stride."""
+        self.check_volume(fields)
+        fields = fields @ self._matrix(fields, axis=4).mT
+        fields = self._matrix(fields, axis=3) @ fields
+        return torch.unflatten(self._matrix(fields, axis=2) @ fields.flatten(3), 3, fields.shape[3:])
+
+    def _matrix(self, fields: Tensor, axis: int) -> Tensor:
+        """Blur and stride along one axis of the volume: (strided size, size), in its dtype."""
+        size = fields.shape[axis]
+        steps = size + 2 * self.padding - self.kernel_size
+        if steps < 0:
+            raise ValueError(
+                f"LowPass: axis {axis} of the input {tuple(fields.shape)} is smaller than the kernel of "
+                f"{self.kernel_size} voxels with padding {self.padding}. Use a larger volume or a smaller kernel_size."
+            )
+        taps = self.taps.to(fields.dtype)
+        starts = self.stride * torch.arange(steps // self.stride + 1, device=taps.device) - self.padding
+        sources = starts[:, None] + torch.arange(self.kernel_size, device=taps.device)  # (strided size, tap)
+        hits = _SOURCES[self.padding_mode](sources, size)[..., None] == torch.arange(size, device=taps.device)
+        return (hits * taps[:, None]).sum(1)
+
+    def extra_repr(self) -> str:
+        """The field type and the filter, for printing a network."""
+        return f"{super().extra_repr()}, stride={self.stride}, scale={self.scale}, kernel_size={self.kernel_size}"
+
+
+class GlobalMean(FieldLayer):
+    """Mean of each field over all voxels."""
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, x, y, z) -> (batch, channel)."""
+        self.check_volume(fields)
+        return fields.mean((2, 3, 4))
+
+
+# Where a tap that falls outside reads: voxel index -> voxel index; one that stays outside reads zero.
+_SOURCES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "zeros": lambda index, size: index,
+    "replicate": lambda index, size: index.clamp(0, size - 1),
+    "reflect": lambda index, size: size - 1 - (size - 1 - index.abs()).abs(),
+    "circular": lambda index, size: index.remainder(size),
+}
