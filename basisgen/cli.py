@@ -1,0 +1,177 @@
+"""The command line. Every error is one message on stderr; exit 2 for the caller's mistakes, 1 for a failed check or our bug."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+import basisgen
+from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
+
+_OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("generated"),
+    show_default=True,
+    help="Directory that holds the packages.",
+)
+_CHECK = click.option("--check", is_flag=True, help="Write nothing; exit 1 with a diff if the package is not current.")
+
+
+def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns our own exceptions into one message on stderr and their exit code."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except BasisgenError as error:
+            click.echo(f"basisgen: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(basisgen.__version__, prog_name="basisgen")
+def main() -> None:
+    """Compile rotation-equivariant 3D convolutions: exact kernel bases, proved, as plain PyTorch.
+
+    \b
+    Example:
+      basisgen conv "1x0" "4x0 + 4x1" --kernel-size 5 --name first_layer
+      basisgen compile examples/tetris/tetris.toml
+    """
+
+
+@main.command("compile")
+@click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))
+@_OUT
+@_CHECK
+@_explains_errors
+def compile_command(spec: Path, out: Path, check: bool) -> None:
+    """Compile the layers of SPEC (TOML) into the package OUT/<name>.
+
+    \b
+    Example:
+      basisgen compile examples/tetris/tetris.toml
+    """
+    from basisgen.spec import parse_package
+
+    _compile(parse_package(_read(spec)), out, check)
+
+
+@main.command()
+@click.argument("into", metavar="IN")
+@click.argument("out_type", metavar="OUT")
+@click.option("--kernel-size", required=True, help="Taps per axis: 5, or 5,5,3.")
+@click.option("--voxel-spacing", default="1", show_default=True, help="Physical voxel size: 1, or 1,1,3.")
+@click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
+@click.option("--family", default="shells", show_default=True, help="Radial family: shells, optimal or hermite.")
+@click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of the family, as in a spec.")
+@click.option("--execution", default="auto", show_default=True, help="auto, dense or separable.")
+@click.option("--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for runtime.Gate.")
+@click.option("--name", default="conv", show_default=True, help="The package; its class is Conv.")
+@_OUT
+@_CHECK
+@_explains_errors
+def conv(
+    into: str, out_type: str, name: str, out: Path, check: bool, family: str, radial: tuple[str, ...], **options: Any
+) -> None:
+    """Compile one convolution from IN to OUT fields, without a spec file: package NAME, class Conv.
+
+    \b
+    Example:
+      basisgen conv "1x0" "4x0 + 4x1" --kernel-size 5 --name first_layer
+      basisgen conv "1x0e" "2x1o" --kernel-size 7,7,3 --voxel-spacing 1,1,3 --radial sigma=0.7
+    """
+    from basisgen.spec import PackageSpec, package_name, parse_layer
+
+    settings: dict[str, object] = {"family": family, **dict(_setting(text) for text in radial)}
+    table: dict[str, object] = {"name": "Conv", "in": into, "out": out_type, "radial": settings}
+    for key in ("kernel_size", "voxel_spacing", "dilation"):
+        table[key] = _toml_value(options[key], key)
+    layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
+    _compile(PackageSpec(package_name(name), (layer,), f"basisgen conv ... --name {name}"), out, check)
+
+
+@main.command()
+@click.argument("j", type=click.IntRange(0, 20))
+@click.argument("l", type=click.IntRange(0, 20))
+@click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
+@_explains_errors
+def show(j: int, l: int, style: str) -> None:
+    """Show the exact kernels from degree L (in) to degree J (out), as polynomials in x, y, z.
+
+    \b
+    Example:
+      basisgen show 1 1
+      basisgen show 1 2 --format latex
+    """
+    from basisgen.kernels.proof import prove
+    from basisgen.kernels.solver import solve
+    from basisgen.show import STYLES
+    from basisgen.so3.field_type import Irrep
+
+    click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l)))))
+
+
+def _compile(spec: Any, out: Path, check: bool) -> None:
+    """Compiles a package spec and writes it, or with `check` compares it with what is on disk."""
+    from basisgen.emission.render import made_from
+    from basisgen.emission.write import difference, is_up_to_date, read_package, write_package
+
+    directory = out / spec.name
+    if not check and is_up_to_date(directory, made_from(spec)):
+        click.echo(f"{directory} is up to date")
+        return
+    from basisgen.emission.render import render
+    from basisgen.pipeline import plan
+
+    planned = plan(spec)
+    content = render(planned)
+    if check:
+        stale = difference(read_package(directory), content)
+        if stale:
+            click.echo(stale, nl=False)
+            raise StaleError(f"{directory} is not what the compiler writes. Run the command without --check.")
+        click.echo(f"{directory} is what the compiler writes")
+        return
+    write_package(content, directory)
+    for layer in planned.layers:
+        click.echo(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.out}, {layer.weights} weights")
+        if layer.silent_terms:
+            click.echo(
+                f"note: no kernel reaches {', '.join(layer.silent_terms)} of {layer.spec.name}: always zero.", err=True
+            )
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > 1 << 24:
+            raise SpecError(f"{path} is {path.stat().st_size} bytes long: not a spec.")
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from None
+
+
+def _setting(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SpecError(f"--radial {text!r} is not KEY=VALUE. Write for example --radial sigma=0.6.")
+    return key.strip(), _toml_value(value, "radial")
+
+
+def _toml_value(text: str, key: str) -> object:
+    """A number, a list of numbers separated by commas, or text."""
+    from basisgen.spec import parse_value
+
+    entries = [parse_value(entry.strip()) for entry in text.strip().strip("[]").split(",")]
+    return entries[0] if len(entries) == 1 and not text.strip().startswith("[") else entries

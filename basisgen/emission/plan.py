@@ -1,0 +1,149 @@
+"""From proven, sampled layers to everything a package holds, as frozen data: paths, tables, tensors, certificate.
+
+A path is one (out term, in term, J) of a layer, with one weight per pair of field copies and radial profile:
+
+    kernel[m, n] = sum over paths and profiles of  weight * scale * C[m, n; J, M] * filter[J, M] / |filter[J]|
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.errors import SpecError
+from basisgen.kernels.proof import ProvenBasis
+from basisgen.sampling.sample import SampledFilters
+from basisgen.so3.clebsch_gordan import coupled_degrees
+from basisgen.so3.field_type import Irrep
+from basisgen.spec import LayerSpec, PackageSpec
+
+Pair = tuple[Irrep, Irrep]  # out, in
+Tensor = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Path:
+    """The kernels of degree J from one term of the input to one term of the output."""
+
+    out_term: int
+    in_term: int
+    J: int
+    profiles: int
+    weights: int  # profiles * copies out * copies in
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPlan:
+    """One convolution: which filters it takes from which tensor, and its paths in the order of its weights."""
+
+    spec: LayerSpec
+    filter_tensor: str
+    filters: SampledFilters
+    paths: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        assert self.paths, "a layer has at least one path"
+        assert all(path.J in self.filters.rows for path in self.paths)
+
+    @property
+    def rows(self) -> dict[int, tuple[int, int]]:
+        """Of the degrees the layer uses: first row in the filter tensor, and the one past the last."""
+        used = {path.J for path in self.paths}
+        return {J: rows for J, rows in self.filters.rows.items() if J in used}
+
+    @property
+    def weights(self) -> int:
+        """The number of learned weights, biases not counted."""
+        return sum(path.weights for path in self.paths)
+
+    @property
+    def taps(self) -> int:
+        """The number of taps of the kernel."""
+        return int(np.prod(self.spec.grid.size))
+
+    @property
+    def dense_weights(self) -> int:
+        """The number of weights of a plain convolution of the same shape."""
+        return self.spec.out.dimension * self.spec.into.dimension * self.taps
+
+    @property
+    def silent_terms(self) -> tuple[str, ...]:
+        """The terms of the output that no path reaches: their channels are zero, but for a bias."""
+        reached = {path.out_term for path in self.paths}
+        return tuple(str(term) for o, term in enumerate(self.spec.out.terms) if o not in reached)
+
+
+@dataclass(frozen=True, eq=False)
+class PackagePlan:
+    """A package: layers, shared tensors by name, and the proven bases behind them."""
+
+    spec: PackageSpec
+    layers: tuple[LayerPlan, ...]
+    tensors: Mapping[str, Tensor]
+    proven: Mapping[Pair, ProvenBasis]
+
+
+def pairs(spec: LayerSpec) -> tuple[Pair, ...]:
+    """Every (out irrep, in irrep) of a layer, once, in order of appearance."""
+    product = ((out.irrep, into.irrep) for out in spec.out.terms for into in spec.into.terms)
+    return tuple(dict.fromkeys(product))
+
+
+def plan_layer(
+    spec: LayerSpec, proven: Mapping[Pair, ProvenBasis], filters: SampledFilters, filter_tensor: str
+) -> LayerPlan:
+    """Lists the paths of a layer.
+
+    Raises SpecError where no path is left: no pair of terms has an allowed J with a filter on the grid.
+    """
+    paths = []
+    for o, out in enumerate(spec.out.terms):
+        for i, into in enumerate(spec.into.terms):
+            for J in proven[out.irrep, into.irrep].degrees:
+                profiles = sum(group.J == J for group in filters.groups)
+                if profiles:
+                    paths.append(Path(o, i, J, profiles, profiles * out.multiplicity * into.multiplicity))
+    if not paths:
+        raise SpecError(
+            f"layer '{spec.name}': no kernel maps '{spec.into}' to '{spec.out}': no pair of terms has a degree J in "
+            f"|j-l|..j+l{' of the right parity' if spec.out.has_parity else ''} with a filter on the {spec.grid} grid. "
+            "Change the field types or enlarge the kernel."
+        )
+    return LayerPlan(spec, filter_tensor, filters, tuple(paths))
+
+
+def plan_package(
+    spec: PackageSpec,
+    proven: Mapping[Pair, ProvenBasis],
+    filters: Mapping[str, SampledFilters],
+    tensor_of_layer: Mapping[str, str],
+) -> PackagePlan:
+    """Plans every layer and gathers the tensors they share."""
+    layers = tuple(
+        plan_layer(layer, proven, filters[tensor_of_layer[layer.name]], tensor_of_layer[layer.name])
+        for layer in spec.layers
+    )
+    tensors = {name: sampled.values for name, sampled in filters.items()}
+    for out, into in proven:
+        tensors[f"clebsch_gordan_{out.degree}_{into.degree}"] = orthogonal_matrix(out, into, proven)
+    return PackagePlan(spec, layers, tensors, proven)
+
+
+def orthogonal_matrix(out: Irrep, into: Irrep, proven: Mapping[Pair, ProvenBasis]) -> Tensor:
+    """C[m, n; J, M] of all proven J of the pair's degrees, float64 (m, n, J and M together), each correctly rounded.
+
+    The last axis lists J = |j-l|..j+l, for each M = -J..J. Degrees that no proven basis of the package has stay zero.
+    """
+    j, l = out.degree, into.degree
+    matrix = np.zeros((2 * j + 1, 2 * l + 1, (2 * j + 1) * (2 * l + 1)))
+    for pair, basis in proven.items():
+        if (pair[0].degree, pair[1].degree) == (j, l):
+            for element in basis.basis.elements:
+                first = element.J**2 - (j - l) ** 2 + element.J  # the column of M = 0
+                for (m, n, M), value in element.coefficients.items():
+                    matrix[m + j, n + l, first + M] = float(value)
+    assert matrix.shape[2] == sum(2 * J + 1 for J in coupled_degrees(j, l))
+    return matrix
