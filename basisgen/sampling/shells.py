@@ -109,7 +109,8 @@ class Shells:
                 f"the shell of radius {radius} holds no filter of degree J = {J} on a {grid} grid: every tap is zero. "
                 "Lower the cutoff, or enlarge the kernel."
             )
-        return FilterGroup(J, f"shell |x| = {radius}", values)
+        distance = f"(r - {radius})" if radius else "r"
+        return FilterGroup(J, f"exp(-{distance}^2/(2*({sigma})^2))", values)
 
 
 def gaussian_shell(radius: Fraction, sigma: Fraction) -> RadialProfile:
