@@ -1,4 +1,4 @@
-"""The command line. Every error is one message on stderr; exit 2 for the caller's mistakes, 1 for a failed check or our bug."""
+"""The command line. An error is one message on stderr; exit 2: the caller's mistake, 1: a failed check or our bug."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import basisgen
 from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
+
+if TYPE_CHECKING:
+    from basisgen.spec import PackageSpec
 
 _OUT = click.option(
     "--out",
@@ -21,6 +24,9 @@ _OUT = click.option(
     help="Directory that holds the packages.",
 )
 _CHECK = click.option("--check", is_flag=True, help="Write nothing; exit 1 with a diff if the package is not current.")
+_FORCE = click.option(
+    "--force", is_flag=True, help="Compile even if nothing has changed (for work on basisgen itself)."
+)
 
 
 def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,8 +59,9 @@ def main() -> None:
 @click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))
 @_OUT
 @_CHECK
+@_FORCE
 @_explains_errors
-def compile_command(spec: Path, out: Path, check: bool) -> None:
+def compile_command(spec: Path, out: Path, check: bool, force: bool) -> None:
     """Compile the layers of SPEC (TOML) into the package OUT/<name>.
 
     \b
@@ -63,7 +70,7 @@ def compile_command(spec: Path, out: Path, check: bool) -> None:
     """
     from basisgen.spec import parse_package
 
-    _compile(parse_package(_read(spec)), out, check)
+    _compile(parse_package(_read(spec)), out, check, force)
 
 
 @main.command()
@@ -79,10 +86,9 @@ def compile_command(spec: Path, out: Path, check: bool) -> None:
 @click.option("--name", default="conv", show_default=True, help="The package; its class is Conv.")
 @_OUT
 @_CHECK
+@_FORCE
 @_explains_errors
-def conv(
-    into: str, out_type: str, name: str, out: Path, check: bool, family: str, radial: tuple[str, ...], **options: Any
-) -> None:
+def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **options: Any) -> None:
     """Compile one convolution from IN to OUT fields, without a spec file: package NAME, class Conv.
 
     \b
@@ -90,14 +96,14 @@ def conv(
       basisgen conv "1x0" "4x0 + 4x1" --kernel-size 5 --name first_layer
       basisgen conv "1x0e" "2x1o" --kernel-size 7,7,3 --voxel-spacing 1,1,3 --radial sigma=0.7
     """
-    from basisgen.spec import PackageSpec, package_name, parse_layer
+    from basisgen.spec import parse_layer, single_layer_package
 
     settings: dict[str, object] = {"family": family, **dict(_setting(text) for text in radial)}
     table: dict[str, object] = {"name": "Conv", "in": into, "out": out_type, "radial": settings}
     for key in ("kernel_size", "voxel_spacing", "dilation"):
         table[key] = _toml_value(options[key], key)
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
-    _compile(PackageSpec(package_name(name), (layer,), f"basisgen conv ... --name {name}"), out, check)
+    _compile(single_layer_package(options["name"], layer), options["out"], options["check"], options["force"])
 
 
 @main.command()
@@ -121,13 +127,13 @@ def show(j: int, l: int, style: str) -> None:
     click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l)))))
 
 
-def _compile(spec: Any, out: Path, check: bool) -> None:
+def _compile(spec: PackageSpec, out: Path, check: bool, force: bool) -> None:
     """Compiles a package spec and writes it, or with `check` compares it with what is on disk."""
     from basisgen.emission.render import made_from
     from basisgen.emission.write import difference, is_up_to_date, read_package, write_package
 
     directory = out / spec.name
-    if not check and is_up_to_date(directory, made_from(spec)):
+    if not check and not force and is_up_to_date(directory, made_from(spec)):
         click.echo(f"{directory} is up to date")
         return
     from basisgen.emission.render import render
@@ -175,3 +181,7 @@ def _toml_value(text: str, key: str) -> object:
 
     entries = [parse_value(entry.strip()) for entry in text.strip().strip("[]").split(",")]
     return entries[0] if len(entries) == 1 and not text.strip().startswith("[") else entries
+
+
+if __name__ == "__main__":
+    main()

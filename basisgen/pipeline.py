@@ -8,10 +8,11 @@ Everything here is pure; `basisgen.emission.write` puts the files on disk.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
-from basisgen.emission.plan import PackagePlan, pairs, plan_package
+from basisgen.emission.plan import PackagePlan, Pair, pairs, plan_package
 from basisgen.emission.render import render
-from basisgen.kernels.proof import prove
+from basisgen.kernels.proof import ProvenBasis, prove
 from basisgen.kernels.solver import solve
 from basisgen.sampling.sample import SampledFilters, sample
 from basisgen.spec import LayerSpec, PackageSpec
@@ -36,7 +37,7 @@ def plan(spec: PackageSpec) -> PackagePlan:
     return plan_package(spec, proven, filters, tensor_of_layer)
 
 
-def _sample(layers: list[LayerSpec], proven: dict) -> SampledFilters:
+def _sample(layers: list[LayerSpec], proven: Mapping[Pair, ProvenBasis]) -> SampledFilters:
     needed = {pair: proven[pair] for layer in layers for pair in pairs(layer)}
     return sample(needed.values(), layers[0].radial, layers[0].grid)
 

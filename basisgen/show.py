@@ -76,9 +76,9 @@ def _rational(value: Fraction) -> Rational:
 
 
 def _title(proven: ProvenBasis) -> str:
-    count = len(proven.basis.elements)
+    basis, count = proven.basis, len(proven.basis.elements)
     return (
-        f"kernels kappa(x) from degree {proven.basis.into.degree} (columns) to degree {proven.basis.out.degree} (rows): "
+        f"kernels kappa(x) from degree {basis.into.degree} (columns) to degree {basis.out.degree} (rows): "
         f"{count} element{'s' if count > 1 else ''}, times any function of |x|\n"
         "proved: equivariant, independent, complete (exactly)"
     )
@@ -87,6 +87,8 @@ def _title(proven: ProvenBasis) -> str:
 def _text_matrix(proven: ProvenBasis, element: KernelElement) -> str:
     rows = [[str(entry) for entry in row] for row in kernel_matrix(proven, element)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  [ " + "   ".join(entry.rjust(width) for entry, width in zip(row, widths, strict=True)) + " ]" for row in rows]
+    lines = [
+        "  [ " + "   ".join(entry.rjust(width) for entry, width in zip(row, widths, strict=True)) + " ]" for row in rows
+    ]
     power = {0: "", 1: "|x| "}.get(element.J, f"|x|^{element.J} ")
     return f"J = {element.J}:   {power}kappa(x) =\n" + "\n".join(lines)

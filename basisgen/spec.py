@@ -120,19 +120,40 @@ def parse_layer(table: Mapping[str, object]) -> LayerSpec:
 
 
 def parse_value(text: str) -> object:
-    """A command line's option as the spec would hold it: a whole number, a decimal, true, false, or the text itself."""
+    """A command line's option: a whole number, a decimal, a fraction p/q, true, false, or the text itself."""
     if text in ("true", "false"):
         return text == "true"
     if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
         return int(text)
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", text, re.ASCII):
         return Decimal(text)
+    if re.fullmatch(r"\d{1,18}/[1-9]\d{0,17}", text, re.ASCII):
+        return Fraction(text)
     return text
 
 
-def package_name(value: object) -> str:
-    """A valid package name, or SpecError."""
-    return _identifier(value, "package name")
+def single_layer_package(name: object, layer: LayerSpec) -> PackageSpec:
+    """The package of one layer that `basisgen conv` makes; its command line is rebuilt from the layer, in full."""
+    facts = layer.describe()
+    out = FieldType(layer.out.terms[:-1]) if layer.gated else layer.out
+    words = ["basisgen conv", f'"{layer.into}"', f'"{out}"', "--gated" if layer.gated else ""]
+    defaults = {"kernel_size": None, "voxel_spacing": ["1"] * 3, "dilation": [1] * 3, "execution": "auto"}
+    for key, default in defaults.items():
+        if facts[key] != default:
+            words.append(f"--{key.replace('_', '-')} {_option(facts[key])}")
+    radial = dict(facts["radial"])
+    family = radial.pop("family")
+    words += [] if family == "shells" else [f"--family {family}"]
+    words += [f"--radial {key}={_option(value)}" for key, value in radial.items() if value is not None]
+    name = _identifier(name, "package name")
+    return PackageSpec(name, (layer,), " ".join([*filter(None, words), f"--name {name}"]))
+
+
+def _option(value: object) -> str:
+    """A value as a command-line option: lists with commas."""
+    if not isinstance(value, list):
+        return str(value)
+    return ",".join(map(str, value)) if len(value) != 1 else f"[{value[0]}]"
 
 
 def _parse_named_layer(name: str, table: Mapping[str, object]) -> LayerSpec:
@@ -249,18 +270,17 @@ def _spacing(value: object) -> list[Fraction]:
     values = value if isinstance(value, list) else [value]
     low, high = SPACING_BOUNDS
     for number in values:
-        if not isinstance(number, int | Decimal) or isinstance(number, bool) or not low <= _as_number(number) <= high:
+        if not isinstance(number, int | Decimal | Fraction) or not low <= _as_number(number) <= high:
             raise SpecError(
-                f"voxel_spacing = {_quote(value)} is not a length from {low} to {high}, "
-                "or three of them, [x, y, z]."
+                f"voxel_spacing = {_quote(value)} is not a length from {low} to {high}, or three of them, [x, y, z]."
             )
     return _one_or_three("voxel_spacing", value, [Fraction(str(number)) for number in values])
 
 
-def _as_number(number: int | Decimal) -> Decimal:
-    """The number for comparison; nan becomes -1, which is within no bounds."""
-    decimal = Decimal(number)
-    return Decimal(-1) if decimal.is_nan() else decimal
+def _as_number(number: int | Decimal | Fraction) -> Decimal:
+    """The number for comparison; nan and truth values become -1, which is within no bounds."""
+    decimal = Decimal(number.numerator) / number.denominator if isinstance(number, Fraction) else Decimal(number)
+    return Decimal(-1) if decimal.is_nan() or isinstance(number, bool) else decimal
 
 
 def _one_or_three(key: str, value: object, values: list[_T]) -> list[_T]:

@@ -1,4 +1,4 @@
-"""Signed square roots of rationals, the numbers of the real Clebsch-Gordan coefficients: s * sqrt(p/q), s in {-1, 0, 1}."""
+"""Signed square roots of rationals, s * sqrt(p/q) with s in {-1, 0, 1}: the real Clebsch-Gordan coefficients."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """certificate.json: the exact solution a package rests on, in a plain format a mathematician can read and re-check.
 
-    harmonics       J -> for M = -J..J, [square norm, polynomial]: |x|^J Y_JM(x/|x|) = sqrt(square norm) * polynomial
+    harmonics       l -> for m = -l..l, [square norm, polynomial]: |x|^l Y_lm(x/|x|) = sqrt(square norm) * polynomial
     clebsch_gordan  "j l" -> J -> [m, n, M, C[m, n; J, M]], every one a signed root, sqrt(p/q) or -sqrt(p/q)
-    pairs           for each pair of irreps: the degrees J of its kernels, and what was proved of them
-    filters         for each filter tensor: the grid, the family, and the radial profile phi(r) of each group of rows
+    pairs           for each pair of irreps: the degrees J of its kernels, and the dimension of all solutions
+    filters         for each filter tensor: the grid, and degree J and radial profile phi(r) of each group of rows
 
-The kernel of a pair is kappa(x)[m, n] = phi(|x|) sum_M C[m, n; J, M] Y_JM(x/|x|). docs/certificate.md says it in full.
+docs/certificate.md says it in full; `basisgen.verify.checker` reads it and trusts nothing of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 from basisgen.algebra.polynomials import integer_terms
-from basisgen.emission.plan import PackagePlan
+from basisgen.emission.plan import PackagePlan, Pair
 from basisgen.kernels.constraint import number_of_solutions
 from basisgen.kernels.proof import ProvenBasis
 from basisgen.sampling.sample import SampledFilters
@@ -22,18 +22,27 @@ from basisgen.so3.clebsch_gordan import Coefficients
 from basisgen.so3.harmonics import SolidHarmonic, harmonics
 
 FORMAT = 1
+LAW = "kappa(g x) = D^j(g) kappa(x) D^l(g)^-1, where Y_l(g x) = D^l(g) Y_l(x)"
+SOLUTION = "kappa(x)[m, n] = phi(|x|) * sum_M C[m, n; J, M] * Y_JM(x/|x|), one for each J of a pair"
+PROVED = {
+    "equivariant": "(X_a x).grad kappa = dD^j(X_a) kappa - kappa dD^l(X_a), a = x, y, z, as polynomials; "
+    "with parity also kappa(-x) = p_out p_in kappa(x)",
+    "independent": "the values of the kernels at one point of an axis have full rank over the rationals",
+    "complete": "their number is the dimension of Hom(D^l, D^j) over the stabiliser of the axis",
+}
 
 
 def certificate(plan: PackagePlan) -> dict[str, Any]:
     """The certificate as plain JSON values."""
-    degrees = sorted({J for basis in plan.proven.values() for J in basis.degrees})
+    harmonic_degrees = sorted({degree for pair, basis in plan.proven.items() for degree in _degrees(pair, basis)})
     return {
         "format": FORMAT,
-        "law": "kappa(r x) = D^j(r) kappa(x) D^l(r)^-1",
-        "solution": "kappa(x)[m, n] = phi(|x|) * sum_M C[m, n; J, M] * Y_JM(x/|x|)",
-        "harmonics": {str(J): [_harmonic(harmonic) for harmonic in harmonics(J)] for J in degrees},
+        "law": LAW,
+        "solution": SOLUTION,
+        "proved": PROVED,
+        "harmonics": {str(l): [_harmonic(harmonic) for harmonic in harmonics(l)] for l in harmonic_degrees},
         "clebsch_gordan": _coefficients(plan),
-        "pairs": [_proved(basis) for basis in plan.proven.values()],
+        "pairs": [_pair(basis) for basis in plan.proven.values()],
         "filters": {name: _filters(filters) for name, filters in _filter_tensors(plan).items()},
     }
 
@@ -81,15 +90,19 @@ def _coefficients(plan: PackagePlan) -> dict[str, dict[str, list[list[object]]]]
     }
 
 
-def _proved(proven: ProvenBasis) -> dict[str, Any]:
-    basis = proven.basis
+def _degrees(pair: Pair, proven: ProvenBasis) -> set[int]:
+    """Every degree whose harmonics the statement of a pair needs: j and l for D^j and D^l, J for the kernels."""
+    out, into = pair
+    return {out.degree, into.degree, *proven.degrees}
+
+
+def _pair(proven: ProvenBasis) -> dict[str, Any]:
+    out, into = proven.basis.out, proven.basis.into
     return {
-        "out": str(basis.out),
-        "in": str(basis.into),
+        "out": str(out),
+        "in": str(into),
         "J": list(proven.degrees),
-        "equivariant": "(X_a x).grad kappa = dD^j(X_a) kappa - kappa dD^l(X_a) for a = x, y, z, as polynomials",
-        "independent": f"the values on one axis have rank {len(basis.elements)} over the rationals",
-        "complete": f"dim Hom over the stabiliser of an axis is {number_of_solutions(basis.out, basis.into)}",
+        "dimension": number_of_solutions(out, into),
     }
 
 

@@ -92,37 +92,45 @@ def _certificate(plan: PackagePlan) -> str:
 
 def _init(plan: PackagePlan, header: dict[str, str]) -> str:
     layers = [{"module": module_name(layer), "name": layer.spec.name} for layer in plan.layers]
-    return _environment().get_template("init.py.jinja").render(
-        **header,
-        name=plan.spec.name,
-        summary="a convolution" if len(layers) == 1 else f"{len(layers)} convolutions",
-        group=_group(plan.spec.layers[0].out),
-        imports=sorted(layers, key=lambda layer: layer["module"]),
-        exports=[layer["name"] for layer in layers],
+    return (
+        _environment()
+        .get_template("init.py.jinja")
+        .render(
+            **header,
+            name=plan.spec.name,
+            summary="a convolution" if len(layers) == 1 else f"{len(layers)} convolutions",
+            group=_group(plan.spec.layers[0].out),
+            imports=sorted(layers, key=lambda layer: layer["module"]),
+            exports=[layer["name"] for layer in layers],
+        )
     )
 
 
 def _layer(layer: LayerPlan, header: dict[str, str]) -> str:
     spec = layer.spec
-    return _environment().get_template("layer.py.jinja").render(
-        **header,
-        name=spec.name,
-        group=_group(spec.out),
-        into=str(spec.into),
-        out=str(spec.out) + (", the last term for gates" if spec.gated else ""),
-        kernel=_kernel(layer),
-        weights=layer.weights,
-        dense_weights=layer.dense_weights,
-        table=_table(layer),
-        in_channels=spec.into.dimension,
-        out_channels=spec.out.dimension,
-        in_type=_literal(_terms(spec.into), "    in_type = "),
-        out_type=_literal(_terms(spec.out), "    out_type = "),
-        kernel_size=spec.grid.size,
-        dilation=spec.grid.dilation,
-        filter_tensor=layer.filter_tensor,
-        rows=_dict_literal(layer.rows, "    rows = "),
-        paths=[(path.out_term, path.in_term, path.J) for path in layer.paths],
+    return (
+        _environment()
+        .get_template("layer.py.jinja")
+        .render(
+            **header,
+            name=spec.name,
+            group=_group(spec.out),
+            into=str(spec.into),
+            out=str(spec.out) + (", the last term for gates" if spec.gated else ""),
+            kernel=_kernel(layer),
+            weights=layer.weights,
+            dense_weights=layer.dense_weights,
+            table=_table(layer),
+            in_channels=spec.into.dimension,
+            out_channels=spec.out.dimension,
+            in_type=_literal(_terms(spec.into), "    in_type = "),
+            out_type=_literal(_terms(spec.out), "    out_type = "),
+            kernel_size=spec.grid.size,
+            dilation=spec.grid.dilation,
+            filter_tensor=layer.filter_tensor,
+            rows=_literal([(J, *rows) for J, rows in layer.rows.items()], "    rows = "),
+            paths=_rows([(path.out_term, path.in_term, path.J) for path in layer.paths]),
+        )
     )
 
 
@@ -166,11 +174,9 @@ def _literal(entries: list[Any], prefix: str) -> str:
     return line if len(prefix) + len(line) <= LINE_LENGTH else _tall("(", map(repr, entries), ")")
 
 
-def _dict_literal(table: dict[Any, Any], prefix: str) -> str:
-    """A dict literal as the formatter writes it."""
-    return repr(table) if len(prefix) + len(repr(table)) <= LINE_LENGTH else _tall(
-        "{", (f"{key!r}: {value!r}" for key, value in table.items()), "}"
-    )
+def _rows(entries: list[Any]) -> str:
+    """A tuple literal with one entry per line; the formatter wants a single entry on the line of its name."""
+    return _tall("(", map(repr, entries), ")") if len(entries) > 1 else f"({entries[0]!r},)"
 
 
 def _tall(opening: str, entries: Iterable[str], closing: str) -> str:

@@ -9,7 +9,8 @@ SO(3) is connected, so (1) holds for every r if and only if it holds to first or
 Write kappa[m, n] = sum_M C[m, n, M] Y_M with solid harmonics of one degree J that obey (X_a x) . grad Y_M =
 sum_M' dD^J(X_a)[M, M'] Y_M'. The Y_M are linearly independent polynomials, so (1') is the identity of numbers
 
-    sum_M C[m, n, M] dD^J(X_a)[M, M'] = sum_m' dD^j(X_a)[m, m'] C[m', n, M'] - sum_n' C[m, n', M'] dD^l(X_a)[n', n]  (1'')
+    sum_M C[m, n, M] dD^J(X_a)[M, M']                                                                            (1'')
+        = sum_m' dD^j(X_a)[m, m'] C[m', n, M'] - sum_n' C[m, n', M'] dD^l(X_a)[n', n]
 
 With parity, inversion gives kappa(-x) = p_out p_in kappa(x), that is (-1)^J = p_out p_in.
 
@@ -43,7 +44,8 @@ def has_right_parity(out: Irrep, into: Irrep, J: int) -> bool:
     """Whether kappa(-x) = p_out p_in kappa(x) for a kernel of degree J; nothing is asked without parity."""
     if out.parity is None or into.parity is None:
         return True
-    return (-1) ** J == out.parity * into.parity
+    sign = 1 if J % 2 == 0 else -1
+    return sign == out.parity * into.parity
 
 
 def number_of_solutions(out: Irrep, into: Irrep) -> int:
@@ -61,7 +63,7 @@ def number_of_solutions(out: Irrep, into: Irrep) -> int:
 
 
 def violations(element: RationalElement, j: int, l: int, J: int) -> list[tuple[int, int, int, int]]:
-    """Where (1'') fails for integer coefficients C[m, n, M] in the rational basis: (axis, m, n, M); none for a solution."""
+    """Where (1'') fails for integer C[m, n, M] in the rational basis: (axis, m, n, M); nowhere for a solution."""
     found = []
     for axis in range(3):
         by_J, by_j, by_l = _integer_rows(*(rational_generator(degree, axis) for degree in (J, j, l)))

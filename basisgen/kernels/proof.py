@@ -2,7 +2,7 @@
 
     (0) orthonormal  sum_mn C[m,n;J,M] C[m,n;J',M'] = delta delta, the normalisation everything downstream relies on
     (1) harmonics    (X_a x) . grad Y_JM = sum_M' dD^J(X_a)[M, M'] Y_JM', identities of polynomials; Y_JM homogeneous
-    (2) equivariant  the coefficients of every element obey (1'') of `constraint`; with (1) that is the constraint itself
+    (2) equivariant  every element's coefficients obey (1'') of `constraint`; with (1) that is the constraint itself
     (3) parity       kappa(-x) = p_out p_in kappa(x), for O(3)
     (4) independent  the elements' values at one point of the y axis have full rank over the rationals
     (5) complete     their number is the dimension of Hom over the stabiliser of an axis
@@ -92,9 +92,7 @@ def _check_equivariant(pair: str, basis: KernelBasis, element: KernelElement) ->
     J, j, l = element.J, basis.out.degree, basis.into.degree
     rational = rational_coefficients(element, j, l)
     if rational is None:
-        raise ProofError(
-            f"{pair}, element J = {J}: coefficients with an irrational ratio in the rational basis"
-        )
+        raise ProofError(f"{pair}, element J = {J}: coefficients with an irrational ratio in the rational basis")
     found = violations(rational, j, l, J)
     if found:
         axis, m, n, M = found[0]
@@ -115,9 +113,7 @@ def _check_normalised(pair: str, element: KernelElement) -> None:
         if sum(value.square for value in column.values()) != 1:
             raise ProofError(f"{pair}, element J = {element.J}: column M = {M} of C is not normalised")
     if len(columns) != 2 * element.J + 1:
-        raise ProofError(
-            f"{pair}, element J = {element.J}: {len(columns)} of {2 * element.J + 1} columns of C"
-        )
+        raise ProofError(f"{pair}, element J = {element.J}: {len(columns)} of {2 * element.J + 1} columns of C")
 
 
 def _check_independent(pair: str, basis: KernelBasis) -> None:

@@ -5,9 +5,10 @@ Complex coefficients are Racah's, written with binomials so that the sum is over
     <j m l n|J M>^2 = (2J+1) (J+M)!(J-M)!(j+m)!(j-m)!(l+n)!(l-n)! / ((j+l+J+1)! (j+l-J)! (J+j-l)! (J-j+l)!)  S^2
     S = sum_k (-1)^k C(j+l-J, k) C(J+j-l, j-m-k) C(J-j+l, l+n-k),        the sign of the coefficient is that of S.
 
-The real ones are C = (-i)^(j+l-J) sum Q[mu, m] Q[nu, n] conj(Q[mu+nu, M]) <j mu l nu|J mu+nu>, Q the change from real to
-complex harmonics. At most two terms meet in one coefficient, (mu, nu) and (-mu, -nu), equal up to a sign, so the sum of
-roots is again one root. Orthonormal: sum_mn C[m,n;J,M] C[m,n;J',M'] = delta delta. e3nn's signs: C = sqrt(2J+1) wigner_3j.
+The real ones are C = (-i)^(j+l-J) sum Q[mu, m] Q[nu, n] conj(Q[mu+nu, M]) <j mu l nu|J mu+nu>, Q the change from real
+to complex harmonics. At most two terms meet in one coefficient, (mu, nu) and (-mu, -nu), equal up to a sign, so the sum
+of roots is again one root. Orthonormal: sum_mn C[m,n;J,M] C[m,n;J',M'] = delta delta. The signs are e3nn's:
+C = sqrt(2J+1) wigner_3j.
 Source: Racah, Phys. Rev. 62, 438 (1942), eq. 16.
 """
 
@@ -30,7 +31,7 @@ def coupled_degrees(j: int, l: int) -> range:
 
 @cache
 def clebsch_gordan(j: int, l: int, J: int) -> Coefficients:
-    """The non-zero C[j m, l n; J M] as {(m, n, M): value}, sorted by (m, n, M); all indices are orders, -j..j and so on."""
+    """The non-zero C[j m, l n; J M] as {(m, n, M): value}, sorted by (m, n, M); the indices are orders, -j..j etc."""
     assert J in coupled_degrees(j, l), f"degree {J} is not in the product of degrees {j} and {l}"
     coefficients = {}
     for m in range(-j, j + 1):

@@ -83,7 +83,7 @@ class FieldType:
         return tuple(slice(stop - term.dimension, stop) for term, stop in zip(self.terms, stops, strict=True))
 
     def with_gates(self) -> FieldType:
-        """The type with one more even scalar per non-scalar field copy, as its last term; itself where there is none."""
+        """The type with one more even scalar per non-scalar copy, as its last term; itself where there is none."""
         gated = sum(term.multiplicity for term in self.terms if term.irrep.degree > 0)
         gate = Irrep(0, 1 if self.has_parity else None)
         return FieldType((*self.terms, Term(gated, gate))) if gated else self

@@ -26,7 +26,7 @@ Generator = dict[tuple[int, int], SignedRoot]
 
 @cache
 def generator(l: int, axis: int) -> Generator:
-    """The non-zero elements (m, m') of the antisymmetric matrix dD^l(X_a), m and m' in -l..l; axis 0, 1, 2 = x, y, z."""
+    """The non-zero elements (m, m') of the antisymmetric dD^l(X_a), m and m' in -l..l; axis 0, 1, 2 = x, y, z."""
     upper = {0: _about_standard_y, 1: _about_standard_z, 2: _about_standard_x}[axis](l)
     return upper | {(n, m): -element for (m, n), element in upper.items()}
 

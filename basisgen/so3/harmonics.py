@@ -1,6 +1,6 @@
 """Real solid harmonics as exact polynomials: r^l Y_lm(x/r) = sqrt(norm) * polynomial, "component" normalised.
 
-    Y_lm = sqrt((2l+1) (2 - [m=0]) (l-|m|)!/(l+|m|)!)  P_l|m|(Z, r)  Re or Im (X + iY)^|m|      Re for m >= 0, Im for m < 0
+    Y_lm = sqrt((2l+1) (2 - [m=0]) (l-|m|)!/(l+|m|)!)  P_l|m|(Z, r)  Re (m >= 0) or Im (m < 0) of (X + iY)^|m|
     P_lm = 2^-l sum_k (-1)^k C(l,k) C(2l-2k,l) (l-2k)!/(l-2k-m)!  r^2k Z^(l-2k-m)
 
 evaluated at (X, Y, Z) = (z, x, y), so that l = 1 is (x, y, z) and the components are e3nn's; no Condon-Shortley phase;
@@ -36,13 +36,12 @@ def harmonics(l: int) -> tuple[SolidHarmonic, ...]:
     """The 2l+1 solid harmonics of degree l, m = -l..l."""
     real, imaginary = _powers(l)
     return tuple(
-        _normalised(l, m, _zonal(l, abs(m)) * (real[m] if m >= 0 else imaginary[-m]))
-        for m in range(-l, l + 1)
+        _normalised(l, m, _zonal(l, abs(m)) * (real[m] if m >= 0 else imaginary[-m])) for m in range(-l, l + 1)
     )
 
 
 def square_norm(l: int, m: int) -> Fraction:
-    """The square of Y_lm / R_lm, where R_lm is the polynomial: the change to the rational basis, in which proofs work."""
+    """The square of Y_lm / R_lm, R_lm the polynomial: the change to the rational basis, in which proofs work."""
     return harmonics(l)[m + l].square_norm
 
 

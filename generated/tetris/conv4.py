@@ -24,8 +24,8 @@ class Conv4(SteerableConv3d):
     kernel_size = (5, 5, 5)
     dilation = (1, 1, 1)
     filter_tensor = "filters_5x5x5"
-    # degree J: the first of its filters and the one past its last
-    rows = {0: (0, 3), 1: (3, 9), 2: (9, 19)}
+    # (degree J, first of its filters, one past its last)
+    rows = ((0, 0, 3), (1, 3, 9), (2, 9, 19))
     # (out term, in term, J), in the order of the weights
     paths = (
         (0, 0, 0),

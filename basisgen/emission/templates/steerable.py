@@ -7,6 +7,7 @@ The scale gives unit variance per output component for white-noise input of unit
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
+
 
 class Constants(NamedTuple):
-    """What turns weights into a kernel: coefficients[entry] = weight[path] * coefficient; kernel = coefficients @ filters."""
+    """Weights to kernel: coefficients[entry] = weight[path] * coefficient, kernel = coefficients @ filters."""
 
     filters: Tensor  # float64 (filter, tap)
     entry: Tensor  # int64 (n): where in the flattened (channel out, channel in, filter)
@@ -30,23 +33,37 @@ class Constants(NamedTuple):
 class SteerableConv3d(nn.Module):
     """A convolution equivariant to rotations, (batch, channel in, x, y, z) -> (batch, channel out, x', y', z').
 
-    `padding` is a number of voxels, one per axis, or "same": dilation * (kernel_size - 1) // 2 on both sides, which keeps
-    an odd kernel's input size and makes an even kernel's output one voxel smaller, centred between the input's voxels.
+    `padding` is a number of voxels, one per axis, or "same": dilation * (kernel_size - 1) // 2 on both sides, which
+    keeps the size under an odd kernel; an even kernel's output is one voxel smaller, between the input's voxels.
     The bias belongs to the invariant scalar channels alone. The state is the learned weights, nothing else.
     """
 
-    in_type: tuple[tuple[int, int, int | None], ...]
-    out_type: tuple[tuple[int, int, int | None], ...]
+    in_type: FieldType
+    out_type: FieldType
     kernel_size: tuple[int, int, int]
     dilation: tuple[int, int, int] = (1, 1, 1)
     filter_tensor: str
-    rows: dict[int, tuple[int, int]]
+    rows: tuple[tuple[int, int, int], ...]
     paths: tuple[tuple[int, int, int], ...]
 
-    def __init__(self, stride=1, padding="same", bias=True, *, device=None, dtype=None):
+    _filters: Tensor
+    _coefficient: Tensor
+    _entry: Tensor
+    _path: Tensor
+    _bias_channel: Tensor
+
+    def __init__(
+        self,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = "same",
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.stride = _triple(stride)
-        self.padding = self._same_padding() if padding == "same" else _triple(padding)
+        self.padding = self._voxels_of(padding) if isinstance(padding, str) else _triple(padding)
         self.in_channels = _channels(self.in_type)
         self.out_channels = _channels(self.out_type)
         constants = self._constants()
@@ -56,7 +73,7 @@ class SteerableConv3d(nn.Module):
         self._take_constants()
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Weights of unit variance, bias zero: unit-variance white noise in, unit variance out."""
         nn.init.normal_(self.weight)
         if self.bias is not None:
@@ -73,11 +90,17 @@ class SteerableConv3d(nn.Module):
 
     def kernel(self) -> Tensor:
         """The dense kernel, (channel out, channel in, x, y, z); assembled in float32 or better, autocast or not."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            values = self.weight.to(self._coefficient.dtype).index_select(0, self._path) * self._coefficient
-            size = self.out_channels * self.in_channels * len(self._filters)
-            coefficients = values.new_zeros(size).index_copy(0, self._entry, values)
-            kernel = coefficients.view(-1, len(self._filters)) @ self._filters
+        device = self.weight.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self._assemble()
+        return self._assemble()
+
+    def _assemble(self) -> Tensor:
+        values = self.weight.to(self._coefficient.dtype).index_select(0, self._path) * self._coefficient
+        coefficients = values.new_zeros(self.out_channels * self.in_channels * len(self._filters))
+        coefficients = coefficients.index_copy(0, self._entry, values)
+        kernel = coefficients.view(-1, len(self._filters)) @ self._filters
         return kernel.view(self.out_channels, self.in_channels, *self.kernel_size).to(self.weight.dtype)
 
     def to_conv3d(self) -> nn.Conv3d:
@@ -95,8 +118,8 @@ class SteerableConv3d(nn.Module):
             )
         with torch.no_grad():
             conv.weight.copy_(self.kernel())
-            if self.bias is not None:
-                conv.bias.copy_(self._channel_bias())
+            if (bias := self._channel_bias()) is not None and conv.bias is not None:
+                conv.bias.copy_(bias)
         return conv
 
     def extra_repr(self) -> str:
@@ -111,16 +134,18 @@ class SteerableConv3d(nn.Module):
             return None
         return self.bias.new_zeros(self.out_channels).index_copy(0, self._bias_channel, self.bias)
 
-    def _same_padding(self) -> tuple[int, ...]:
-        return tuple(d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+    def _voxels_of(self, padding: str) -> tuple[int, int, int]:
+        if padding != "same":
+            raise ValueError(f"padding is a number of voxels, three of them, or 'same', not {padding!r}")
+        return _triple([d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True)])
 
-    def _apply(self, fn, recurse=True):
-        """Moves or casts the weights, then takes the constants afresh from float64: a cast to half and back loses nothing."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SteerableConv3d":
+        """Moves or casts the weights and takes the constants afresh from float64: half and back loses nothing."""
         super()._apply(fn, recurse)
         self._take_constants()
         return self
 
-    def _take_constants(self):
+    def _take_constants(self) -> None:
         """The constants on the weights' device: float64 for float64 weights, else float32; not part of the state."""
         constants = self._constants()
         device = self.weight.device
@@ -144,11 +169,12 @@ def _tables() -> dict[str, Tensor]:
     return load_file(Path(__file__).with_name("basis.safetensors"))
 
 
-def _expand(cls, tables) -> Constants:
+def _expand(cls: type[SteerableConv3d], tables: dict[str, Tensor]) -> Constants:
     """Copies the coefficients of each path to all field copies it connects."""
-    filters = tables[cls.filter_tensor].flatten(1)
+    filters = torch.cat([tables[cls.filter_tensor][start:stop].flatten(1) for _, start, stop in cls.rows])
     in_channels, n_filters = _channels(cls.in_type), len(filters)
-    n_profiles = {J: (stop - start) // (2 * J + 1) for J, (start, stop) in cls.rows.items()}
+    n_profiles = {J: (stop - start) // (2 * J + 1) for J, start, stop in cls.rows}
+    first_filter = {J: sum(stop - start for _, start, stop in cls.rows[:i]) for i, (J, _, _) in enumerate(cls.rows)}
     fan_in = [0] * len(cls.out_type)
     for o, i, J in cls.paths:
         fan_in[o] += cls.in_type[i][0] * n_profiles[J]
@@ -156,19 +182,19 @@ def _expand(cls, tables) -> Constants:
     entries, weights, coefficients, n_weights = [], [], [], 0
     for o, i, J in cls.paths:
         (copies_out, j, _), (copies_in, l, _) = cls.out_type[o], cls.in_type[i]
-        start, stop = cls.rows[J]
+        group = slice(first_filter[J], first_filter[J] + n_profiles[J] * (2 * J + 1))
         columns = slice(J * J - (j - l) ** 2, (J + 1) ** 2 - (j - l) ** 2)  # of all J = |j-l|..j+l, side by side
         clebsch_gordan = tables[f"clebsch_gordan_{j}_{l}"][..., columns]
         m, n, M = clebsch_gordan.nonzero(as_tuple=True)
         scale = ((2 * j + 1) / fan_in[o]) ** 0.5
-        norm = filters[start:stop].view(n_profiles[J], -1).norm(dim=1)
+        norm = filters[group].view(n_profiles[J], -1).norm(dim=1)
         # axes: (profile, copy out, copy in, non-zero coefficient)
         profile = torch.arange(n_profiles[J]).view(-1, 1, 1, 1)
         copy_out = torch.arange(copies_out).view(-1, 1, 1)
         copy_in = torch.arange(copies_in).view(-1, 1)
         row = _channels(cls.out_type[:o]) + copy_out * (2 * j + 1) + m
         column = _channels(cls.in_type[:i]) + copy_in * (2 * l + 1) + n
-        filter_row = start + profile * (2 * J + 1) + M
+        filter_row = group.start + profile * (2 * J + 1) + M
         entry = (row * in_channels + column) * n_filters + filter_row
         weight = n_weights + (profile * copies_out + copy_out) * copies_in + copy_in
         coefficient = scale * clebsch_gordan[m, n, M] / norm.view(-1, 1, 1, 1)
@@ -187,12 +213,13 @@ def _expand(cls, tables) -> Constants:
     )
 
 
-def _channels(field_type) -> int:
+def _channels(field_type: FieldType) -> int:
     return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
 
 
-def _invariant_channels(field_type) -> list[int]:
-    channels, first = [], 0
+def _invariant_channels(field_type: FieldType) -> list[int]:
+    channels: list[int] = []
+    first = 0
     for copies, degree, parity in field_type:
         if degree == 0 and parity != -1:
             channels += range(first, first + copies)
@@ -200,10 +227,11 @@ def _invariant_channels(field_type) -> list[int]:
     return channels
 
 
-def _text(field_type) -> str:
+def _text(field_type: FieldType) -> str:
     letters = {1: "e", -1: "o", None: ""}
     return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
 
 
-def _triple(value) -> tuple[int, ...]:
-    return (value,) * 3 if isinstance(value, int) else tuple(value)
+def _triple(value: int | Sequence[int]) -> tuple[int, int, int]:
+    x, y, z = (value,) * 3 if isinstance(value, int) else value
+    return x, y, z

@@ -1,0 +1,117 @@
+"""The proof accepts every solution with j, l <= 6, and refuses every kind of wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+
+from basisgen.errors import ProofError
+from basisgen.kernels.basis import KernelBasis, KernelElement
+from basisgen.kernels.proof import ProvenBasis, prove
+from basisgen.kernels.solver import solve
+from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.sample import sample
+from basisgen.sampling.shells import Shells
+from basisgen.so3.clebsch_gordan import clebsch_gordan
+from basisgen.so3.field_type import Irrep
+
+PAIRS = [(Irrep(j), Irrep(l)) for j in range(7) for l in range(7)]
+PARITIES = [(Irrep(j, p), Irrep(l, q)) for j in range(7) for l in range(7) for p in (1, -1) for q in (1, -1)]
+CONTROLS = [(Irrep(1), Irrep(1)), (Irrep(2), Irrep(1)), (Irrep(3), Irrep(2)), (Irrep(1, -1), Irrep(2, 1))]
+
+
+@pytest.mark.parametrize(("out", "into"), PAIRS, ids=str)
+def test_every_solution_is_proved(out: Irrep, into: Irrep) -> None:
+    assert len(prove(solve(out, into)).degrees) == 2 * min(out.degree, into.degree) + 1
+
+
+def test_every_solution_with_parity_is_proved() -> None:
+    for out, into in PARITIES:
+        natural = out.parity * into.parity == (-1) ** (out.degree + into.degree)
+        assert len(prove(solve(out, into)).degrees) == min(out.degree, into.degree) + natural
+
+
+def _flip_one_sign(element: KernelElement, index: int) -> KernelElement:
+    coefficients = dict(element.coefficients)
+    key = list(coefficients)[index % len(coefficients)]
+    coefficients[key] = -coefficients[key]
+    return replace(element, coefficients=MappingProxyType(coefficients))
+
+
+@pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
+@pytest.mark.parametrize("index", [0, 1, 5])
+def test_a_flipped_sign_is_rejected(out: Irrep, into: Irrep, index: int) -> None:
+    basis = solve(out, into)
+    for position, element in enumerate(basis.elements):
+        if len(element.coefficients) > 1:  # one coefficient alone: a sign is only a scale
+            wrong = list(basis.elements)
+            wrong[position] = _flip_one_sign(element, index)
+            with pytest.raises(ProofError, match=f"J = {element.J} is not equivariant"):
+                prove(replace(basis, elements=tuple(wrong)))
+
+
+@pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
+def test_a_missing_element_is_rejected(out: Irrep, into: Irrep) -> None:
+    basis = solve(out, into)
+    with pytest.raises(ProofError, match="not complete"):
+        prove(replace(basis, elements=basis.elements[1:]))
+
+
+@pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
+def test_a_doubled_element_is_rejected(out: Irrep, into: Irrep) -> None:
+    basis = solve(out, into)
+    with pytest.raises(ProofError, match="linearly dependent"):
+        prove(replace(basis, elements=(*basis.elements, basis.elements[0])))
+    if len(basis.elements) > 1:  # at the right number, too
+        with pytest.raises(ProofError, match="linearly dependent"):
+            prove(replace(basis, elements=(*basis.elements[1:], basis.elements[-1])))
+
+
+@pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
+def test_an_extra_element_that_is_not_equivariant_is_rejected(out: Irrep, into: Irrep) -> None:
+    basis = solve(out, into)
+    element = basis.elements[0]
+    index = (out.degree, into.degree, 0)
+    coefficients = {index: next(iter(element.coefficients.values()))}
+    stranger = KernelElement(element.J, MappingProxyType(coefficients))
+    with pytest.raises(ProofError, match="not equivariant"):
+        prove(replace(basis, elements=(*basis.elements, stranger)))
+
+
+def test_an_element_of_the_wrong_parity_is_rejected() -> None:
+    out, into = Irrep(1, -1), Irrep(1, -1)
+    right = solve(out, into)
+    wrong = KernelBasis(out, into, (*right.elements, KernelElement(1, clebsch_gordan(1, 1, 1))))
+    with pytest.raises(ProofError, match="wrong parity"):
+        prove(wrong)
+
+
+def test_a_wrong_scale_is_rejected() -> None:
+    basis = solve(Irrep(1), Irrep(1))
+    element = basis.elements[1]
+    doubled = {key: value * value * value for key, value in element.coefficients.items()}
+    with pytest.raises(ProofError, match="not normalised"):
+        prove(
+            replace(
+                basis,
+                elements=(
+                    basis.elements[0],
+                    replace(element, coefficients=MappingProxyType(doubled)),
+                    basis.elements[2],
+                ),
+            )
+        )
+
+
+def test_only_the_proof_makes_a_proven_basis() -> None:
+    with pytest.raises(ProofError, match="made by"):
+        ProvenBasis(solve(Irrep(1), Irrep(1)))
+    with pytest.raises(ProofError, match="made by"):
+        replace(prove(solve(Irrep(1), Irrep(1))))
+
+
+def test_sampling_takes_nothing_else() -> None:
+    with pytest.raises(AttributeError):
+        sample([solve(Irrep(1), Irrep(1))], Shells(), VoxelGrid((3, 3, 3)))  # type: ignore[list-item]

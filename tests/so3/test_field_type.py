@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from e3nn import o3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basisgen.errors import SpecError
+from basisgen.so3.field_type import parse_field_type
+
+_TERMS = st.tuples(st.integers(1, 9), st.integers(0, 6), st.sampled_from("eo"))
+
+
+@given(st.lists(_TERMS, min_size=1, max_size=5))
+def test_grammar_and_channels_are_those_of_e3nn(terms: list[tuple[int, int, str]]) -> None:
+    text = " + ".join(f"{multiplicity}x{degree}{parity}" for multiplicity, degree, parity in terms)
+    ours, theirs = parse_field_type(text), o3.Irreps(text)
+    assert ours.dimension == theirs.dim
+    assert list(ours.slices) == theirs.slices()
+    assert str(ours).replace(" ", "") == str(theirs).replace(" ", "")
+    assert parse_field_type(str(ours)) == ours
+
+
+def test_a_term_without_multiplicity_is_one_copy() -> None:
+    assert str(parse_field_type("0e+1o")) == "1x0e + 1x1o"
+    assert str(parse_field_type(" 4 x 0 +2x1 ")) == "4x0 + 2x1"
+
+
+def test_gates_are_one_even_scalar_per_non_scalar_copy() -> None:
+    assert str(parse_field_type("4x0e + 2x1o + 3x2e").with_gates()) == "4x0e + 2x1o + 3x2e + 5x0e"
+    assert str(parse_field_type("4x0 + 2x1").with_gates()) == "4x0 + 2x1 + 2x0"
+    assert str(parse_field_type("4x0").with_gates()) == "4x0"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("4x0+x2", "term 'x2' has no multiplicity"),
+        ("", "empty term"),
+        ("4x0+", "empty term"),
+        ("0x1", "has no copies"),
+        ("1x0e+1x1", "mixes degrees with a parity"),
+        ("1x-1", "'1x-1' is not one"),
+        ("1x1u", "'1x1u' is not one"),
+        ("1x٣", "is not one"),
+        ("9" * 40 + "x0", "absurdly large"),
+    ],
+)
+def test_errors_quote_the_text_and_show_the_cure(text: str, complaint: str) -> None:
+    with pytest.raises(SpecError, match=complaint) as error:
+        parse_field_type(text)
+    assert repr(text) in str(error.value) and "\n" not in str(error.value)
