@@ -1,0 +1,143 @@
+"""Training in other processes: killed ones, stopped ones, and several together."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runtime.checkpoint import checkpoints, load
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+CASE = str(HERE / "train_case.py")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(directory: Path, launcher: list[str] | None = None, **changes: Any) -> subprocess.Popen[str]:
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = ENVIRONMENT if launcher is None else ENVIRONMENT | {"PYTHONWARNINGS": ""}  # torchrun's own warnings
+    return subprocess.Popen(
+        [*(launcher or [sys.executable]), CASE, str(directory), json.dumps(changes)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> list[dict[str, float]]:
+    """The history of a run that ends well; every process of it prints the same."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    histories = [json.loads(line) for line in out.splitlines() if line.startswith("[")]
+    assert histories and all(history == histories[0] for history in histories)
+    return histories[0]
+
+
+def wait_for(what: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_killed_ten_times_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"epochs": 250, "norm": "batch"}
+    whole = finish(start(tmp_path / "whole", **settings))
+    chance = random.Random(0)
+    killed, found = tmp_path / "killed", []
+    for _ in range(10):
+        before = checkpoints(killed)
+        process = start(killed, resume=True, **settings)
+        wait_for(lambda before=before: checkpoints(killed) != before, process)
+        time.sleep(chance.uniform(0, 0.4))
+        assert process.poll() is None, "the run ended before it was killed: make it longer"
+        process.kill()
+        process.communicate()
+        found.append(checkpoints(killed)[-1].name)
+    assert found == sorted(set(found)), "every attempt made progress"
+    assert finish(start(killed, resume=True, **settings)) == whole
+    one, other = torch.load(tmp_path / "whole" / "final.pt"), torch.load(killed / "final.pt")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert (killed / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+    best = [load(directory / "best.pt") for directory in (killed, tmp_path / "whole")]
+    assert all(torch.equal(best[0]["model"][name], best[1]["model"][name]) for name in best[0]["model"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_without_a_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    process = start(tmp_path, epochs=100_000, checkpoint_seconds=1e9)
+    wait_for(lambda: (tmp_path / "history.csv").exists(), process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert f"Training stopped by {number.name}" in err and "resume=True" in err and "Traceback" not in err
+    (saved,) = checkpoints(tmp_path)
+    assert str(saved) in err and load(saved)["epoch"] > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm": "sync"},
+        {"accumulate": 2, "precision": "float32", "batch_size": 5},  # short last step: an empty part in one process
+        {"check_every": 2, "workers": 1},
+    ],
+    ids=["plain", "synchronised norm", "accumulated", "rarely checked"],
+)
+def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, changes: dict[str, Any]) -> None:
+    settings = {"dropout": 0.0, **changes}
+    one = finish(start(tmp_path / "one", **settings))
+    two = finish(start(tmp_path / "two", TORCHRUN, **settings))
+    assert len(one) == len(two) == 4
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, abs=1e-5)
+    assert [p.name for p in sorted((tmp_path / "two").iterdir())] == [
+        p.name for p in sorted((tmp_path / "one").iterdir())
+    ]
+    weights = [torch.load(tmp_path / name / "final.pt") for name in ("one", "two")]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[1][name], weights[0][name], atol=1e-4, rtol=0)
+
+
+def test_two_processes_with_separate_batch_norms_differ(tmp_path: Path) -> None:
+    """Negative control: without synchronisation the statistics of half a batch show."""
+    one = finish(start(tmp_path / "one", dropout=0.0, norm="batch"))
+    two = finish(start(tmp_path / "two", TORCHRUN, dropout=0.0, norm="batch"))
+    assert two[-1]["train_loss"] != pytest.approx(one[-1]["train_loss"], abs=1e-4)
+
+
+def test_two_processes_resume_and_one_can_go_on(tmp_path: Path) -> None:
+    whole = finish(start(tmp_path / "whole", TORCHRUN))
+    finish(start(tmp_path / "parts", TORCHRUN, epochs=2))
+    assert finish(start(tmp_path / "parts", TORCHRUN, resume=True)) == whole
+    finish(start(tmp_path / "fewer", TORCHRUN, epochs=2, dropout=0.0))
+    alone = finish(start(tmp_path / "fewer", dropout=0.0, resume=True))
+    together = finish(start(tmp_path / "dry", TORCHRUN, dropout=0.0))
+    for row, other in zip(alone, together, strict=True):
+        assert row == pytest.approx(other, abs=1e-5)
+
+
+def test_sigterm_to_torchrun_saves_once_for_all(tmp_path: Path) -> None:
+    process = start(tmp_path, TORCHRUN, epochs=100_000, checkpoint_seconds=1e9)
+    wait_for(lambda: (tmp_path / "history.csv").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and err.count("Training stopped by SIGTERM") == 1
+    (saved,) = checkpoints(tmp_path)
+    epochs = load(saved)["epoch"]
+    assert len(finish(start(tmp_path, TORCHRUN, epochs=epochs + 1, resume=True))) == epochs + 1

@@ -1,0 +1,93 @@
+"""A tiny training run, used by the tests in their own process and, as a script, in killed and in parallel ones.
+
+The data draw from all three global generators, the network from torch's: whatever a resume forgets will show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from runtime.normalization import BatchNorm
+from runtime.train import TrainConfig, TrainResult, classification_metrics, train
+
+CLASSES = 3
+CONFIG: dict[str, Any] = {
+    "epochs": 4,
+    "batch_size": 4,
+    "learning_rate": 0.02,
+    "decay": 0.9,
+    "ema_decay": 0.8,
+    "conv_l1": 1e-4,
+    "conv_l2": 1e-3,
+    "clip_norm": 2.0,
+    "checkpoint_seconds": 0,
+    "device": "cpu",
+    "tensorboard": False,
+}
+
+
+class Blobs(Dataset[tuple[Tensor, int]]):
+    """Volumes (1, 8, 8, 8) of noise around a level that is the label; a new draw of the noise every time."""
+
+    def __init__(self, samples: int, noise: float = 0.3) -> None:
+        self.samples, self.noise = samples, noise
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        label = index % CLASSES
+        noise = torch.randn(1, 8, 8, 8) + np.random.rand() + random.random()
+        return label + self.noise * noise, label
+
+
+def network(norm: nn.Module | None = None, dropout: float = 0.2) -> nn.Sequential:
+    """A network of 551 weights (and those of the norm), the same at every call."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1),
+        norm or nn.Identity(),
+        nn.ReLU(),
+        nn.Dropout3d(dropout),
+        nn.Conv3d(4, 4, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(4, CLASSES),
+    )
+
+
+def run(directory: Path, *, resume: bool = False, norm: str = "", dropout: float = 0.2, **changes: Any) -> TrainResult:
+    """Train on 11 samples, three steps an epoch, and leave the last weights in <directory>/final.pt."""
+    norms = {"": None, "batch": nn.BatchNorm3d(4), "sync": BatchNorm("4x0", sync=True)}
+    model = network(norms[norm], dropout)
+    result = train(
+        model,
+        Blobs(11),
+        TrainConfig(**(CONFIG | changes)),
+        directory,
+        validation=Blobs(5),
+        metrics=classification_metrics(CLASSES),
+        resume=resume,
+    )
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        torch.save(model.state_dict(), directory / "final.pt")
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("changes", type=json.loads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(json.dumps(run(arguments.directory, **arguments.changes).history), flush=True)
