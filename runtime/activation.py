@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms
 from runtime.layer import FieldLayer
@@ -70,6 +70,53 @@ class Gate(FieldLayer):
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         gated: Tensor = _GateAndJoin.apply(self._gated, gates, *parts)[0]  # type: ignore[no-untyped-call]
         return gated
+
+
+class NormActivation(FieldLayer):
+    """Norm nonlinearity: every field keeps its direction, its length goes through an activation with a learned bias.
+
+        even scalars:     s -> scalar_activation(s)
+        all other fields: f -> activation(|f| - beta) f / |f|        beta: learned, one per field copy
+
+    activation: torch.relu for the norm-ReLU of the source, F.softplus for the norm-softplus. Below |f| = eps the
+    factor is that of |f| = eps, so that values and gradients stay finite at f = 0.
+
+    State: beta (copy of all fields but even scalars).
+    Source: Weiler et al., "3D Steerable CNNs", 2018, section 4.3; Worrall et al., "Harmonic Networks", 2017.
+    """
+
+    def __init__(
+        self,
+        in_type: FieldTypeLike,
+        *,
+        activation: Activation = torch.relu,
+        scalar_activation: Activation = torch.relu,
+        beta: float = 0.1,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(in_type)
+        self.activation, self.scalar_activation, self.eps = activation, scalar_activation, eps
+        self._copies = [0 if term.is_even_scalar else term.multiplicity for term in self.in_type]
+        self.beta = nn.Parameter(torch.full((sum(self._copies),), beta))
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, *space) -> the same shape."""
+        self.check(fields)
+        parts = zip(split_terms(fields, self.in_type), torch.split(self.beta, self._copies), self.in_type, strict=True)
+        return torch.cat(
+            [
+                self.scalar_activation(part) if term.is_even_scalar else self._shrink(part, beta, term)
+                for part, beta, term in parts
+            ],
+            1,
+        )
+
+    def _shrink(self, part: Tensor, beta: Tensor, term: Term) -> Tensor:
+        copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, -1)
+        wide = copies.to(torch.promote_types(part.dtype, torch.float32))
+        length = wide.square().sum(2, keepdim=True).clamp_min(self.eps**2).sqrt()
+        factor = self.activation(length - beta[:, None, None]) / length
+        return (copies * factor.to(part.dtype)).reshape(part.shape)
 
 
 class _GateAndJoin(torch.autograd.Function):

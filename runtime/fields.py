@@ -112,6 +112,7 @@ def split_terms(fields: Tensor, field_type: FieldType) -> tuple[Tensor, ...]:
     return torch.split(fields, [term.channels for term in field_type], 1)
 
 
-def split_copies(copies: Tensor, field_type: FieldType) -> tuple[Tensor, ...]:
-    """Views of the entries of each term: (copy,) each, of a vector with one entry per field copy."""
-    return torch.split(copies, [term.multiplicity for term in field_type])
+def copies_to_channels(copies: Tensor, field_type: FieldType) -> Tensor:
+    """One value per field copy, (..., copy), repeated at each of its components: (..., channel)."""
+    pieces = torch.split(copies, [term.multiplicity for term in field_type], -1)
+    return torch.cat([p.repeat_interleave(t.dimension, -1) for t, p in zip(field_type, pieces, strict=True)], -1)

@@ -1,8 +1,10 @@
 """What all layers share: a field type in, a field type out, and one check of the input."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
-from runtime.fields import FieldTypeLike, as_field_type, channel_count, describe
+from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe
 
 
 class FieldLayer(nn.Module):
@@ -40,3 +42,23 @@ class FieldLayer(nn.Module):
         if self.out_type == self.in_type:
             return describe(self.in_type)
         return f"{describe(self.in_type)} -> {describe(self.out_type)}"
+
+
+def field_types_of(module: nn.Module) -> tuple[FieldType, FieldType]:
+    """The field types a module takes and gives. Raises ValueError if it does not say."""
+    for name in ("in_type", "out_type"):
+        if not hasattr(module, name):
+            raise ValueError(
+                f"{type(module).__name__} has no attribute {name}. Equivariant modules, generated convolutions and the "
+                "layers of this package, carry in_type and out_type."
+            )
+    in_type, out_type = cast(FieldTypeLike, module.in_type), cast(FieldTypeLike, module.out_type)
+    return as_field_type(in_type), as_field_type(out_type)
+
+
+def check_equal_types(got: FieldType, expected: FieldType, source: str, target: str) -> None:
+    """Raise ValueError unless two field types that meet in a network are equal."""
+    if got != expected:
+        raise ValueError(
+            f"{source} has field type {describe(got)}, but {target} has {describe(expected)}: make them equal."
+        )

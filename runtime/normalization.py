@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.fields import FieldTypeLike, copy_count, split_copies, split_terms
+from runtime.fields import FieldType, FieldTypeLike, Term, copies_to_channels, copy_count, split_terms
 from runtime.layer import FieldLayer
 
 
@@ -42,8 +42,7 @@ class BatchNorm(FieldLayer):
     ) -> None:
         super().__init__(in_type)
         self.eps, self.momentum, self.per_component, self.sync = eps, momentum, per_component, sync
-        copies = copy_count(self.in_type)
-        scalars = sum(term.multiplicity for term in self.in_type if term.is_even_scalar)
+        copies, scalars = copy_count(self.in_type), _even_scalar_count(self.in_type)
         self.weight = nn.Parameter(torch.ones(copies))
         self.bias = nn.Parameter(torch.zeros(scalars))
         self.register_buffer("running_mean", torch.zeros(scalars))
@@ -63,40 +62,137 @@ class BatchNorm(FieldLayer):
 
     def scale_and_shift(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
         """The layer as one scale and one shift per channel, given mean (even scalar copy) and square (copy)."""
-        scales, shifts, used = [], [], 0
-        copies = self.weight * (square + self.eps).rsqrt()
-        for term, scale in zip(self.in_type, split_copies(copies, self.in_type), strict=True):
-            scales.append(scale.repeat_interleave(term.dimension))
-            if term.is_even_scalar:
-                own = slice(used, used + term.multiplicity)
-                shifts.append(self.bias[own] - mean[own] * scale)
-                used += term.multiplicity
-            else:
-                shifts.append(torch.zeros_like(scales[-1]))
-        return torch.cat(scales), torch.cat(shifts)
+        scale = copies_to_channels(self.weight * (square + self.eps).rsqrt(), self.in_type)
+        return scale, _spread(self.bias, self.in_type) - _spread(mean, self.in_type) * scale
 
     def _statistics(self, fields: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (even scalar copy) and mean square (copy) over batch and voxels; scalars are centred first."""
-        means, squares = [self.bias[:0]], []
         voxels = fields.reshape(*fields.shape[:2], -1)
-        for term, field in zip(self.in_type, split_terms(voxels, self.in_type), strict=True):
-            if term.is_even_scalar:
-                mean = self._over_processes(field.mean((0, 2), dtype=_at_least_float32(field)), field)
-                means.append(mean)
-                field = field - mean[:, None]
-            power = torch.linalg.vector_norm(field, dim=2, dtype=_at_least_float32(field)).square().sum(0)
-            power = self._over_processes(power / (field.shape[0] * field.shape[2]), field)
-            components = power.view(term.multiplicity, term.dimension)
+        sync = self.sync and dist.is_available() and dist.is_initialized()
+        mean, power = _Moments.apply(voxels, self.in_type, sync)  # type: ignore[no-untyped-call]
+        squares = []
+        for term, channels in zip(self.in_type, split_terms(power[None], self.in_type), strict=True):
+            components = channels.view(term.multiplicity, term.dimension)
             squares.append(components.mean(1) if self.per_component else components.sum(1))
-        return torch.cat(means), torch.cat(squares)
+        return mean, torch.cat(squares)
 
-    def _over_processes(self, mean: Tensor, field: Tensor) -> Tensor:
-        """The mean over the samples of all processes, each weighted by how many it holds."""
-        if not (self.sync and dist.is_available() and dist.is_initialized()):
-            return mean
-        samples = mean.new_tensor([field.shape[0] * field.shape[2]])
-        total: Tensor = _AllReduce.apply(torch.cat([mean * samples, samples]))  # type: ignore[no-untyped-call]
-        return total[:-1] / total[-1]
+
+def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """scale * fields + shift, per channel, in the precision of `scale` inside and the dtype of `fields` outside.
+
+    It is torch's batch norm for known statistics, mean 0 and variance 1: one fused pass forward and one backward.
+    """
+    return F.batch_norm(fields, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, training=False, eps=0)
+
+
+def _spread(scalars: Tensor, field_type: FieldType) -> Tensor:
+    """(channel,): the values of the even scalars (scalar copy) at their channels, zero at those of other fields."""
+    pieces = torch.split(scalars, [term.multiplicity if term.is_even_scalar else 0 for term in field_type])
+    terms = zip(field_type, pieces, strict=True)
+    return torch.cat([piece if t.is_even_scalar else piece.new_zeros(t.channels) for t, piece in terms])
+
+
+class GroupNorm(FieldLayer):
+    """Normalisation of each sample by itself, over groups of field copies and all voxels.
+
+        even scalars (0, 0e):  s -> weight (s - mean(s)) / sqrt(mean((s - mean(s))^2) + eps) + bias
+        all other fields:      f -> weight f / sqrt(mean(|f|^2) + eps)
+
+    The means are over the copies of one group of one term and over the voxels; `groups` divides the multiplicity of
+    every term. `per_component`: as in BatchNorm. State: weight (copy), bias (even scalar copy).
+
+    Raises ValueError if `groups` does not divide a multiplicity.
+    Source: Wu and He, "Group Normalization", 2018, with the lengths of Weiler et al. 2018 for fields.
+    """
+
+    def __init__(
+        self, in_type: FieldTypeLike, groups: int | None = 1, *, eps: float = 1e-5, per_component: bool = False
+    ) -> None:
+        super().__init__(in_type)
+        self.eps, self.per_component = eps, per_component
+        self.groups = tuple(term.multiplicity if groups is None else groups for term in self.in_type)
+        for term, count in zip(self.in_type, self.groups, strict=True):
+            if count < 1 or term.multiplicity % count:
+                raise ValueError(
+                    f"GroupNorm cannot share the {term.multiplicity} copies of {term} among {count} groups."
+                )
+        self.weight = nn.Parameter(torch.ones(copy_count(self.in_type)))
+        self.bias = nn.Parameter(torch.zeros(_even_scalar_count(self.in_type)))
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, *space) -> the same shape."""
+        self.check(fields)
+        weight = copies_to_channels(self.weight, self.in_type)
+        bias = _spread(self.bias, self.in_type)
+        parts = zip(self.in_type, self.groups, split_terms(fields, self.in_type), strict=True)
+        unit = torch.cat([self._normalize(term, groups, part) for term, groups, part in parts], 1)
+        return channel_affine(unit, weight, bias)
+
+    def _normalize(self, term: Term, groups: int, part: Tensor) -> Tensor:
+        values: Tensor = part.reshape(part.shape[0], groups, -1)
+        dtype = torch.promote_types(part.dtype, torch.float32)
+        if term.is_even_scalar:
+            values = values - values.mean(2, keepdim=True, dtype=dtype)
+        vectors = values.shape[2] if self.per_component else values.shape[2] // term.dimension
+        square = torch.linalg.vector_norm(values, dim=2, keepdim=True, dtype=dtype).square() / vectors
+        return torch.reshape((values * (square + self.eps).rsqrt()).to(part.dtype), part.shape)
+
+
+class InstanceNorm(GroupNorm):
+    """GroupNorm with every field copy a group of its own."""
+
+    def __init__(self, in_type: FieldTypeLike, *, eps: float = 1e-5, per_component: bool = False) -> None:
+        super().__init__(in_type, None, eps=eps, per_component=per_component)
+
+
+def _even_scalar_count(field_type: FieldType) -> int:
+    return sum(term.multiplicity for term in field_type if term.is_even_scalar)
+
+
+class _Moments(torch.autograd.Function):
+    """Mean m of the even scalars (scalar copy) and mean square of x - m (channel,), with m = 0 for other fields.
+
+    fields: (batch, channel, voxel). The means are over batch and voxels, with `sync` of all processes together, in
+    float32 or better. Keeps the fields only; the gradient is one pass, (2 (x - m) dL/dsquare + dL/dm) / samples.
+    """
+
+    @staticmethod
+    def forward(fields: Tensor, field_type: FieldType, sync: bool) -> tuple[Tensor, Tensor]:
+        dtype = torch.promote_types(fields.dtype, torch.float32)
+        samples = _sample_count(fields, sync)
+        terms = list(zip(field_type, split_terms(fields, field_type), strict=True))
+        sums = [x.sum((0, 2), dtype=dtype) for term, x in terms if term.is_even_scalar]
+        mean = _sum_over_processes(torch.cat([fields.new_zeros(0, dtype=dtype), *sums]), sync) / samples
+        centres = split_terms(_spread(mean, field_type)[None], field_type)
+        squares = []
+        for (term, x), centre in zip(terms, centres, strict=True):
+            centred = x - centre[0, :, None] if term.is_even_scalar else x
+            squares.append(torch.linalg.vector_norm(centred, dim=2, dtype=dtype).square().sum(0))
+        return mean, _sum_over_processes(torch.cat(squares), sync) / samples
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, FieldType, bool], output: tuple[Tensor, Tensor]) -> None:
+        fields, ctx.field_type, ctx.sync = inputs
+        ctx.save_for_backward(fields, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor, None, None]:
+        fields, mean = ctx.saved_tensors
+        samples = _sample_count(fields, ctx.sync)
+        slope = 2 * _sum_over_processes(grad_square, ctx.sync) / samples
+        offset = _spread(_sum_over_processes(grad_mean, ctx.sync) / samples, ctx.field_type)
+        return channel_affine(fields, slope, offset - slope * _spread(mean, ctx.field_type)), None, None
+
+
+def _sample_count(fields: Tensor, sync: bool) -> int | Tensor:
+    """Batch times voxels, of all processes together with `sync`."""
+    own = fields.shape[0] * fields.shape[2]
+    return _sum_over_processes(torch.tensor(float(own), device=fields.device), sync) if sync else own
+
+
+def _sum_over_processes(tensor: Tensor, sync: bool) -> Tensor:
+    total: Tensor = _AllReduce.apply(tensor) if sync else tensor  # type: ignore[no-untyped-call]
+    return total
 
 
 class _AllReduce(torch.autograd.Function):
@@ -113,15 +209,3 @@ class _AllReduce(torch.autograd.Function):
         total = grad.contiguous().clone()
         dist.all_reduce(total)
         return total
-
-
-def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """scale * fields + shift, per channel, in the precision of `scale` inside and the dtype of `fields` outside.
-
-    It is torch's batch norm for known statistics, mean 0 and variance 1: one fused pass forward and one backward.
-    """
-    return F.batch_norm(fields, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, training=False, eps=0)
-
-
-def _at_least_float32(fields: Tensor) -> torch.dtype:
-    return torch.promote_types(fields.dtype, torch.float32)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from runtime.fields import FieldTypeLike
+from runtime.fields import FieldTypeLike, Term, split_terms
 from runtime.layer import FieldLayer
 
 PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
@@ -63,6 +64,7 @@ class LowPass(FieldLayer):
     def forward(self, fields: Tensor) -> Tensor:
         """Blur along z, y and x in turn, each with its stride."""
         self.check_volume(fields)
+        _check_window(self, fields, self.kernel_size, self.padding)
         fields = fields @ self._matrix(fields, axis=4).mT
         fields = self._matrix(fields, axis=3) @ fields
         return torch.unflatten(self._matrix(fields, axis=2) @ fields.flatten(3), 3, fields.shape[3:])
@@ -71,11 +73,6 @@ class LowPass(FieldLayer):
         """Blur and stride along one axis of the volume: (strided size, size), in its dtype."""
         size = fields.shape[axis]
         steps = size + 2 * self.padding - self.kernel_size
-        if steps < 0:
-            raise ValueError(
-                f"LowPass: axis {axis} of the input {tuple(fields.shape)} is smaller than the kernel of "
-                f"{self.kernel_size} voxels with padding {self.padding}. Use a larger volume or a smaller kernel_size."
-            )
         taps = self.taps.to(fields.dtype)
         starts = self.stride * torch.arange(steps // self.stride + 1, device=taps.device) - self.padding
         sources = starts[:, None] + torch.arange(self.kernel_size, device=taps.device)  # (strided size, tap)
@@ -94,6 +91,85 @@ class GlobalMean(FieldLayer):
         """(batch, channel, x, y, z) -> (batch, channel)."""
         self.check_volume(fields)
         return fields.mean((2, 3, 4))
+
+
+class AveragePool(FieldLayer):
+    """Mean over windows of voxels, the same for every channel; voxels outside the volume count as zero.
+
+    (batch, channel, x, y, z) -> spatial sizes (n + 2 padding - kernel_size) // stride + 1. padding: kernel_size // 2
+    unless given. The 3D Steerable CNN's ResNet downsamples so: the kernel size of its convolutions, stride 2.
+    """
+
+    def __init__(
+        self, in_type: FieldTypeLike, kernel_size: int, stride: int | None = None, *, padding: int | None = None
+    ) -> None:
+        super().__init__(in_type)
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding = kernel_size // 2 if padding is None else padding
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
+        self.check_volume(fields)
+        _check_window(self, fields, self.kernel_size, self.padding)
+        return F.avg_pool3d(fields, self.kernel_size, self.stride, self.padding)
+
+
+class NormMaxPool(FieldLayer):
+    """In every window of voxels the longest vector of each field; for even scalars the largest value.
+
+    (batch, channel, x, y, z) -> spatial sizes (n + 2 padding - kernel_size) // stride + 1. Where two vectors of a
+    window have exactly equal length, the first in memory wins, which no rotation respects.
+    """
+
+    def __init__(
+        self, in_type: FieldTypeLike, kernel_size: int, stride: int | None = None, *, padding: int = 0
+    ) -> None:
+        super().__init__(in_type)
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding = padding
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
+        self.check_volume(fields)
+        _check_window(self, fields, self.kernel_size, self.padding)
+        parts = zip(self.in_type, split_terms(fields, self.in_type), strict=True)
+        return torch.cat([self._pool(term, part) for term, part in parts], 1)
+
+    def _pool(self, term: Term, part: Tensor) -> Tensor:
+        if term.is_even_scalar:
+            return F.max_pool3d(part, self.kernel_size, self.stride, self.padding)
+        copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))
+        lengths = copies.detach().square().sum(2)
+        _, where = F.max_pool3d(lengths, self.kernel_size, self.stride, self.padding, return_indices=True)
+        index = where.flatten(2).unsqueeze(2).expand(-1, -1, term.dimension, -1)
+        return copies.flatten(3).gather(3, index).reshape(*part.shape[:2], *where.shape[2:])
+
+
+class Upsample(FieldLayer):
+    """Trilinear interpolation to a finer grid with the same centre, the same for every channel.
+
+    factor: ratio of the voxel spacings. Two grids share their centre, and the turns of the cube commute exactly:
+    a size n becomes factor * n (default; for even volumes), or factor * (n - 1) + 1 with `keep_corners`, where the
+    old voxels stay voxels (for odd volumes; the way back of LowPass with its odd kernel).
+    """
+
+    def __init__(self, in_type: FieldTypeLike, factor: int = 2, *, keep_corners: bool = False) -> None:
+        super().__init__(in_type)
+        self.factor, self.keep_corners = factor, keep_corners
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
+        self.check_volume(fields)
+        size = [self.factor * (n - 1) + 1 if self.keep_corners else self.factor * n for n in fields.shape[2:]]
+        return F.interpolate(fields, size, mode="trilinear", align_corners=self.keep_corners)
+
+
+def _check_window(layer: nn.Module, fields: Tensor, kernel_size: int, padding: int) -> None:
+    if any(size + 2 * padding < kernel_size for size in fields.shape[2:]):
+        raise ValueError(
+            f"{type(layer).__name__}: the input {tuple(fields.shape)} is smaller than the window of {kernel_size} "
+            f"voxels with padding {padding}. Use a larger volume or a smaller kernel_size."
+        )
 
 
 # Where a tap that falls outside reads: voxel index -> voxel index; one that stays outside reads zero.

@@ -104,8 +104,8 @@ def assert_equivariant(
        that strides commutes with them only on volumes whose strided grid is centred: choose `size` so.
     2. Random rotations, on smooth fields of the given wavelengths (in voxels, times `voxel_spacing` if given) that are
        rotated analytically: compared at the centre of the output, the point that stays. rotation_size: of the volume,
-       25 or 24 as `size` is odd or even, or the next larger one that gives the output a centre voxel. (Even outputs
-       are compared in the mean of their middle voxels, which itself adds an error at short wavelengths.)
+       25 or 24 as `size` is odd or even, or a larger one that gives the output a centre voxel. (Even outputs are
+       compared in the mean of their middle voxels, which itself adds an error at short wavelengths.)
 
     Raises AssertionError if a turn's error exceeds `turn_tolerance`, if the worst rotation's error exceeds
     `max_rotation_error` (unless None), or if the output is zero or not finite, which would prove nothing;
@@ -203,17 +203,23 @@ def _size_with_centre(
     smallest: int,
     tolerance: float,
 ) -> int:
-    """The first size (of the parity of the smallest) whose output has its centre where the volume has it."""
-    for size in range(smallest, smallest + 18, 2):
+    """The first size from the smallest, in steps of 2, whose output has its centre where the volume has it.
+
+    One whose output has a voxel at the centre is preferred.
+    """
+    centred = []
+    for size in range(smallest, smallest + 10, 2):
         volume = SmoothField.random(in_type, 8.0, size / 4).sample(size)
-        spatial = run(volume).shape[2:]
-        centred = size % 2 == 0 or all(length % 2 for length in spatial)
-        if centred and _turn_error(run, volume, flip, in_type, out_type) <= tolerance:
-            return size
-    raise ValueError(
-        f"no volume of {smallest} to {smallest + 16} voxels gives an output with a centre voxel. "
-        "Pass another rotation_size, or wavelengths=() to leave the random rotations out."
-    )
+        if _turn_error(run, volume, flip, in_type, out_type) <= tolerance:
+            centred.append(size)
+            if size % 2 == 0 or all(length % 2 for length in run(volume).shape[2:]):
+                return size
+    if not centred:
+        raise ValueError(
+            f"no volume of {smallest} to {smallest + 8} voxels gives an output with the same centre. "
+            "Pass another rotation_size, or wavelengths=() to leave the random rotations out."
+        )
+    return centred[0]
 
 
 def _rotation_error(

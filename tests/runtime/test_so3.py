@@ -1,0 +1,68 @@
+import pytest
+import torch
+from e3nn import o3
+
+from runtime.so3 import cube_turns, random_rotations, spherical_harmonics, wigner_d
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("degree", range(11))
+def test_agrees_with_e3nn(degree):
+    rotations = random_rotations(20)
+    points = rotations[..., 0]
+    torch.testing.assert_close(
+        wigner_d(degree, rotations), o3.Irrep(degree, 1).D_from_matrix(rotations), rtol=0, atol=1e-12
+    )
+    expected = o3.spherical_harmonics(degree, points, normalize=True, normalization="component")
+    torch.testing.assert_close(spherical_harmonics(degree, points), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", range(7))
+@pytest.mark.parametrize("parity", [1, -1])
+def test_reflections_agree_with_e3nn(degree, parity):
+    turns = cube_turns(reflections=True).double()
+    expected = o3.Irrep(degree, parity).D_from_matrix(turns)
+    torch.testing.assert_close(wigner_d(degree, turns, parity), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", range(7))
+def test_is_a_representation(degree):
+    a, b = random_rotations(2)
+    torch.testing.assert_close(wigner_d(degree, a @ b), wigner_d(degree, a) @ wigner_d(degree, b), rtol=0, atol=1e-13)
+    wrong = wigner_d(degree, a @ b) - wigner_d(degree, b) @ wigner_d(degree, a)
+    assert degree == 0 or wrong.abs().max() > 1e-2
+
+
+def test_degree_one_is_the_rotation():
+    rotations = random_rotations(5)
+    torch.testing.assert_close(wigner_d(1, rotations), rotations, rtol=0, atol=1e-14)
+
+
+def test_without_parity_reflections_are_refused():
+    with pytest.raises(ValueError, match="cannot be reflected"):
+        wigner_d(1, -torch.eye(3))
+
+
+def test_cube_group():
+    turns, all_48 = cube_turns(), cube_turns(reflections=True)
+    assert turns.shape == (24, 3, 3) and all_48.shape == (48, 3, 3)
+    assert torch.equal(turns[0], torch.eye(3, dtype=torch.int64)) and torch.equal(turns, all_48[:24])
+    for group, signs in ((turns, {1}), (all_48, {1, -1})):
+        members = {tuple(r.flatten().tolist()) for r in group}
+        assert len(members) == len(group)
+        assert {tuple((a @ b).flatten().tolist()) for a in group for b in group} == members
+        assert {round(torch.linalg.det(r.double()).item()) for r in group} == signs
+
+
+def test_random_rotations_are_uniform():
+    rotations = random_rotations(20_000, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(20_000, 3, 3))
+    torch.testing.assert_close(torch.linalg.det(rotations), torch.ones(20_000))
+    for degree in (1, 2, 3):  # the Haar mean of D^l is zero for l > 0
+        assert wigner_d(degree, rotations).mean(0).abs().max() < 0.02
