@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from math import lcm
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,12 @@ class VoxelGrid:
 
     def __str__(self) -> str:
         return "x".join(map(str, self.size))
+
+
+def turn_taps(values: NDArray[_Scalar], turn: NDArray[np.int64]) -> NDArray[_Scalar]:
+    """F(g x) for every tap x, from F of the taps: (.., x, y, z); g is one of the grid's turns."""
+    images = np.abs(turn).argmax(axis=0)
+    kept = tuple(range(values.ndim - 3))
+    turned = values.transpose(*kept, *(values.ndim - 3 + images))
+    x, y, z = (slice(None, None, int(turn[images[axis], axis])) for axis in range(3))
+    return turned[..., x, y, z]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 
 from basisgen.errors import SpecError
 from basisgen.sampling.families import RadialFamily
+from basisgen.sampling.optimal import Optimal
 from basisgen.sampling.settings import Settings, quoted
 from basisgen.sampling.shells import Shells
 
 FAMILIES: Mapping[str, Callable[[Settings], RadialFamily]] = {
     "shells": Shells.parse,
+    "optimal": Optimal.parse,
 }
 
 

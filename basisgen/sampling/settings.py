@@ -52,14 +52,14 @@ class Settings:
         """Whether the key holds a word rather than a number or a list."""
         return self.has(key) and isinstance(self._table[key], str)
 
-    def positive(self, key: str) -> Fraction | None:
-        """A number from 0.001 to 1000."""
+    def positive(self, key: str, least: Fraction = SMALLEST, most: Fraction = LARGEST) -> Fraction | None:
+        """A number from `least` to `most`."""
         if not self.has(key):
             return None
         number = exact_number(self._table[key])
-        if number is None or not SMALLEST <= number <= LARGEST:
+        if number is None or not least <= number <= most:
             raise self.complaint(
-                key, f"must be a number from {float(SMALLEST):g} to {float(LARGEST):g}, for example {key} = 0.6"
+                key, f"must be a number from {float(least):g} to {float(most):g}, for example {key} = 0.6"
             )
         return number
 

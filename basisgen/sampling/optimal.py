@@ -1,0 +1,136 @@
+"""Filters as equivariant as the grid allows: of all taps, those with the least energy that is not of type J.
+
+With the quadratic forms of `defect`, total(F) = F^T k F and typed(F) = |Q^T F|^2 where k_J = Q Q^T over radii, solve
+
+    typed(F) = lambda total(F),      defect^2 = 1 - lambda
+
+By Courant and Fischer the first n eigenfilters span the n-dimensional space of least worst defect: no other n filters
+of degree J, whatever their profiles, have a smaller one. The defects have a wide gap (5^3 taps, J = 1: .015 .10 | .68);
+what lies beyond it is no filter of degree J at all.
+
+    F = (k + noise)^-1 Q a,      Q^T (k + noise)^-1 Q a = lambda a
+
+k is a product over the axes, so it is inverted axis by axis, and Q has some twenty to forty columns: no matrix over
+taps is ever built. Cost per J, for n taps per axis and r columns: 6 r (2J+1) n^4 multiplications, memory r (2J+1) n^3.
+The noise, white and a hundred-thousandth of the field's power, keeps filters from living on frequencies that the
+spectrum leaves empty (the fine axes of anisotropic volumes), where they would amplify whatever noise an input has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.errors import SamplingError, SpecError
+from basisgen.sampling.defect import Gaussian, along_axes, distinct_radii, unit_harmonics
+from basisgen.sampling.families import FilterGroup
+from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.settings import Settings
+from basisgen.sampling.symmetry import symmetrised
+
+Array = NDArray[np.float64]
+
+NOISE = 1e-5  # white noise in the input, as a part of its power
+_HOPELESS = 0.95  # with a larger defect, under a tenth of the energy is of type J
+_NEGLIGIBLE = 1e-14  # columns of Q that carry less than this part of the largest
+
+
+@dataclass(frozen=True)
+class Optimal:
+    """Least-defect filters: all up to `max_defect`, or `count[J]` of each degree; made for inputs of one bandwidth."""
+
+    max_defect: Fraction = Fraction(1, 5)
+    count: tuple[int, ...] | None = None
+    bandwidth: Fraction = Gaussian().bandwidth
+
+    @classmethod
+    def parse(cls, settings: Settings) -> Optimal:
+        """Reads max_defect or count, and bandwidth.
+
+        Raises SpecError where both are given.
+        """
+        max_defect = settings.positive("max_defect", most=Fraction(9, 10))
+        count = settings.integers("count")
+        if max_defect is not None and count is not None:
+            raise SpecError("radial settings max_defect and count exclude one another. Leave one out.")
+        bandwidth = settings.positive("bandwidth", least=Fraction(1, 20), most=Fraction(2))
+        return cls(
+            max_defect=cls.max_defect if max_defect is None else max_defect,
+            count=count,
+            bandwidth=cls.bandwidth if bandwidth is None else bandwidth,
+        )
+
+    @property
+    def name(self) -> str:
+        """`optimal`."""
+        return "optimal"
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return {
+            "max_defect": str(self.max_defect) if self.count is None else None,
+            "count": None if self.count is None else list(self.count),
+            "bandwidth": str(self.bandwidth),
+        }
+
+    def groups(self, grid: VoxelGrid, degrees: Sequence[int]) -> tuple[FilterGroup, ...]:
+        """See RadialFamily; float64, of unit norm, exactly symmetric as `symmetry.symmetrised` says."""
+        return tuple(group for J in degrees for group in self._groups(J, grid))
+
+    def _groups(self, J: int, grid: VoxelGrid) -> list[FilterGroup]:
+        defects, filters = eigenfilters(J, grid, Gaussian(self.bandwidth))
+        return [
+            FilterGroup(J, f"optimal {b + 1}", _canonical(filters[b], J, grid))
+            for b in range(self._number(J, defects, grid))
+        ]
+
+    def _number(self, J: int, defects: Array, grid: VoxelGrid) -> int:
+        if self.count is None:
+            return int((defects <= float(self.max_defect)).sum())
+        wanted = self.count[J] if len(self.count) > J else 0
+        available = int((defects <= _HOPELESS).sum())
+        if wanted > available:
+            raise SamplingError(
+                f"count asks for {wanted} filters of degree J = {J}, a {grid} grid has {available} with any "
+                f"resemblance to one (defect under {_HOPELESS}). Lower the count, or enlarge the kernel."
+            )
+        return wanted
+
+
+def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = NOISE) -> tuple[Array, Array]:
+    """All filters with energy of type J, by increasing defect: defects (filter), taps (filter, M, x, y, z).
+
+    The noise counts as error. The taps are not normalised.
+    """
+    radii, index = distinct_radii(grid)
+    scale, axes = np.linalg.eigh(spectrum.radial_part(J, radii, grid))
+    kept = scale > _NEGLIGIBLE * scale[-1]
+    columns = (axes[:, kept] * np.sqrt(scale[kept] / (2 * J + 1))).T  # Q^T, (column, radius)
+    filters = columns[:, index].reshape(-1, 1, *grid.size) * unit_harmonics(J, grid)
+
+    (a, u), (b, v), (c, w) = (np.linalg.eigh(k) for k in spectrum.axis_correlations(grid))
+    energy = np.maximum(np.einsum("x,y,z->xyz", a, b, c), 0) + noise
+    whitened = along_axes(filters, (u.T, v.T, w.T)) / np.sqrt(energy)
+    flat = whitened.reshape(len(whitened), -1)
+    part, combinations = np.linalg.eigh(flat @ flat.T)
+    order = np.argsort(-part, kind="stable")
+    solutions = np.tensordot(combinations[:, order].T, whitened / np.sqrt(energy), 1)
+    defects: Array = np.sqrt(np.clip(1 - part[order], 0, 1))
+    return defects, along_axes(solutions, (u, v, w))
+
+
+def _canonical(filters: Array, J: int, grid: VoxelGrid) -> Array:
+    """Unit norm, exact symmetry, and the sign that makes s(x) = F(x) . Y_J positive where it is largest.
+
+    Of equally large s the first tap counts, so that rounding does not choose.
+    """
+    filters = symmetrised(filters / np.linalg.norm(filters), J, grid)
+    projected = (filters * unit_harmonics(J, grid)).sum(axis=0).reshape(-1)
+    size = np.abs(projected)
+    first = int(np.argmax(size > (1 - 1e-9) * size.max()))
+    return filters if projected[first] > 0 else -filters
