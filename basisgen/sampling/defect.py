@@ -203,9 +203,14 @@ def distinct_radii(grid: VoxelGrid) -> tuple[Array, NDArray[np.intp]]:
 
 
 def along_axes(values: Array, matrices: tuple[Array, Array, Array]) -> Array:
-    """One matrix per axis of space, applied in turn: (.., x, y, z) -> (.., x, y, z)."""
-    for axis, matrix in zip((-3, -2, -1), matrices, strict=True):
-        values = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
+    """One matrix per axis of space, applied in turn: (.., x, y, z) -> (.., x, y, z).
+
+    By loops of fixed order, not by BLAS, whose last bits depend on the number of threads.
+    """
+    for subscripts, matrix in zip(
+        ("ax,...xyz->...ayz", "ay,...xyz->...xaz", "az,...xyz->...xya"), matrices, strict=True
+    ):
+        values = np.einsum(subscripts, matrix, values)
     return values
 
 

@@ -12,6 +12,7 @@ what lies beyond it is no filter of degree J at all.
 
 k is a product over the axes, so it is inverted axis by axis, and Q has some twenty to forty columns: no matrix over
 taps is ever built. Cost per J, for n taps per axis and r columns: 6 r (2J+1) n^4 multiplications, memory r (2J+1) n^3.
+Sums over taps are taken in a fixed order, without BLAS: the taps are the same bits whatever the number of threads.
 The noise, white and a hundred-thousandth of the field's power, keeps filters from living on frequencies that the
 spectrum leaves empty (the fine axes of anisotropic volumes), where they would amplify whatever noise an input has.
 """
@@ -37,7 +38,7 @@ Array = NDArray[np.float64]
 
 NOISE = 1e-5  # white noise in the input, as a part of its power
 _HOPELESS = 0.95  # with a larger defect, under a tenth of the energy is of type J
-_NEGLIGIBLE = 1e-14  # columns of Q that carry less than this part of the largest
+_NEGLIGIBLE = 1e-14  # what the columns of Q may leave of k_J, as a part of its trace
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,29 @@ def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = NOI
     The noise counts as error. The taps are not normalised.
     """
     radii, index = distinct_radii(grid)
-    scale, axes = np.linalg.eigh(spectrum.radial_part(J, radii, grid))
-    kept = scale > _NEGLIGIBLE * scale[-1]
-    columns = (axes[:, kept] * np.sqrt(scale[kept] / (2 * J + 1))).T  # Q^T, (column, radius)
+    columns = _factor(spectrum.radial_part(J, radii, grid) / (2 * J + 1))
     filters = columns[:, index].reshape(-1, 1, *grid.size) * unit_harmonics(J, grid)
 
     (a, u), (b, v), (c, w) = (np.linalg.eigh(k) for k in spectrum.axis_correlations(grid))
     energy = np.maximum(np.einsum("x,y,z->xyz", a, b, c), 0) + noise
     whitened = along_axes(filters, (u.T, v.T, w.T)) / np.sqrt(energy)
     flat = whitened.reshape(len(whitened), -1)
-    part, combinations = np.linalg.eigh(flat @ flat.T)
+    part, combinations = np.linalg.eigh(np.einsum("ax,bx->ab", flat, flat))
     order = np.argsort(-part, kind="stable")
-    solutions = np.tensordot(combinations[:, order].T, whitened / np.sqrt(energy), 1)
+    solutions = np.einsum("ab,aMxyz->bMxyz", combinations[:, order], whitened / np.sqrt(energy))
     defects: Array = np.sqrt(np.clip(1 - part[order], 0, 1))
     return defects, along_axes(solutions, (u, v, w))
+
+
+def _factor(kernel: Array) -> Array:
+    """Q^T, (column, radius), of a positive kernel = Q Q^T: Cholesky with pivots, until nothing is left but rounding."""
+    rest, columns = kernel.copy(), []
+    smallest = _NEGLIGIBLE * np.trace(kernel)
+    while (diagonal := np.diag(rest)).max() > smallest:
+        pivot = int(np.argmax(diagonal))
+        columns.append(rest[pivot] / np.sqrt(rest[pivot, pivot]))
+        rest -= np.multiply.outer(columns[-1], columns[-1])
+    return np.stack(columns)
 
 
 def _canonical(filters: Array, J: int, grid: VoxelGrid) -> Array:
@@ -129,7 +139,7 @@ def _canonical(filters: Array, J: int, grid: VoxelGrid) -> Array:
 
     Of equally large s the first tap counts, so that rounding does not choose.
     """
-    filters = symmetrised(filters / np.linalg.norm(filters), J, grid)
+    filters = symmetrised(filters / np.sqrt((filters**2).sum()), J, grid)
     projected = (filters * unit_harmonics(J, grid)).sum(axis=0).reshape(-1)
     size = np.abs(projected)
     first = int(np.argmax(size > (1 - 1e-9) * size.max()))

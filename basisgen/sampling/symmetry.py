@@ -46,7 +46,7 @@ def symmetrised(values: Array, J: int, grid: VoxelGrid) -> Array:
     mean = _mean(values, turns)
     whole = [(turn, np.rint(D).astype(np.int64)) for turn, D in turns if np.array_equal(D, np.rint(D))]
     integers = np.rint(np.ldexp(mean, _FIXED_POINT)).astype(np.int64)
-    total = sum(np.tensordot(D.T, turn_taps(integers, turn), 1) for turn, D in whole)
+    total = sum(np.einsum("Mm,M...->m...", D, turn_taps(integers, turn)) for turn, D in whole)
     exact: Array = np.ldexp(np.asarray(total).astype(np.float64), -_FIXED_POINT) / len(whole)
     return exact
 
@@ -91,5 +91,5 @@ def _fischer(p: Terms, q: Terms) -> int:
 
 
 def _mean(values: Array, turns: list[tuple[NDArray[np.int64], Any]]) -> Array:
-    total = sum(np.tensordot(D.T, turn_taps(values, turn), 1) for turn, D in turns)
+    total = sum(np.einsum("Mm,M...->m...", D, turn_taps(values, turn)) for turn, D in turns)
     return np.asarray(total) / len(turns)
