@@ -60,6 +60,19 @@ class LayerPlan:
         return sum(path.weights for path in self.paths)
 
     @property
+    def variance(self) -> dict[int, float]:
+        """Degree J -> expected kernel energy per radial profile, at initialisation: sum of (weight * scale)^2."""
+        fan_in = [0] * len(self.spec.out.terms)
+        for path in self.paths:
+            fan_in[path.out_term] += path.profiles * self.spec.into.terms[path.in_term].multiplicity
+        variance: dict[int, float] = {}
+        for path in self.paths:
+            out = self.spec.out.terms[path.out_term]
+            energy = path.weights / path.profiles * out.irrep.dimension / fan_in[path.out_term]
+            variance[path.J] = variance.get(path.J, 0.0) + energy
+        return variance
+
+    @property
     def taps(self) -> int:
         """The number of taps of the kernel."""
         return int(np.prod(self.spec.grid.size))

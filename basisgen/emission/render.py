@@ -14,6 +14,7 @@ from safetensors.numpy import save
 import basisgen
 from basisgen.emission.certificate import certificate, to_json
 from basisgen.emission.plan import LayerPlan, PackagePlan
+from basisgen.sampling.defect import Defects, measure
 from basisgen.so3.field_type import FieldType
 from basisgen.spec import PackageSpec
 
@@ -49,18 +50,21 @@ def made_from(spec: PackageSpec) -> dict[str, Any]:
 
 def manifest(plan: PackagePlan, content: dict[str, bytes]) -> dict[str, Any]:
     """What the package is made from and of, as plain JSON values."""
+    measured = {layer.filter_tensor: measure(layer.filters) for layer in plan.layers}
     return {
         **made_from(plan.spec),
-        "layers": {layer.spec.name: _layer_facts(layer) for layer in plan.layers},
+        "filters": {name: {"defect": defects.describe()} for name, defects in measured.items()},
+        "layers": {layer.spec.name: _layer_facts(layer, measured[layer.filter_tensor]) for layer in plan.layers},
         "sha256": {name: hashlib.sha256(content[name]).hexdigest() for name in sorted(content)},
     }
 
 
-def _layer_facts(layer: LayerPlan) -> dict[str, Any]:
+def _layer_facts(layer: LayerPlan, defects: Defects) -> dict[str, Any]:
     return {
         "filter_tensor": layer.filter_tensor,
         "weights": layer.weights,
         "dense_weights": layer.dense_weights,
+        "defect_of_random_weights": round(defects.layer(layer.variance), 4),
         "cost": {"multiply_adds_per_voxel": layer.dense_weights, "kernel_assembly_multiply_adds": _assembly(layer)},
     }
 
