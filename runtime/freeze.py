@@ -69,8 +69,9 @@ def _replace(module: nn.Module, done: dict[int, nn.Module] | None = None) -> nn.
             done[id(module)] = cast(_Convolution, module).to_conv3d().eval()
         else:
             done[id(module)] = module
-            for name, child in module.named_children():
-                setattr(module, name, _replace(child, done))
+            for name, child in list(module._modules.items()):  # named_children would leave a second use out
+                if child is not None:
+                    setattr(module, name, _replace(child, done))
     return done[id(module)]
 
 

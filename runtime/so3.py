@@ -7,6 +7,7 @@ evaluated at (z, x, y) in place of (x, y, z), so that degree 1 is (x, y, z) and 
 """
 
 import math
+from functools import cache
 from itertools import permutations, product
 
 import torch
@@ -50,10 +51,16 @@ def wigner_d(degree: int, rotation: Tensor, parity: int | None = None) -> Tensor
             f"a field of degree {degree} without parity cannot be reflected: the matrix has determinant -1. "
             "Use a proper rotation, or give the field type parities ('1o' instead of '1')."
         )
-    points = _spiral(8 * (degree + 1)).to(rotation.device)
-    turned = spherical_harmonics(degree, points @ (sign * rotation).mT)
-    matrix: Tensor = (torch.linalg.pinv(spherical_harmonics(degree, points)) @ turned).mT
+    points, inverse = (constant.to(rotation.device) for constant in _sampling(degree))
+    matrix: Tensor = (inverse @ spherical_harmonics(degree, points @ (sign * rotation).mT)).mT
     return matrix if parity != -1 else matrix * sign
+
+
+@cache
+def _sampling(degree: int) -> tuple[Tensor, Tensor]:
+    """Points (point, 3), and the inverse (component, point) of sampling harmonics of one degree there; both constant."""
+    points = _spiral(8 * (degree + 1))
+    return points, torch.linalg.pinv(spherical_harmonics(degree, points))
 
 
 def _spiral(count: int) -> Tensor:

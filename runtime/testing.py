@@ -139,8 +139,9 @@ def assert_equivariant(
         size = _size_with_centre(run, in_type, out_type, flip, rotation_size or 24 + size % 2, turn_tolerance)
         turned = random_rotations(rotations, generator=torch.Generator().manual_seed(seed))
         for wavelength in wavelengths:
-            field = SmoothField.random(in_type, wavelength, min(voxel_spacing) * size / 10, seed=seed)
-            measured.append((wavelength, _rotation_error(run, field, turned, size, voxel_spacing, out_type)))
+            width = min(voxel_spacing) * size / 10
+            fields = [SmoothField.random(in_type, wavelength, width, seed=seed + i) for i in range(batch)]
+            measured.append((wavelength, _rotation_error(run, fields, turned, size, voxel_spacing, out_type)))
     for wavelength, error in measured:
         if max_rotation_error is not None and not error <= max_rotation_error:
             raise AssertionError(
@@ -187,7 +188,9 @@ def _checked(output: Tensor, out_type: FieldType) -> Tensor:
             f"as field type {describe(out_type)} says."
         )
     if not 0 < _largest(output) < math.inf:
-        raise AssertionError("the output is zero everywhere or not finite, which proves nothing: check the weights.")
+        raise AssertionError(
+            "the output is zero or not finite, which proves nothing: check the weights, or try another seed."
+        )
     return output
 
 
@@ -224,19 +227,20 @@ def _size_with_centre(
 
 def _rotation_error(
     run: Callable[[Tensor], Tensor],
-    field: SmoothField,
+    fields: Sequence[SmoothField],
     rotations: Tensor,
     size: int,
     voxel_spacing: Sequence[float],
     out_type: FieldType,
 ) -> float:
     """Change of the output at the centre by random rotations, in the mean square, relative to the output."""
-    straight = _centre(_checked(run(field.sample(size, voxel_spacing)), out_type))
+    straight = _centre(run(torch.cat([field.sample(size, voxel_spacing) for field in fields])))
+    _checked(straight, out_type)
     change = power = 0.0
     for rotation in rotations:
         expected = mix_components(straight, rotation, out_type)
-        turned = _centre(run(field.rotated(rotation).sample(size, voxel_spacing)))
-        change += (turned - expected).square().sum().item()
+        turned = torch.cat([field.rotated(rotation).sample(size, voxel_spacing) for field in fields])
+        change += (_centre(run(turned)) - expected).square().sum().item()
         power += expected.square().sum().item()
     return math.sqrt(change / power)
 

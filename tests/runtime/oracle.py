@@ -26,8 +26,7 @@ class OracleConv(nn.Module):
             basis = self._basis(out, into, kernel_size)
             if len(basis):
                 self.weights.append(nn.Parameter(torch.randn(len(basis), out.multiplicity, into.multiplicity)))
-                self.register_buffer(f"basis{i}_{k}", basis, persistent=False)
-                self.blocks.append((i, k))
+                self.blocks.append((i, k, basis))
         scalars = sum(term.multiplicity for term in self.out_type if term.is_even_scalar)
         self.bias = nn.Parameter(0.1 * torch.randn(scalars)) if bias else None
 
@@ -47,12 +46,12 @@ class OracleConv(nn.Module):
                 phi = torch.exp(-((radius - shell) ** 2) / (2 * 0.6**2))
                 element = torch.einsum("mnM,xyzM,xyz->mnxyz", C, Y, phi)
                 elements.append(element / element.norm())
-        return torch.stack(elements).to(torch.get_default_dtype()) if elements else torch.zeros(0)
+        return torch.stack(elements) if elements else torch.zeros(0)
 
     def kernel(self) -> Tensor:
         blocks = {
-            (i, k): torch.einsum("eoi,emnxyz->ominxyz", weight, getattr(self, f"basis{i}_{k}"))
-            for (i, k), weight in zip(self.blocks, self.weights, strict=True)
+            (i, k): torch.einsum("eoi,emnxyz->ominxyz", weight, basis.to(weight))
+            for (i, k, basis), weight in zip(self.blocks, self.weights, strict=True)
         }
         rows = []
         for i, out in enumerate(self.out_type):
@@ -88,6 +87,7 @@ class OracleConv(nn.Module):
             stride=self.stride,
             padding=self.padding,
             bias=self.bias is not None,
+            dtype=self.weights[0].dtype,
         )
         with torch.no_grad():
             conv.weight.copy_(self.kernel())

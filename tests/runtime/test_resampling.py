@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from runtime import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
+
+SCIPY = {"zeros": "constant", "replicate": "nearest", "reflect": "mirror", "circular": "grid-wrap"}
+
+
+@pytest.mark.parametrize("mode", SCIPY)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_low_pass_is_scipy_s_gaussian_filter(mode, stride):
+    layer = LowPass("2x0", stride, scale=2, padding_mode=mode).double()
+    x = torch.randn(2, 2, 7, 8, 9, dtype=torch.float64)
+    sigma = 0.5 * math.sqrt(3)
+    expected = ndimage.gaussian_filter(x.numpy(), sigma, radius=2, mode=SCIPY[mode], axes=(2, 3, 4))
+    torch.testing.assert_close(
+        layer(x), torch.from_numpy(expected)[:, :, ::stride, ::stride, ::stride], rtol=1e-6, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1, 1), (1.5, 3), (2, 5), (3, 9), (4, 11)])
+def test_low_pass_sizes_and_sum(scale, size):
+    layer = LowPass("1x0", scale=scale)
+    assert layer.kernel_size == size
+    assert layer.taps.sum().item() == pytest.approx(1)
+    torch.testing.assert_close(layer.taps, layer.taps.flip(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "out"),
+    [({}, 9, 5), ({}, 8, 4), ({"kernel_size": 6}, 8, 4), ({"kernel_size": 4}, 64, 32), ({"padding": 0}, 9, 3)],
+)
+def test_low_pass_output_size(options, size, out):
+    assert LowPass("1x1", 2, **options)(torch.randn(1, 3, size, size, size)).shape[2:] == (out, out, out)
+
+
+def test_low_pass_has_the_gradient_of_a_convolution():
+    layer = LowPass("1x0", 2).double()
+    x = torch.randn(1, 1, 5, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+    taps = torch.einsum("x,y,z->xyz", *[layer.taps] * 3)[None, None]
+    torch.testing.assert_close(layer(x), F.conv3d(x, taps, stride=2, padding=2))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: LowPass("1x0", 2, padding=0), lambda: AveragePool("1x0", 5, padding=0), lambda: NormMaxPool("1x0", 5)],
+)
+def test_a_volume_smaller_than_the_window_is_refused(make):
+    with pytest.raises(ValueError, match=r"\(1, 1, 9, 9, 3\) is smaller than the window of 5"):
+        make()(torch.randn(1, 1, 9, 9, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"stride": 0}, "at least 1"), ({"scale": 0.5}, "at least 1"), ({"padding_mode": "same"}, "Choose one of zeros")],
+)
+def test_low_pass_refuses_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        LowPass("1x0", **options)
+
+
+def test_norm_max_pool_takes_the_longest_vector():
+    x = torch.randn(2, 1 + 6, 4, 4, 6)
+    y = NormMaxPool("1x0 + 2x1", 2)(x)
+    torch.testing.assert_close(y[:, :1], F.max_pool3d(x[:, :1], 2))
+    for copy, b, i, j, k in ((0, 0, 0, 0, 0), (1, 1, 1, 1, 2), (0, 1, 0, 1, 1)):
+        window = x[b, 1 + 3 * copy : 4 + 3 * copy, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, 2 * k : 2 * k + 2].flatten(1)
+        longest = window[:, window.norm(dim=0).argmax()]
+        torch.testing.assert_close(y[b, 1 + 3 * copy : 4 + 3 * copy, i, j, k], longest)
+
+
+def test_norm_max_pool_sends_the_gradient_to_the_longest_vector():
+    x = torch.randn(1, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    NormMaxPool("1x1", 2)(x).sum().backward()
+    where = x.detach().flatten(2).norm(dim=1).argmax()
+    assert torch.equal(x.grad.flatten(2)[0].nonzero()[:, 1].unique(), where[None])
+
+
+def test_upsample_keeps_the_centre():
+    ramp = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(1, 1, 5, 5, 5)
+    assert torch.equal(Upsample("1x0", keep_corners=True)(ramp)[0, 0, :, 0, 0], torch.arange(9) / 2)
+    middle = Upsample("1x0")(ramp)[0, 0, :, 0, 0]
+    torch.testing.assert_close(middle[1:-1], torch.arange(8) / 2 + 0.25)
+
+
+def test_global_mean():
+    x = torch.randn(2, 3, 4, 5, 6)
+    torch.testing.assert_close(GlobalMean("1x1")(x), x.mean((2, 3, 4)))
+
+
+def test_layers_of_volumes_refuse_other_axes():
+    with pytest.raises(ValueError, match=r"takes volumes \(batch, channel, x, y, z\).*\(2, 3, 4, 4\)"):
+        GlobalMean("1x1")(torch.randn(2, 3, 4, 4))
