@@ -16,6 +16,8 @@ from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
 if TYPE_CHECKING:
     from basisgen.spec import PackageSpec
 
+MAX_COMPLAINTS = 20  # that `verify` prints; the JSON report has all
+
 _OUT = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -104,6 +106,39 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
         table[key] = _toml_value(options[key], key)
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
     _compile(single_layer_package(options["name"], layer), options["out"], options["check"], options["force"])
+
+
+@main.command()
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option("--no-run", is_flag=True, help="Run no code of the package: leave out the checks of what it computes.")
+@click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier report.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@_explains_errors
+def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None:
+    """Re-check the package in directory PACKAGE, trusting neither solver nor files. Exit 1 if anything is wrong.
+
+    The package's Python code is run only if every digest and every other check is right, in a process of its own.
+
+    \b
+    Example:
+      basisgen verify generated/tetris
+    """
+    from rich.console import Console
+
+    from basisgen.recompile import recompile
+    from basisgen.verify.verify import verify_package
+
+    report = verify_package(package, run=not no_run, recompile=recompile, seed=seed)
+    if as_json:
+        click.echo(report.as_json())
+    else:
+        Console().print(report.as_table())
+        for complaint in report.complaints[:MAX_COMPLAINTS]:
+            click.echo(f"  {complaint}")
+        if len(report.complaints) > MAX_COMPLAINTS:
+            click.echo(f"  and {len(report.complaints) - MAX_COMPLAINTS} more")
+        click.echo(report.verdict())
+    sys.exit(0 if report.verified else 1)
 
 
 @main.command()

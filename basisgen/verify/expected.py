@@ -1,0 +1,171 @@
+"""What a generated convolution should compute, from manifest, certificate and the numbers already checked.
+
+    kernel[m, n](x) = sum over paths and profiles of  weight * scale * C[m, n; J, M] * filter[J, M](x) / |filter[J]|
+    scale           = sqrt((2j+1) / sum over the paths into the same output term of  copies in * profiles)
+    output          = cross-correlation of input and kernel, plus a bias on the invariant scalars
+
+A path is an (output term, input term, J), in this order; it has one weight per (profile, copy out, copy in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.verify.manifest import Layer, Term
+from basisgen.verify.rotations import cube_turns, turn_matrix
+from basisgen.verify.statement import Certificate
+
+Array = NDArray[np.float64]
+Turn = NDArray[np.int64]
+
+
+class Path(NamedTuple):
+    """The kernels of degree J between two terms, and for each profile the rows of its filters."""
+
+    out_term: int
+    in_term: int
+    J: int
+    rows: tuple[slice, ...]
+
+
+def paths(layer: Layer, certificate: Certificate) -> list[Path]:
+    """The paths of a layer in the order of its weights."""
+    rows: dict[int, tuple[slice, ...]] = {}
+    start = 0
+    for J, _ in certificate.filters[layer.filter_tensor].groups:
+        rows[J] = (*rows.get(J, ()), slice(start, start + 2 * J + 1))
+        start += 2 * J + 1
+    degrees = {(pair.out, pair.into): pair.degrees for pair in certificate.pairs}
+    return [
+        Path(o, i, J, rows[J])
+        for o, out in enumerate(layer.out)
+        for i, into in enumerate(layer.into)
+        for J in degrees[out.irrep, into.irrep]
+        if J in rows
+    ]
+
+
+def weight_count(layer: Layer, certificate: Certificate) -> int:
+    """The number of learned weights, biases not counted."""
+    return sum(
+        len(path.rows) * layer.out[path.out_term].copies * layer.into[path.in_term].copies
+        for path in paths(layer, certificate)
+    )
+
+
+def kernel(layer: Layer, certificate: Certificate, tensors: Mapping[str, Array], weights: Array) -> Array:
+    """The dense kernel, float64 (channel out, channel in, x, y, z)."""
+    filters = tensors[layer.filter_tensor].reshape(-1, int(np.prod(layer.size)))
+    kernel = np.zeros((channels(layer.out), channels(layer.into), filters.shape[1]))
+    rows, columns, all_paths = slices(layer.out), slices(layer.into), paths(layer, certificate)
+    start = 0
+    for path in all_paths:
+        out, into = layer.out[path.out_term], layer.into[path.in_term]
+        j, l, J = out.irrep.degree, into.irrep.degree, path.J
+        shape = (len(path.rows), out.copies, into.copies)
+        stop = start + int(np.prod(shape))
+        fan_in = sum(
+            len(other.rows) * layer.into[other.in_term].copies for other in all_paths if other.out_term == path.out_term
+        )
+        first = J**2 - (j - l) ** 2
+        C = tensors[f"clebsch_gordan_{j}_{l}"][:, :, first : first + 2 * J + 1]
+        F = np.stack([filters[row] / np.linalg.norm(filters[row]) for row in path.rows])
+        basis = np.einsum("mnM,bMx->bmnx", C, F) * ((2 * j + 1) / fan_in) ** 0.5
+        block = np.einsum("bop,bmnx->ompnx", weights[start:stop].reshape(shape), basis, optimize=True)
+        part = kernel[rows[path.out_term], columns[path.in_term]]
+        part += block.reshape(part.shape)
+        start = stop
+    return kernel.reshape(*kernel.shape[:2], *layer.size)
+
+
+def output_size(size: Sequence[int], layer: Layer, stride: Sequence[int], padding: Sequence[int]) -> tuple[int, ...]:
+    """The x, y, z of a convolution's output, as of torch's conv3d."""
+    axes = zip(size, layer.size, layer.dilation, stride, padding, strict=True)
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, s, p in axes)
+
+
+def correlate(
+    volume: Array, kernel: Array, bias: Array, layer: Layer, stride: Sequence[int], padding: Sequence[int]
+) -> Array:
+    """(channel out, x, y, z) of a volume (channel in, x, y, z): tap by tap, as conv3d is defined."""
+    padded = np.pad(volume, [(0, 0), *((p, p) for p in padding)])
+    size = output_size(volume.shape[1:], layer, stride, padding)
+    output = np.zeros((len(kernel), *size)) + bias.reshape(-1, 1, 1, 1)
+    for tap in np.ndindex(layer.size):
+        steps = zip(tap, layer.dilation, size, stride, strict=True)
+        window = tuple(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in steps)
+        output += np.tensordot(kernel[(..., *tap)], padded[(slice(None), *window)], 1)
+    return output
+
+
+def grid_turns(layer: Layer) -> list[Turn]:
+    """The turns of the cube that map the layer's taps onto themselves; with mirrors for fields with parity."""
+    pitch = [d * s for d, s in zip(layer.dilation, layer.spacing, strict=True)]
+    turns = cube_turns(mirrors=layer.out[0].irrep.parity is not None)
+    return [g for g in turns if permutation(layer.size, pitch, g) is not None]
+
+
+def permutation(size: Sequence[int], pitch: Sequence[Fraction], g: Turn) -> NDArray[np.int64] | None:
+    """For each point x of a centred grid the flat index of g x; None where g x is no point of the grid."""
+    images, signs = abs(g).argmax(axis=1), g.sum(axis=1)
+    if any((size[axis], pitch[axis]) != (size[image], pitch[image]) for axis, image in enumerate(images)):
+        return None
+    index = np.indices(size).reshape(3, -1)
+    turned = [index[i] if sign > 0 else size[i] - 1 - index[i] for i, sign in zip(images, signs, strict=True)]
+    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(turned), tuple(size)).astype(np.int64)
+    return flat
+
+
+def turned_kernel(kernel: Array, layer: Layer, certificate: Certificate, g: Turn) -> tuple[Array, Array]:
+    """kernel(g x) and D_out(g) kernel(x) D_in(g)^-1, (channel out, channel in, tap): the law says they are equal."""
+    pitch = [d * s for d, s in zip(layer.dilation, layer.spacing, strict=True)]
+    flat = kernel.reshape(*kernel.shape[:2], -1)
+    from_left = mix(flat, layer.out, certificate, g)
+    expected = mix(from_left.swapaxes(0, 1), layer.into, certificate, g).swapaxes(0, 1)
+    return flat[:, :, permutation(layer.size, pitch, g)], expected
+
+
+def turned_field(
+    field: Array, terms: Sequence[Term], spacing: Sequence[Fraction], certificate: Certificate, g: Turn
+) -> Array:
+    """D(g) field(g^-1 x), for a field (channel, x, y, z) on a grid that g maps onto itself."""
+    mixed = mix(field.reshape(len(field), -1), terms, certificate, g)
+    turned = np.empty_like(mixed)
+    turned[:, permutation(field.shape[1:], spacing, g)] = mixed
+    return turned.reshape(field.shape)
+
+
+def mix(values: Array, terms: Sequence[Term], certificate: Certificate, g: Turn) -> Array:
+    """D(g) on the first axis, channel."""
+    mixed = np.empty_like(values)
+    for term, part in zip(terms, slices(terms), strict=True):
+        D = turn_matrix(term.irrep, certificate.harmonics[term.irrep.degree], g)
+        copies = values[part].reshape(term.copies, term.dimension, -1)
+        mixed[part] = np.einsum("mn,cnx->cmx", D, copies).reshape(values[part].shape)
+    return mixed
+
+
+def channels(terms: Sequence[Term]) -> int:
+    """The number of channels of a field type."""
+    return sum(term.copies * term.dimension for term in terms)
+
+
+def slices(terms: Sequence[Term]) -> list[slice]:
+    """The channels of each term."""
+    stops = [channels(terms[: i + 1]) for i in range(len(terms))]
+    return [slice(stop - term.copies * term.dimension, stop) for term, stop in zip(terms, stops, strict=True)]
+
+
+def invariant_channels(terms: Sequence[Term]) -> list[int]:
+    """The channels that carry a bias: scalars nothing changes, inversion included."""
+    return [
+        channel
+        for term, part in zip(terms, slices(terms), strict=True)
+        if term.irrep.degree == 0 and term.irrep.parity != -1
+        for channel in range(part.start, part.stop)
+    ]

@@ -1,0 +1,159 @@
+"""The float64 numbers of a package against the exact ones: |value - exact| <= 0.501 ulp, exact evaluated to 60 digits.
+
+    clebsch_gordan_j_l   C[m, n; J, M], float64 (m, n, J and M together), J = |j-l|..j+l, for each M = -J..J
+    filters              phi(|x|) Y_JM(x/|x|), float64 (group and M together, x, y, z)
+
+An ulp is the distance of neighbouring float64 of the exact number's size, so 0.5 is correct rounding.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from math import lcm
+from typing import Any
+
+import mpmath
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.verify.statement import Certificate, Filters, Harmonic
+
+Exact = NDArray[np.object_]  # of mpmath numbers
+
+MAX_ULPS = 0.501
+DIGITS = 60
+MAX_FORMULA = 2000  # characters
+MAX_POWER = 200
+MAX_EXPONENT = 10**30
+
+_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+def check_floats(certificate: Certificate, tensors: Mapping[str, NDArray[Any]]) -> tuple[float, list[str]]:
+    """Every number of basis.safetensors against its exact value: the worst distance in ulps, and the complaints."""
+    worst, complaints = 0.0, []
+    shapes = dict(_shapes(certificate))
+    for name in sorted(shapes.keys() | tensors.keys()):
+        where = f"basis.safetensors: {name}"
+        if name not in tensors or name not in shapes:
+            complaints.append(f"{where} is {'not in the certificate' if name in tensors else 'missing'}")
+        elif tensors[name].dtype.name != "float64" or tensors[name].shape != shapes[name]:
+            complaints.append(f"{where} is {tensors[name].dtype} {tensors[name].shape}, not float64 {shapes[name]}")
+        else:
+            try:
+                distance, wrong = _check_tensor(tensors[name], _exact(name, certificate))
+            except ValueError as error:
+                distance, wrong = 0.0, [str(error)]
+            worst = max(worst, distance)
+            complaints += [f"{where}, {complaint}" for complaint in wrong]
+    return worst, complaints
+
+
+def _check_tensor(tensor: NDArray[Any], elements: Iterator[tuple[Any, str, Exact]]) -> tuple[float, list[str]]:
+    worst, complaints = 0.0, []
+    with mpmath.workdps(DIGITS):
+        for where, element, exact in elements:
+            values = tensor[where]
+            for index in np.ndindex(exact.shape):
+                distance = _ulps(float(values[index]), exact[index])
+                worst = max(worst, distance)
+                if not distance <= MAX_ULPS:
+                    wanted = mpmath.nstr(exact[index], 20)
+                    complaints.append(
+                        f"{element}, entry {index}: {float(values[index])!r} is {distance:.2f} ulp from {wanted}"
+                    )
+    return worst, complaints
+
+
+def _shapes(certificate: Certificate) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for j, l in certificate.clebsch_gordan:
+        yield f"clebsch_gordan_{j}_{l}", (2 * j + 1, 2 * l + 1, (2 * j + 1) * (2 * l + 1))
+    for name, filters in certificate.filters.items():
+        yield name, (sum(2 * J + 1 for J, _ in filters.groups), *filters.size)
+
+
+def _exact(name: str, certificate: Certificate) -> Iterator[tuple[Any, str, Exact]]:
+    """Each element of a tensor: where in the tensor, what it is, and its exact values."""
+    if name in certificate.filters:
+        yield from _exact_filters(certificate.filters[name], certificate.harmonics)
+    for (j, l), table in certificate.clebsch_gordan.items():
+        if name == f"clebsch_gordan_{j}_{l}":
+            for J in range(abs(j - l), j + l + 1):
+                exact = np.full((2 * j + 1, 2 * l + 1, 2 * J + 1), mpmath.mpf(0))
+                for (m, n, M), (sign, square) in table.get(J, {}).items():
+                    exact[m + j, n + l, M + J] = sign * _root(square)
+                first = J**2 - (j - l) ** 2
+                yield np.s_[:, :, first : first + 2 * J + 1], f"pair {j} <- {l}, element J = {J}", exact
+
+
+def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) -> Iterator[tuple[Any, str, Exact]]:
+    """phi(|x|) Y_JM(x/|x|) at x_i = (i - (size-1)/2) dilation spacing; 0 at x = 0 for J > 0."""
+    half_steps = [dilation * spacing / 2 for dilation, spacing in zip(filters.dilation, filters.spacing, strict=True)]
+    unit = lcm(*(step.denominator for step in half_steps))
+    axes = [[int(h * unit) * (2 * i - n + 1) for i in range(n)] for h, n in zip(half_steps, filters.size, strict=True)]
+    points = np.stack(np.meshgrid(*(np.array(axis, dtype=object) for axis in axes), indexing="ij"))  # x times unit
+    squares = (points**2).sum(axis=0)
+    start = 0
+    for J, profile in filters.groups:
+        radial = {0: mpmath.mpf(0)}
+        for square in set(squares.flat):
+            if square or J == 0:
+                radial[square] = evaluate_profile(profile, _root(Fraction(square, unit**2))) / mpmath.sqrt(square) ** J
+        factor = np.vectorize(radial.__getitem__, otypes=[object])(squares)
+        exact = [
+            factor
+            * _root(norm)
+            * sum(c * points[0] ** a * points[1] ** b * points[2] ** d for (a, b, d), c in p.items())
+            for norm, p in harmonics[J].values()
+        ]
+        yield np.s_[start : start + 2 * J + 1], f"element J = {J}, profile {profile}", np.stack(exact)
+        start += 2 * J + 1
+
+
+def evaluate_profile(formula: str, r: Any) -> Any:
+    """phi(r) of a formula in r, whole numbers, + - * / ^, parentheses and exp.
+
+    Raises ValueError for anything else: no other name, call or number is ever looked at.
+    """
+    try:
+        if len(formula) > MAX_FORMULA or "**" in formula:
+            raise ValueError
+        return _value(ast.parse(formula.replace("^", "**"), mode="eval").body, r)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        raise ValueError(
+            f"profile {formula!r:.100} is not a formula in r, whole numbers, + - * / ^, parentheses and exp"
+        ) from None
+
+
+def _value(node: ast.expr, r: Any) -> Any:
+    match node:
+        case ast.Name(id="r"):
+            return r
+        case ast.Constant(value=int(number)) if not isinstance(number, bool):
+            return mpmath.mpf(number)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand, r)
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))) if power <= MAX_POWER:
+            return _value(left, r) ** power
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATIONS:
+            return _OPERATIONS[type(op)](_value(left, r), _value(right, r))
+        case ast.Call(func=ast.Name(id="exp"), args=[argument], keywords=[]):
+            exponent = _value(argument, r)
+            if abs(exponent) < MAX_EXPONENT:
+                return mpmath.exp(exponent)
+    raise ValueError
+
+
+def _root(square: Fraction) -> Any:
+    return mpmath.sqrt(mpmath.mpf(square.numerator) / square.denominator)
+
+
+def _ulps(value: float, exact: Any) -> float:
+    """The distance of a float64 from the exact number, in units of the last place of a float64 of that size."""
+    if exact == 0:
+        return 0.0 if value == 0 else float("inf")
+    last_place = max(mpmath.mag(exact) - 53, -1074)
+    return float(mpmath.ldexp(abs(mpmath.mpf(value) - exact), -last_place))

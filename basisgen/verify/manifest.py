@@ -1,0 +1,120 @@
+"""manifest.json, as far as verification needs it: the digests, and what each layer is said to be. Untrusted."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from basisgen.verify.statement import Certificate, CertificateError, Irrep, read_grid, read_irrep
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}", re.ASCII)
+_TERM = re.compile(r"([1-9]\d{0,5})x(\d{1,2}[eo]?)", re.ASCII)
+
+
+class ManifestError(ValueError):
+    """manifest.json does not say what a manifest says."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """Copies of one irrep among the channels."""
+
+    copies: int
+    irrep: Irrep
+
+    @property
+    def dimension(self) -> int:
+        """2l + 1."""
+        return 2 * self.irrep.degree + 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution as the manifest states it."""
+
+    name: str
+    into: tuple[Term, ...]
+    out: tuple[Term, ...]
+    size: tuple[int, int, int]
+    spacing: tuple[Fraction, Fraction, Fraction]
+    dilation: tuple[int, int, int]
+    filter_tensor: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A package as its manifest states it."""
+
+    name: str
+    version: str
+    layers: tuple[Layer, ...]
+    digests: dict[str, str]
+    text: dict[str, Any]
+
+
+def read_manifest(text: bytes) -> Manifest:
+    """Raises ManifestError that says what is wrong."""
+    try:
+        table = json.loads(text, parse_constant=_refuse)
+        layers = tuple(_layer(entry, table["layers"][entry["name"]]) for entry in table["spec"])
+        digests = {str(name): str(digest) for name, digest in table["sha256"].items()}
+        if table["format"] != 1 or len({layer.name for layer in layers}) < len(table["layers"]):
+            raise ValueError("not format 1, or its spec and its layers differ")
+        return Manifest(_name(table["name"]), str(table["basisgen"]), layers, digests, table)
+    except (AttributeError, CertificateError, KeyError, RecursionError, TypeError, ValueError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise ManifestError(
+            f"manifest.json is not in the documented form ({type(error).__name__}: {message})"
+        ) from None
+
+
+def check_layers(manifest: Manifest, certificate: Certificate) -> list[str]:
+    """Whether the certificate speaks of this package: exactly the pairs and filters its layers need."""
+    complaints = []
+    needed = {
+        (out.irrep, into.irrep): layer.name for layer in manifest.layers for out in layer.out for into in layer.into
+    }
+    stated = {(pair.out, pair.into) for pair in certificate.pairs}
+    for (out, into), name in needed.items():
+        if (out, into) not in stated:
+            complaints.append(f"certificate.json: pair {out} <- {into}, which layer {name} needs, is missing")
+    complaints += [
+        f"certificate.json: no layer needs pair {out} <- {into}" for out, into in stated if (out, into) not in needed
+    ]
+    for layer in manifest.layers:
+        filters = certificate.filters.get(layer.filter_tensor)
+        if filters is None:
+            complaints.append(f"certificate.json: {layer.filter_tensor}, the filters of {layer.name}, are missing")
+        elif (filters.size, filters.spacing, filters.dilation) != (layer.size, layer.spacing, layer.dilation):
+            complaints.append(f"certificate.json: the grid of {layer.filter_tensor} is not that of layer {layer.name}")
+    used = {layer.filter_tensor for layer in manifest.layers}
+    return complaints + [f"certificate.json: no layer uses {name}" for name in certificate.filters if name not in used]
+
+
+def _layer(entry: dict[str, Any], facts: dict[str, Any]) -> Layer:
+    grid = read_grid(entry["kernel_size"], entry["voxel_spacing"], entry["dilation"])
+    into, out = _field_type(entry["in"]), _field_type(entry["out"])
+    return Layer(_name(entry["name"]), into, out, *grid, _name(facts["filter_tensor"]))
+
+
+def _field_type(text: str) -> tuple[Term, ...]:
+    terms = []
+    for part in text.split(" + "):
+        match = _TERM.fullmatch(part)
+        if match is None:
+            raise ManifestError(f"{text!r:.100} is not a field type")
+        terms.append(Term(int(match[1]), read_irrep(match[2])))
+    return tuple(terms)
+
+
+def _name(text: Any) -> str:
+    if not isinstance(text, str) or not _NAME.fullmatch(text):
+        raise ManifestError(f"{text!r:.100} is not a name")
+    return text
+
+
+def _refuse(text: str) -> None:
+    raise ManifestError(f"{text} is not a number")

@@ -1,0 +1,68 @@
+"""What `basisgen verify` found: one line per check, the complaints, one verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. It passed if it was done and there is no complaint."""
+
+    name: str
+    how: str
+    residual: str
+    complaints: tuple[str, ...] = ()
+    not_done: str | None = None  # why
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was done, and found nothing."""
+        return not self.complaints and self.not_done is None
+
+    def result(self) -> Text:
+        """The last column of the table."""
+        if self.complaints:
+            return Text(f"FAILED ({len(self.complaints)})", "red")
+        return Text("passed", "green") if self.passed else Text(f"not done: {self.not_done}", "yellow")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one package. `seed` repeats the random ones."""
+
+    package: str
+    seed: int
+    checks: tuple[Check, ...]
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Everything that is wrong."""
+        return tuple(complaint for check in self.checks for complaint in check.complaints)
+
+    @property
+    def verified(self) -> bool:
+        """Whether no check complained. Checks the caller left out (`run=False`) are listed as not done."""
+        return not self.complaints
+
+    def as_json(self) -> str:
+        """The report for machines."""
+        return json.dumps({"verified": self.verified, **asdict(self)}, indent=1)
+
+    def as_table(self) -> Table:
+        """The report for people: check, how, worst residual, result."""
+        table = Table("check", "how", "worst", "result", box=None, pad_edge=False)
+        for check in self.checks:
+            table.add_row(check.name, check.how, check.residual, check.result())
+        return table
+
+    def verdict(self) -> str:
+        """One line."""
+        left_out = [check.name for check in self.checks if check.not_done is not None]
+        if not self.verified:
+            return f"{self.package}: NOT VERIFIED, {len(self.complaints)} complaints"
+        return f"{self.package}: verified" + (f", but for {', '.join(left_out)}" if left_out else "")

@@ -1,0 +1,263 @@
+"""certificate.json, read strictly: what a package claims, as exact numbers and polynomials. docs/certificate.md.
+
+Everything in it is untrusted. Whatever is not in the documented form raises CertificateError; nothing is repaired.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from basisgen.verify.polynomials import Polynomial
+
+MAX_DEGREE = 64
+MAX_TAPS_PER_AXIS = 64
+
+Coefficients = dict[tuple[int, int, int], "Root"]  # (m, n, M) -> C[m, n; J, M]
+
+_KEYS = ["format", "law", "solution", "proved", "harmonics", "clebsch_gordan", "pairs", "filters"]
+_RATIONAL = re.compile(r"(\d{1,400})(?:/(\d{1,400}))?", re.ASCII)
+_ROOT = re.compile(r"(-?)sqrt\((\d{1,400}(?:/\d{1,400})?)\)", re.ASCII)
+_TERM = re.compile(r"(-|[+-] |)([0-9xyz^*]+)", re.ASCII)
+_FACTOR = re.compile(r"(\d{1,400})|([xyz])(?:\^(\d\d?))?", re.ASCII)
+_IRREP = re.compile(r"(\d{1,2})([eo]?)", re.ASCII)
+_NAME = re.compile(r"\w{1,100}", re.ASCII)
+
+
+class CertificateError(ValueError):
+    """certificate.json is not in the documented form."""
+
+
+class Root(NamedTuple):
+    """The exact number sign * sqrt(square), sign in {-1, 1}."""
+
+    sign: int
+    square: Fraction
+
+
+class Harmonic(NamedTuple):
+    """|x|^l Y_lm(x/|x|) = sqrt(square_norm) * polynomial."""
+
+    square_norm: Fraction
+    polynomial: Polynomial
+
+
+class Irrep(NamedTuple):
+    """Degree, and parity +1, -1 or None."""
+
+    degree: int
+    parity: int | None
+
+    def __str__(self) -> str:
+        return f"{self.degree}{ {1: 'e', -1: 'o', None: ''}[self.parity] }"
+
+
+class Pair(NamedTuple):
+    """Kernels from fields `into` to fields `out`: their degrees J, and how many are said to exist."""
+
+    out: Irrep
+    into: Irrep
+    degrees: tuple[int, ...]
+    dimension: int
+
+    def __str__(self) -> str:
+        return f"pair {self.out} <- {self.into}"
+
+
+class Filters(NamedTuple):
+    """A filter tensor: its taps, and degree J and radial profile of each group of 2J+1 rows."""
+
+    size: tuple[int, int, int]
+    spacing: tuple[Fraction, Fraction, Fraction]
+    dilation: tuple[int, int, int]
+    groups: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The claims of a package."""
+
+    harmonics: dict[int, dict[int, Harmonic]]  # l -> m -> harmonic
+    clebsch_gordan: dict[tuple[int, int], dict[int, Coefficients]]  # (j, l) -> J -> coefficients
+    pairs: tuple[Pair, ...]
+    filters: dict[str, Filters]
+
+
+def read_certificate(text: bytes) -> Certificate:
+    """Reads and cross-references a certificate.
+
+    Raises CertificateError that says where the text is not in the documented form.
+    """
+    try:
+        table = json.loads(text, object_pairs_hook=_object, parse_float=_refuse, parse_constant=_refuse)
+        _demand(isinstance(table, dict) and list(table) == _KEYS, f"its keys are not {', '.join(_KEYS)}")
+        _demand(table["format"] == 1, f"format {table['format']!r} is not 1")
+        certificate = Certificate(
+            harmonics={_degree(key): _harmonics(key, rows) for key, rows in table["harmonics"].items()},
+            clebsch_gordan={_degrees(key): _table(key, rows) for key, rows in table["clebsch_gordan"].items()},
+            pairs=tuple(_pair(entry) for entry in table["pairs"]),
+            filters={_match(_NAME, name)[0]: _filters(name, entry) for name, entry in table["filters"].items()},
+        )
+        _cross_reference(certificate)
+    except CertificateError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise CertificateError(f"not in the documented form ({type(error).__name__}: {message})") from None
+    return certificate
+
+
+def read_rational(text: str) -> Fraction:
+    """`3` or `3/5`; raises CertificateError for anything else."""
+    numerator, denominator = _match(_RATIONAL, text).groups()
+    _demand(denominator is None or int(denominator) > 0, f"{text!r} divides by zero")
+    return Fraction(int(numerator), int(denominator or 1))
+
+
+def read_polynomial(text: str) -> Polynomial:
+    """`2*z^2 - x^2 - y^2`; raises CertificateError for anything else."""
+    polynomial: Polynomial = {}
+    for term in re.split(r" (?=[+-] )", text):
+        sign, factors = _match(_TERM, term).groups()
+        coefficient, exponents = (-1 if sign.startswith("-") else 1), dict.fromkeys("xyz", 0)
+        for factor in factors.split("*"):
+            number, axis, power = _match(_FACTOR, factor).groups()
+            if number:
+                coefficient *= int(number)
+            else:
+                exponents[axis] += int(power or 1)
+        monomial = (exponents["x"], exponents["y"], exponents["z"])
+        _demand(coefficient != 0 and monomial not in polynomial, f"{text!r:.100} has a term of zero, or one twice")
+        polynomial[monomial] = coefficient
+    return polynomial
+
+
+def read_irrep(text: str) -> Irrep:
+    """`2`, `2e` or `2o`; raises CertificateError for anything else."""
+    degree, parity = _match(_IRREP, text).groups()
+    return Irrep(_degree(degree), {"e": 1, "o": -1, "": None}[parity])
+
+
+def read_grid(
+    size: Any, spacing: Any, dilation: Any
+) -> tuple[tuple[int, int, int], tuple[Fraction, Fraction, Fraction], tuple[int, int, int]]:
+    """Taps per axis, voxel spacing as rationals, dilation; raises CertificateError for anything else."""
+    for numbers in (size, dilation):
+        _demand(all(_is_integer(n) and 1 <= n <= MAX_TAPS_PER_AXIS for n in numbers), f"{numbers} is not a grid")
+    lengths = [read_rational(length) for length in spacing]
+    _demand(len(size) == len(dilation) == len(lengths) == 3 and min(lengths) > 0, "a grid has three axes")
+    return tuple(size), (lengths[0], lengths[1], lengths[2]), tuple(dilation)
+
+
+def _harmonics(key: str, rows: list[list[str]]) -> dict[int, Harmonic]:
+    l = _degree(key)
+    _demand(len(rows) == 2 * l + 1, f"{len(rows)} harmonics of degree {l}, there are {2 * l + 1}")
+    harmonics = {}
+    for m, (norm, polynomial) in zip(range(-l, l + 1), rows, strict=True):
+        harmonics[m] = Harmonic(read_rational(norm), read_polynomial(polynomial))
+        _demand(harmonics[m].square_norm > 0, f"harmonic ({l}, {m}) is zero")
+    return harmonics
+
+
+def _table(key: str, table: dict[str, list[list[Any]]]) -> dict[int, Coefficients]:
+    j, l = _degrees(key)
+    return {_degree(J): _coefficients(f"clebsch_gordan {j} {l}, J = {J}", j, l, int(J), table[J]) for J in table}
+
+
+def _coefficients(where: str, j: int, l: int, J: int, rows: list[list[Any]]) -> Coefficients:
+    coefficients: Coefficients = {}
+    for m, n, M, text in rows:
+        _demand(_is_order(m, j) and _is_order(n, l) and _is_order(M, J), f"{where}: orders {m, n, M} do not exist")
+        _demand((m, n, M) not in coefficients, f"{where}: entry {m, n, M} is there twice")
+        sign, square = _match(_ROOT, text).groups()
+        coefficients[m, n, M] = Root(-1 if sign else 1, read_rational(square))
+        _demand(coefficients[m, n, M].square > 0, f"{where}: entry {m, n, M} is zero")
+    _demand(bool(coefficients), f"{where}: no entry")
+    return coefficients
+
+
+def _pair(entry: dict[str, Any]) -> Pair:
+    _demand(list(entry) == ["out", "in", "J", "dimension"], f"pair {entry!r:.100} is not out, in, J, dimension")
+    out, into, degrees = read_irrep(entry["out"]), read_irrep(entry["in"]), tuple(entry["J"])
+    _demand((out.parity is None) == (into.parity is None), f"pair {entry!r:.100} is of two groups")
+    _demand(all(map(_is_integer, (*degrees, entry["dimension"]))), f"pair {entry!r:.100} has a degree that is none")
+    _demand(list(degrees) == sorted(set(degrees)), f"pair {out} <- {into}: degrees J = {list(degrees)} do not increase")
+    return Pair(out, into, degrees, entry["dimension"])
+
+
+def _filters(name: str, entry: dict[str, Any]) -> Filters:
+    _demand(list(entry) == ["grid", "rows"], f"filters {name} are not grid, rows")
+    _demand(list(entry["grid"]) == ["size", "spacing", "dilation"], f"grid of {name} is not size, spacing, dilation")
+    groups = tuple((J, profile) for J, profile in entry["rows"])
+    for J, profile in groups:
+        _demand(_is_integer(J) and 0 <= J <= MAX_DEGREE and isinstance(profile, str), f"{name}: bad row {J, profile}")
+    return Filters(*read_grid(**entry["grid"]), groups)
+
+
+def _cross_reference(certificate: Certificate) -> None:
+    """Every degree has its harmonics, every pair its coefficients, and nothing is there that no pair needs."""
+    wanted: dict[tuple[int, int], set[int]] = {}
+    for pair in certificate.pairs:
+        wanted.setdefault((pair.out.degree, pair.into.degree), set()).update(pair.degrees)
+    irreps = [(pair.out, pair.into) for pair in certificate.pairs]
+    _demand(len(set(irreps)) == len(irreps), "a pair is there twice")
+    _demand(wanted.keys() == certificate.clebsch_gordan.keys(), "clebsch_gordan and pairs are of different degrees")
+    for (j, l), degrees in wanted.items():
+        has, needs = sorted(certificate.clebsch_gordan[j, l]), sorted(degrees)
+        _demand(has == needs, f"clebsch_gordan {j} {l} has J = {has}, its pairs need J = {needs}")
+    used = {degree for (j, l), degrees in wanted.items() for degree in (j, l, *degrees)}
+    has, needs = sorted(certificate.harmonics), sorted(used)
+    _demand(has == needs, f"there are harmonics of degrees {has}, the pairs need {needs}")
+    for name, filters in certificate.filters.items():
+        _demand(not name.startswith("clebsch_gordan_"), f"filters {name} are named like Clebsch-Gordan coefficients")
+        for J, _ in filters.groups:
+            _demand(J in used, f"{name} has filters of degree {J}, which no pair needs")
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        _demand(key not in table, f"key {key!r:.100} is there twice")
+        table[key] = value
+    return table
+
+
+def _degrees(text: str) -> tuple[int, int]:
+    j, l = text.split(" ")
+    return _degree(j), _degree(l)
+
+
+def _degree(text: str) -> int:
+    _demand(text in _DEGREES, f"{text!r:.100} is not a degree from 0 to {MAX_DEGREE}")
+    return int(text)
+
+
+def _match(pattern: re.Pattern[str], text: Any) -> re.Match[str]:
+    match = pattern.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise CertificateError(f"cannot read {text!r:.100}")
+    return match
+
+
+def _is_order(value: Any, degree: int) -> bool:
+    return _is_integer(value) and abs(value) <= degree
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _refuse(text: str) -> None:
+    raise CertificateError(f"{text} is not an exact number")
+
+
+def _demand(condition: bool, complaint: str) -> None:
+    if not condition:
+        raise CertificateError(complaint)
+
+
+_DEGREES = {str(degree) for degree in range(MAX_DEGREE + 1)}
