@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.verify.manifest import Layer, Term
-from basisgen.verify.rotations import cube_turns, turn_matrix
+from basisgen.verify.rotations import Turn, permutation, pitch, turn_matrix, turns_of
 from basisgen.verify.statement import Certificate
 
 Array = NDArray[np.float64]
-Turn = NDArray[np.int64]
 
 
 class Path(NamedTuple):
@@ -104,30 +103,16 @@ def correlate(
 
 
 def grid_turns(layer: Layer) -> list[Turn]:
-    """The turns of the cube that map the layer's taps onto themselves; with mirrors for fields with parity."""
-    pitch = [d * s for d, s in zip(layer.dilation, layer.spacing, strict=True)]
-    turns = cube_turns(mirrors=layer.out[0].irrep.parity is not None)
-    return [g for g in turns if permutation(layer.size, pitch, g) is not None]
-
-
-def permutation(size: Sequence[int], pitch: Sequence[Fraction], g: Turn) -> NDArray[np.int64] | None:
-    """For each point x of a centred grid the flat index of g x; None where g x is no point of the grid."""
-    images, signs = abs(g).argmax(axis=1), g.sum(axis=1)
-    if any((size[axis], pitch[axis]) != (size[image], pitch[image]) for axis, image in enumerate(images)):
-        return None
-    index = np.indices(size).reshape(3, -1)
-    turned = [index[i] if sign > 0 else size[i] - 1 - index[i] for i, sign in zip(images, signs, strict=True)]
-    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(turned), tuple(size)).astype(np.int64)
-    return flat
+    """The turns that map the layer's taps onto themselves; with mirrors for fields with parity."""
+    return turns_of(layer.size, pitch(layer.dilation, layer.spacing), mirrors=layer.out[0].irrep.parity is not None)
 
 
 def turned_kernel(kernel: Array, layer: Layer, certificate: Certificate, g: Turn) -> tuple[Array, Array]:
     """kernel(g x) and D_out(g) kernel(x) D_in(g)^-1, (channel out, channel in, tap): the law says they are equal."""
-    pitch = [d * s for d, s in zip(layer.dilation, layer.spacing, strict=True)]
     flat = kernel.reshape(*kernel.shape[:2], -1)
     from_left = mix(flat, layer.out, certificate, g)
     expected = mix(from_left.swapaxes(0, 1), layer.into, certificate, g).swapaxes(0, 1)
-    return flat[:, :, permutation(layer.size, pitch, g)], expected
+    return flat[:, :, permutation(layer.size, pitch(layer.dilation, layer.spacing), g)], expected
 
 
 def turned_field(

@@ -19,7 +19,7 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.statement import Certificate, Filters, Harmonic
+from basisgen.verify.statement import Certificate, Filters, Harmonic, is_formula
 
 Exact = NDArray[np.object_]  # of mpmath numbers
 
@@ -96,8 +96,11 @@ def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) 
     axes = [[int(h * unit) * (2 * i - n + 1) for i in range(n)] for h, n in zip(half_steps, filters.size, strict=True)]
     points = np.stack(np.meshgrid(*(np.array(axis, dtype=object) for axis in axes), indexing="ij"))  # x times unit
     squares = (points**2).sum(axis=0)
-    start = 0
+    stop = 0
     for J, profile in filters.groups:
+        start, stop = stop, stop + 2 * J + 1
+        if not is_formula(profile):
+            continue
         radial = {0: mpmath.mpf(0)}
         for square in set(squares.flat):
             if square or J == 0:
@@ -109,8 +112,7 @@ def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) 
             * sum(c * points[0] ** a * points[1] ** b * points[2] ** d for (a, b, d), c in p.items())
             for norm, p in harmonics[J].values()
         ]
-        yield np.s_[start : start + 2 * J + 1], f"element J = {J}, profile {profile}", np.stack(exact)
-        start += 2 * J + 1
+        yield np.s_[start:stop], f"element J = {J}, profile {profile}", np.stack(exact)
 
 
 def evaluate_profile(formula: str, r: Any) -> Any:

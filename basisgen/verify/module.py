@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from basisgen.verify import expected
-from basisgen.verify.expected import Array, Turn
+from basisgen.verify.expected import Array
 from basisgen.verify.manifest import Layer, Manifest, Term
+from basisgen.verify.rotations import Turn, permutation
 from basisgen.verify.statement import Certificate
 
 Comparison = tuple[str, Array, Array]  # what it is, got, wanted
@@ -93,7 +94,7 @@ def design(layer: Layer, certificate: Certificate, random: np.random.Generator) 
     bias = random.normal(size=len(expected.invariant_channels(layer.out)))
     size = [(n - 1) * d + 2 for n, d in zip(layer.size, layer.dilation, strict=True)]
     volume = random.normal(size=(expected.channels(layer.into), *size))
-    turns = [g for g in expected.grid_turns(layer) if expected.permutation(size, layer.spacing, g) is not None]
+    turns = [g for g in expected.grid_turns(layer) if permutation(size, layer.spacing, g) is not None]
     chosen = [turns[k] for k in random.permutation(len(turns))[:TURNED_VOLUMES]]
     runs = [Run((1, 1, 1), "same", volume)]
     for g in chosen:

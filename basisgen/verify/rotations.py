@@ -1,11 +1,12 @@
-"""Representations in numbers, from the certificate: D^l of any rotation, D^l of the cube's turns, and the law itself.
+"""Representations in numbers, from the certificate: D^l of any rotation and of the cube's turns, and the law itself.
 
 D^l(exp(sum_a w_a X_a)) = exp(sum_a w_a dD^l(X_a))        D^{l,p}(-g) = p D^l(g)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import permutations, product
 from typing import Any
 
@@ -15,13 +16,20 @@ from numpy.typing import NDArray
 
 from basisgen.verify.checker import generators
 from basisgen.verify.polynomials import Polynomial, inner
-from basisgen.verify.statement import Certificate, Harmonic, Irrep
+from basisgen.verify.statement import Certificate, Harmonic, Irrep, is_formula
 
 Array = NDArray[Any]
+Turn = NDArray[np.int64]  # a signed permutation matrix
+Indices = NDArray[np.int64]
 Harmonics = dict[int, Harmonic]
 
 MAX_RESIDUAL = 1e-13
+MAX_ROUNDING = 1e-14
 ROTATIONS = 3
+
+_CROSS = np.array(  # (X_a x) = e_a cross x
+    [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]]
+)
 
 
 def check_rotations(certificate: Certificate, random: np.random.Generator) -> tuple[float, list[str]]:
@@ -29,7 +37,7 @@ def check_rotations(certificate: Certificate, random: np.random.Generator) -> tu
     worst, complaints = 0.0, []
     angles = random.normal(size=(ROTATIONS, 3)) * 2
     points = random.normal(size=(ROTATIONS, 3))
-    turned_points = [exponential(np.einsum("a,aik->ik", w, _CROSS)) @ x for w, x in zip(angles, points, strict=True)]
+    turned_points = [_exponential(np.einsum("a,aik->ik", w, _CROSS)) @ x for w, x in zip(angles, points, strict=True)]
     D = {l: [rotation_matrix(harmonics, w) for w in angles] for l, harmonics in certificate.harmonics.items()}
     Y = {l: [_values(harmonics, x) for x in points] for l, harmonics in certificate.harmonics.items()}
     turned = {l: [_values(harmonics, x) for x in turned_points] for l, harmonics in certificate.harmonics.items()}
@@ -43,20 +51,46 @@ def check_rotations(certificate: Certificate, random: np.random.Generator) -> tu
                 residual = float(abs(C @ turned[J][k] - expected).max() / abs(expected).max())
                 worst = max(worst, residual)
                 if not residual <= MAX_RESIDUAL:
-                    complaints.append(
-                        f"certificate.json: pair {j} <- {l}, element J = {J}: a random rotation leaves {residual:.1e}"
-                    )
+                    where = f"certificate.json: pair {j} <- {l}, element J = {J}"
+                    complaints.append(f"{where}: a random rotation leaves {residual:.1e}")
+    return worst, complaints
+
+
+def check_symmetry(certificate: Certificate, tensors: Mapping[str, Array]) -> tuple[float, list[str]]:
+    """F(g x) = D^J(g) F(x) for filters without a formula, under every turn g of their grid, where D^J(-1) = (-1)^J.
+
+    To the bit where D^J(g) is a signed permutation of the components, else to the rounding of float64.
+    """
+    worst, complaints = 0.0, []
+    for name, filters in certificate.filters.items():
+        stop, steps = 0, pitch(filters.dilation, filters.spacing)
+        for J, profile in filters.groups:
+            start, stop = stop, stop + 2 * J + 1
+            values = tensors[name][start:stop].reshape(2 * J + 1, -1)
+            for g in [] if is_formula(profile) else turns_of(filters.size, steps, mirrors=True):
+                D = turn_matrix(Irrep(J, (-1) ** J), certificate.harmonics[J], g)
+                turned, mixed = values[:, permutation(filters.size, steps, g)], D @ values
+                residual = float(abs(turned - mixed).max() / abs(values).max())
+                worst = max(worst, residual)
+                permutes = bool((np.count_nonzero(D, axis=0) == 1).all())
+                if not residual <= (0 if permutes else MAX_ROUNDING):
+                    where = f"basis.safetensors: {name}, element J = {J}, {profile}"
+                    complaints.append(f"{where}: the turn {g.tolist()} leaves {residual:.1e}")
     return worst, complaints
 
 
 def rotation_matrix(harmonics: Harmonics, w: Array) -> Array:
     """D^l of the rotation by |w| about w."""
-    return exponential(
-        sum(angle * generator for angle, generator in zip(w, _generator_matrices(harmonics), strict=True))
-    )
+    l = max(harmonics)
+    exponent = np.zeros((2 * l + 1, 2 * l + 1))
+    for angle, generator in zip(w, generators(harmonics), strict=True):
+        for (m, k), value in generator.items():  # of P; of Y = sqrt(N) P:
+            root = float(harmonics[m].square_norm / harmonics[k].square_norm) ** 0.5
+            exponent[m + l, k + l] += angle * float(value) * root
+    return _exponential(exponent)
 
 
-def turn_matrix(irrep: Irrep, harmonics: Harmonics, g: Array) -> Array:
+def turn_matrix(irrep: Irrep, harmonics: Harmonics, g: Turn) -> Array:
     """D of a signed permutation g of the axes, proper or not: Y(g x) = D^l(g) Y(x), by substitution."""
     l = irrep.degree
     matrix = np.zeros((2 * l + 1, 2 * l + 1))
@@ -69,32 +103,38 @@ def turn_matrix(irrep: Irrep, harmonics: Harmonics, g: Array) -> Array:
     return matrix * ((irrep.parity or 1) * (-1) ** l if improper else 1)
 
 
-def cube_turns(*, mirrors: bool) -> Iterator[Array]:
-    """The 24 rotations that map a cube onto itself, or all 48 elements with the mirrors, as signed permutations."""
+def turns_of(size: Sequence[int], steps: Sequence[Fraction], *, mirrors: bool) -> list[Turn]:
+    """The rotations of the cube, or with mirrors all its 48 elements, that map a centred grid onto itself."""
+    turns = []
     for images, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
-        g = np.zeros((3, 3), dtype=int)
+        g = np.zeros((3, 3), dtype=np.int64)
         g[range(3), list(images)] = signs
-        if mirrors or np.linalg.det(g) > 0:
-            yield g
+        if permutation(size, steps, g) is not None and (mirrors or np.linalg.det(g) > 0):
+            turns.append(g)
+    return turns
 
 
-def exponential(antisymmetric: Array) -> Array:
+def permutation(size: Sequence[int], steps: Sequence[Fraction], g: Turn) -> Indices | None:
+    """For each point x of a centred grid the flat index of g x; None where g x is no point of the grid."""
+    images, signs = abs(g).argmax(axis=1), g.sum(axis=1)
+    if any((size[axis], steps[axis]) != (size[image], steps[image]) for axis, image in enumerate(images)):
+        return None
+    index = np.indices(size).reshape(3, -1)
+    turned = [index[i] if sign > 0 else size[i] - 1 - index[i] for i, sign in zip(images, signs, strict=True)]
+    flat: Indices = np.ravel_multi_index(tuple(turned), tuple(size)).astype(np.int64)
+    return flat
+
+
+def pitch(dilation: Sequence[int], spacing: Sequence[Fraction]) -> list[Fraction]:
+    """The distance of neighbouring taps, per axis."""
+    return [d * s for d, s in zip(dilation, spacing, strict=True)]
+
+
+def _exponential(antisymmetric: Array) -> Array:
     """exp(A), from the eigenvalues of the Hermitian iA."""
     values, vectors = np.linalg.eigh(1j * antisymmetric)
     result: Array = (vectors * np.exp(-1j * values) @ vectors.conj().T).real
     return result
-
-
-def _generator_matrices(harmonics: Harmonics) -> list[Array]:
-    """dD^l(X_a) for the orthonormal Y = sqrt(N) P, float64."""
-    l = max(harmonics)
-    matrices = []
-    for generator in generators(harmonics):
-        matrix = np.zeros((2 * l + 1, 2 * l + 1))
-        for (m, k), value in generator.items():
-            matrix[m + l, k + l] = float(value) * float(harmonics[m].square_norm / harmonics[k].square_norm) ** 0.5
-        matrices.append(matrix)
-    return matrices
 
 
 def _values(harmonics: Harmonics, point: Array) -> Array:
@@ -110,20 +150,14 @@ def _values(harmonics: Harmonics, point: Array) -> Array:
         )
 
 
-def _substitute(polynomial: Polynomial, g: Array) -> Polynomial:
+def _substitute(polynomial: Polynomial, g: Turn) -> Polynomial:
     """P(g x): axis i becomes sign_i times axis image_i."""
     images, signs = abs(g).argmax(axis=1), g.sum(axis=1)
     substituted = {}
     for exponents, coefficient in polynomial.items():
-        powers = [0, 0, 0]
+        powers, sign = [0, 0, 0], 1
         for axis in range(3):
             powers[images[axis]] = exponents[axis]
-            coefficient *= int(signs[axis]) ** exponents[axis]
-        substituted[powers[0], powers[1], powers[2]] = coefficient
+            sign *= int(signs[axis]) ** exponents[axis]
+        substituted[powers[0], powers[1], powers[2]] = sign * coefficient
     return substituted
-
-
-# (X_a x) = e_a cross x
-_CROSS = np.array(
-    [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]]
-)

@@ -25,6 +25,7 @@ _ROOT = re.compile(r"(-?)sqrt\((\d{1,400}(?:/\d{1,400})?)\)", re.ASCII)
 _TERM = re.compile(r"(-|[+-] |)([0-9xyz^*]+)", re.ASCII)
 _FACTOR = re.compile(r"(\d{1,400})|([xyz])(?:\^(\d\d?))?", re.ASCII)
 _IRREP = re.compile(r"(\d{1,2})([eo]?)", re.ASCII)
+_TAPS = re.compile(r"optimal \d{1,4}", re.ASCII)
 _NAME = re.compile(r"\w{1,100}", re.ASCII)
 
 
@@ -140,6 +141,11 @@ def read_irrep(text: str) -> Irrep:
     """`2`, `2e` or `2o`; raises CertificateError for anything else."""
     degree, parity = _match(_IRREP, text).groups()
     return Irrep(_degree(degree), {"e": 1, "o": -1, "": None}[parity])
+
+
+def is_formula(profile: str) -> bool:
+    """Whether a profile is a formula in r; else, `optimal 1`, the taps are numbers of their own."""
+    return _TAPS.fullmatch(profile) is None
 
 
 def read_grid(

@@ -27,8 +27,8 @@ from basisgen.verify.floats import MAX_ULPS, check_floats
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, read_manifest
 from basisgen.verify.module import ProbeError, check_module
 from basisgen.verify.report import Check, Report
-from basisgen.verify.rotations import ROTATIONS, check_rotations
-from basisgen.verify.statement import Certificate, CertificateError, read_certificate
+from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
+from basisgen.verify.statement import Certificate, CertificateError, is_formula, read_certificate
 
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
@@ -58,6 +58,7 @@ def verify_package(
         checks.append(_check_floats(certificate, tensors, tensors_complaints))
         if not any(check.complaints for check in checks[2:6]):
             checks.append(_check_rotations(certificate, random))
+            checks += _check_symmetry(certificate, tensors)
     code_check = _check_code(files, manifest, recompile)
     checks.append(code_check)
     why_not = _reason_not_to_run(run, checks)
@@ -147,6 +148,17 @@ def _check_rotations(certificate: Certificate, random: np.random.Generator) -> C
     worst, complaints = check_rotations(certificate, random)
     how = f"the unsampled kernels under {ROTATIONS} random rotations"
     return Check("rotations", how, f"{worst:.1e}", tuple(complaints))
+
+
+def _check_symmetry(certificate: Certificate, tensors: Mapping[str, Any]) -> list[Check]:
+    """One line if there are filters without a formula, of family `optimal`."""
+    groups = [profile for filters in certificate.filters.values() for _, profile in filters.groups]
+    without = [profile for profile in groups if not is_formula(profile)]
+    if not without:
+        return []
+    worst, complaints = check_symmetry(certificate, tensors)
+    how = f"{len(without)} filters without a formula: F(g x) = D(g) F(x) for the turns of the grid"
+    return [Check("symmetry", how, f"{worst:.1e}", tuple(complaints))]
 
 
 def _check_code(files: Mapping[str, bytes], manifest: Manifest | None, recompile: Recompile | None) -> Check:
