@@ -1,8 +1,8 @@
 """From exact to float64: values of phi(|x|) Y_JM(x/|x|) on a grid, each correctly rounded.
 
-    H[M](x) = phi(|x|) sqrt(norm_M) |x|^-J  *  R_JM(x)
-              real factor, 250 bits, once    exact integer polynomial, once
-              per |x| and M                  per tap and M
+    H[M](x) = phi(|x|) |x|^-J sqrt(norm_M)  *  R_JM(x)
+              real factor, 250 bits, once      exact integer polynomial, once
+              per |x| and M                    per tap and M
 
 The product is rounded once, by Python's correctly rounded division of integers. A factor of 250 bits leaves the nearest
 float64 in doubt only for values within 2^-190 of the middle between two.
@@ -10,7 +10,7 @@ float64 in doubt only for values within 2^-190 of the middle between two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import mpmath
@@ -23,7 +23,8 @@ from basisgen.so3.harmonics import harmonics
 
 PRECISION = 250  # bits
 
-RadialProfile = Callable[[Fraction], "mpmath.mpf"]  # |x|^2 -> phi(|x|), evaluated at mpmath's working precision
+# a function of the exact |x|^2, evaluated at mpmath's working precision
+RadialProfile = Callable[[Fraction], "mpmath.mpf"]
 
 
 def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
@@ -31,14 +32,28 @@ def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[n
 
     At the origin only J = 0 is non-zero: Y_J(0) has no direction to depend on.
     """
+
+    def per_solid_harmonic(square: Fraction) -> mpmath.mpf:
+        if J == 0:
+            return profile(square)
+        return profile(square) / mpmath.sqrt(real(square)) ** J if square else mpmath.mpf(0)
+
+    return sample_solid(J, per_solid_harmonic, grid)
+
+
+def sample_solid(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
+    """phi(|x|) |x|^J Y_JM(x/|x|), the solid harmonics: float64 (M, x, y, z), M = -J..J, correctly rounded."""
     points, denominator = grid.integer_coordinates
     points = points.reshape(3, -1)
     squares = (points**2).sum(axis=0)
     values = np.zeros((2 * J + 1, points.shape[1]))
-    for row, harmonic in enumerate(harmonics(J)):
-        polynomial = evaluate(integer_terms(harmonic.polynomial), points)
-        factors = _factors(J, profile, harmonic.square_norm, set(squares), denominator)
-        values[row] = [_round(*factors[square], value) for square, value in zip(squares, polynomial, strict=True)]
+    with mpmath.workprec(PRECISION):
+        factors = _values(J, profile, set(squares), denominator)
+        for row, harmonic in enumerate(harmonics(J)):
+            root = mpmath.sqrt(real(harmonic.square_norm))
+            scaled = {square: _mantissa_exponent(root * factor) for square, factor in factors.items()}
+            polynomial = evaluate(integer_terms(harmonic.polynomial), points)
+            values[row] = [_round(*scaled[square], p) for square, p in zip(squares, polynomial, strict=True)]
     return values.reshape(2 * J + 1, *grid.size)
 
 
@@ -50,21 +65,18 @@ def evaluate(terms: dict[tuple[int, int, int], int], points: NDArray[np.object_]
     return total
 
 
-def _factors(
-    J: int, profile: RadialProfile, square_norm: Fraction, squares: set[int], denominator: int
-) -> dict[int, tuple[int, int]]:
-    """phi sqrt(norm) |x|^-J for each integer |x|^2, as (mantissa, exponent); 0 at the origin for J > 0."""
-    factors = {}
-    with mpmath.workprec(PRECISION):
-        root = mpmath.sqrt(mpmath.mpf(square_norm.numerator) / square_norm.denominator)
-        for square in squares:
-            if square == 0 and J > 0:
-                factors[square] = (0, 0)
-                continue
-            radius_power = mpmath.sqrt(mpmath.mpf(square)) ** J  # in units of 1/denominator, as the polynomial's
-            factor = profile(Fraction(square, denominator**2)) * root / radius_power
-            factors[square] = (int(factor.man) * (-1 if factor < 0 else 1), int(factor.exp))
-    return factors
+def real(number: Fraction) -> mpmath.mpf:
+    """A rational at mpmath's working precision."""
+    return mpmath.mpf(number.numerator) / number.denominator
+
+
+def _values(J: int, profile: RadialProfile, squares: Iterable[int], denominator: int) -> dict[int, mpmath.mpf]:
+    """phi for each integer |x|^2, over the denominator's power that a polynomial at integer points lacks."""
+    return {square: profile(Fraction(square, denominator**2)) / denominator**J for square in squares}
+
+
+def _mantissa_exponent(number: mpmath.mpf) -> tuple[int, int]:
+    return int(number.man) * (-1 if number < 0 else 1), int(number.exp)
 
 
 def _round(mantissa: int, exponent: int, polynomial: int) -> float:

@@ -21,7 +21,7 @@ class FilterGroup:
     """The 2J+1 filters of one degree and one radial profile, sampled: values float64 (M, x, y, z)."""
 
     J: int
-    profile: str  # what phi is, in words: "shell |x| = 1"
+    profile: str  # phi as a formula in r = |x|, or `optimal 1`: taps that are numbers of their own
     values: NDArray[np.float64]
 
     def __post_init__(self) -> None:

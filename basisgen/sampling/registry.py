@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from basisgen.errors import SpecError
 from basisgen.sampling.families import RadialFamily
+from basisgen.sampling.hermite import Hermite
 from basisgen.sampling.optimal import Optimal
 from basisgen.sampling.settings import Settings, quoted
 from basisgen.sampling.shells import Shells
@@ -13,6 +14,7 @@ from basisgen.sampling.shells import Shells
 FAMILIES: Mapping[str, Callable[[Settings], RadialFamily]] = {
     "shells": Shells.parse,
     "optimal": Optimal.parse,
+    "hermite": Hermite.parse,
 }
 
 

@@ -75,13 +75,13 @@ class Settings:
             )
         return lengths
 
-    def integer(self, key: str) -> int | None:
-        """A whole number from 0 to 1000."""
+    def integer(self, key: str, most: int = LARGEST_INTEGER) -> int | None:
+        """A whole number from 0 to `most`."""
         if not self.has(key):
             return None
         value = self._table[key]
-        if not _is_small_integer(value):
-            raise self.complaint(key, f"must be a whole number from 0 to {LARGEST_INTEGER}, for example {key} = 3")
+        if not _is_small_integer(value) or value > most:
+            raise self.complaint(key, f"must be a whole number from 0 to {most}, for example {key} = 3")
         return value
 
     def integers(self, key: str) -> tuple[int, ...] | None:
