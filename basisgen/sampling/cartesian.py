@@ -11,7 +11,7 @@ either set spans the level and the change between them is an orthogonal matrix:
     Psi_nJM(x) = sum over a + b + c = N of  O[M, abc] h_a(x) h_b(y) h_c(z)
 
 Both sides are polynomials times one Gaussian, so their leading terms decide: with H_a = 2^a x^a + .., the coefficient
-of x^a y^b z^c in (-1)^n/n! |x|^2n |x|^J Y_JM is 2^N (2^N a! b! c!)^(-1/2) O / kappa. So O is a signed root of a rational.
+of x^a y^b z^c in (-1)^n/n! |x|^2n |x|^J Y_JM is 2^N (2^N a! b! c!)^(-1/2) O / kappa. So O is a signed root.
 Source: Szego, Orthogonal Polynomials, 5.1 and 5.5, for the polynomials.
 """
 
@@ -75,7 +75,8 @@ def _square_factor(n: int, harmonic: SolidHarmonic, powers: Powers) -> Fraction:
     """The square of O over the rational coefficient of H_a H_b H_c: kappa^2 times the norms of Y and of the h."""
     J = harmonic.degree
     square_kappa = Fraction(2 ** (J + n) * factorial(n), prod(range(1, 2 * (J + n) + 2, 2)))
-    return square_kappa * harmonic.square_norm * (2 ** sum(powers) * prod(map(factorial, powers)))
+    square_h: int = 2 ** sum(powers) * prod(map(factorial, powers))
+    return square_kappa * harmonic.square_norm * square_h
 
 
 def _hermite(a: int, x: Polynomial) -> Polynomial:
