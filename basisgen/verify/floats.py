@@ -3,16 +3,16 @@
     clebsch_gordan_j_l   C[m, n; J, M], float64 (m, n, J and M together), J = |j-l|..j+l, for each M = -J..J
     filters              phi(|x|) Y_JM(x/|x|), float64 (group and M together, x, y, z)
 
-An ulp is the distance of neighbouring float64 of the exact number's size, so 0.5 is correct rounding.
+An ulp is the distance of a float64 to its neighbour on the side of the exact number: 0.5 is correct rounding.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from math import lcm
 from typing import Any
 
 import mpmath
@@ -32,9 +32,9 @@ MAX_EXPONENT = 10**30
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
-def check_floats(certificate: Certificate, tensors: Mapping[str, NDArray[Any]]) -> tuple[float, list[str]]:
-    """Every number of basis.safetensors against its exact value: the worst distance in ulps, and the complaints."""
-    worst, complaints = 0.0, []
+def check_floats(certificate: Certificate, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, float, list[str]]:
+    """How many numbers were compared, the worst distance in ulps, and the complaints."""
+    count, worst, complaints = 0, 0.0, []
     shapes = dict(_shapes(certificate))
     for name in sorted(shapes.keys() | tensors.keys()):
         where = f"basis.safetensors: {name}"
@@ -44,27 +44,24 @@ def check_floats(certificate: Certificate, tensors: Mapping[str, NDArray[Any]]) 
             complaints.append(f"{where} is {tensors[name].dtype} {tensors[name].shape}, not float64 {shapes[name]}")
         else:
             try:
-                distance, wrong = _check_tensor(tensors[name], _exact(name, certificate))
+                with mpmath.workdps(DIGITS):
+                    for part, element, exact in _exact(name, certificate):
+                        distance, wrong = _compare(tensors[name][part], exact)
+                        count, worst = count + exact.size, max(worst, distance)
+                        complaints += [f"{where}, {element}, {complaint}" for complaint in wrong]
             except ValueError as error:
-                distance, wrong = 0.0, [str(error)]
-            worst = max(worst, distance)
-            complaints += [f"{where}, {complaint}" for complaint in wrong]
-    return worst, complaints
+                complaints.append(f"certificate.json: {name}: {error}")
+    return count, worst, complaints
 
 
-def _check_tensor(tensor: NDArray[Any], elements: Iterator[tuple[Any, str, Exact]]) -> tuple[float, list[str]]:
+def _compare(values: NDArray[Any], exact: Exact) -> tuple[float, list[str]]:
     worst, complaints = 0.0, []
-    with mpmath.workdps(DIGITS):
-        for where, element, exact in elements:
-            values = tensor[where]
-            for index in np.ndindex(exact.shape):
-                distance = _ulps(float(values[index]), exact[index])
-                worst = max(worst, distance)
-                if not distance <= MAX_ULPS:
-                    wanted = mpmath.nstr(exact[index], 20)
-                    complaints.append(
-                        f"{element}, entry {index}: {float(values[index])!r} is {distance:.2f} ulp from {wanted}"
-                    )
+    for index in np.ndindex(exact.shape):
+        value = float(values[index])
+        distance = _ulps(value, exact[index])
+        worst = max(worst, distance)
+        if not distance <= MAX_ULPS:
+            complaints.append(f"entry {index}: {value!r} is {distance:.2f} ulp from {mpmath.nstr(exact[index], 20)}")
     return worst, complaints
 
 
@@ -92,7 +89,7 @@ def _exact(name: str, certificate: Certificate) -> Iterator[tuple[Any, str, Exac
 def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) -> Iterator[tuple[Any, str, Exact]]:
     """phi(|x|) Y_JM(x/|x|) at x_i = (i - (size-1)/2) dilation spacing; 0 at x = 0 for J > 0."""
     half_steps = [dilation * spacing / 2 for dilation, spacing in zip(filters.dilation, filters.spacing, strict=True)]
-    unit = lcm(*(step.denominator for step in half_steps))
+    unit = math.lcm(*(step.denominator for step in half_steps))
     axes = [[int(h * unit) * (2 * i - n + 1) for i in range(n)] for h, n in zip(half_steps, filters.size, strict=True)]
     points = np.stack(np.meshgrid(*(np.array(axis, dtype=object) for axis in axes), indexing="ij"))  # x times unit
     squares = (points**2).sum(axis=0)
@@ -154,8 +151,9 @@ def _root(square: Fraction) -> Any:
 
 
 def _ulps(value: float, exact: Any) -> float:
-    """The distance of a float64 from the exact number, in units of the last place of a float64 of that size."""
-    if exact == 0:
-        return 0.0 if value == 0 else float("inf")
-    last_place = max(mpmath.mag(exact) - 53, -1074)
-    return float(mpmath.ldexp(abs(mpmath.mpf(value) - exact), -last_place))
+    """The distance of a float64 from the exact number, in units of the distance to its neighbour on that side."""
+    if not math.isfinite(value):
+        return math.inf
+    difference = exact - mpmath.mpf(value)
+    neighbour = math.nextafter(value, math.copysign(math.inf, difference))
+    return float(abs(difference) / abs(mpmath.mpf(neighbour) - mpmath.mpf(value)))

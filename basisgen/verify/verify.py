@@ -56,7 +56,7 @@ def verify_package(
     if certificate is not None:
         checks += _check_mathematics(certificate)
         checks.append(_check_floats(certificate, tensors, tensors_complaints))
-        if not any(check.complaints for check in checks[2:6]):
+        if not any(check.complaints for check in checks[1:]):
             checks.append(_check_rotations(certificate, random))
             checks += _check_symmetry(certificate, tensors)
     code_check = _check_code(files, manifest, recompile)
@@ -137,10 +137,8 @@ def _check_mathematics(certificate: Certificate) -> list[Check]:
 
 
 def _check_floats(certificate: Certificate, tensors: Mapping[str, Any], complaints: list[str]) -> Check:
-    worst, found = check_floats(certificate, tensors)
-    how = (
-        f"{sum(t.size for t in tensors.values())} float64 against the exact values to 60 digits, at most {MAX_ULPS} ulp"
-    )
+    count, worst, found = check_floats(certificate, tensors)
+    how = f"{count} float64 against the exact values to 60 digits, at most {MAX_ULPS} ulp"
     return Check("floats", how, f"{worst:.4f} ulp", tuple(complaints or found))
 
 
@@ -162,7 +160,7 @@ def _check_symmetry(certificate: Certificate, tensors: Mapping[str, Any]) -> lis
 
 
 def _check_code(files: Mapping[str, bytes], manifest: Manifest | None, recompile: Recompile | None) -> Check:
-    how = "every module, to the byte, is what the compiler writes for the spec"
+    how = "every module and the certificate are, to the byte, what the compiler writes"
     if recompile is None or manifest is None:
         return Check("code", how, "", not_done="there is no compiler to ask" if manifest else "there is no manifest")
     try:
@@ -171,8 +169,8 @@ def _check_code(files: Mapping[str, bytes], manifest: Manifest | None, recompile
         return Check("code", how, "", (f"{MANIFEST}: its spec cannot be compiled: {error}",))
     if written is None:
         return Check("code", how, "", not_done=f"made by basisgen {manifest.version}, this is another version")
-    names = sorted(name for name in files.keys() | written.keys() if name.endswith(".py"))
-    differ = [name for name in names if files.get(name) != written.get(name)]
+    text = sorted(name for name in files.keys() | written.keys() if name.endswith(".py") or name == CERTIFICATE)
+    differ = [name for name in text if files.get(name) != written.get(name)]
     complaints = tuple(f"{name} is not what basisgen {manifest.version} writes" for name in differ)
     return Check("code", how, "", complaints)
 

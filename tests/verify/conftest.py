@@ -1,0 +1,91 @@
+"""Packages to tamper with, and the hand that tampers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load, save
+
+from basisgen.pipeline import compile_package
+from basisgen.recompile import recompile
+from basisgen.spec import parse_package
+from basisgen.verify.report import Report
+from basisgen.verify.verify import verify_package
+
+Files = dict[str, bytes]
+
+ROTATIONS_ONLY = """
+name = "small"
+[[conv]]
+name = "Conv1"
+in = "0 + 2x1"
+out = "2x0 + 1 + 2"
+kernel_size = 3
+"""
+
+WITH_PARITY = """
+name = "mirrored"
+[[conv]]
+name = "Conv1"
+in = "0e + 1o + 0o"
+out = "2x1e + 1o + 2e"
+kernel_size = [3, 4, 4]
+voxel_spacing = [1.5, 1, 1]
+"""
+
+
+@pytest.fixture(scope="session")
+def small() -> Files:
+    return compile_package(parse_package(ROTATIONS_ONLY))
+
+
+@pytest.fixture(scope="session")
+def mirrored() -> Files:
+    return compile_package(parse_package(WITH_PARITY))
+
+
+@pytest.fixture
+def verify(tmp_path: Path) -> Callable[..., Report]:
+    """Writes files and verifies them; runs no code unless told, and knows the compiler unless told otherwise."""
+
+    def verify(files: Mapping[str, bytes], *, run: bool = False, compiler: bool = True) -> Report:
+        place = tmp_path / "package"
+        place.mkdir(exist_ok=True)
+        for name, body in files.items():
+            (place / name).write_bytes(body)
+        return verify_package(place, run=run, recompile=recompile if compiler else None, seed=1)
+
+    return verify
+
+
+def redigest(files: Mapping[str, bytes]) -> Files:
+    """The same files, with a manifest whose digests match them: what a careful forger hands out."""
+    manifest = json.loads(files["manifest.json"])
+    manifest["sha256"] = {
+        name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files) if name != "manifest.json"
+    }
+    return {**files, "manifest.json": json.dumps(manifest).encode()}
+
+
+def with_certificate(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], None]) -> Files:
+    """The package with a changed certificate and matching digests."""
+    certificate = json.loads(files["certificate.json"])
+    change(certificate)
+    return redigest({**files, "certificate.json": json.dumps(certificate).encode()})
+
+
+def with_tensors(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], None]) -> Files:
+    """The package with changed tensors and matching digests."""
+    tensors = {name: tensor.copy() for name, tensor in load(files["basis.safetensors"]).items()}
+    change(tensors)
+    return redigest({**files, "basis.safetensors": save(tensors)})
+
+
+def failed(report: Report) -> set[str]:
+    """The names of the checks that complained."""
+    return {check.name for check in report.checks if check.complaints}

@@ -1,0 +1,330 @@
+"""`basisgen verify`: good packages pass; whatever is changed in one, the right check says so, and where."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import basisgen.verify
+from basisgen.errors import OutputError
+from basisgen.verify.report import Report
+from basisgen.verify.verify import verify_package
+from tests.verify.conftest import Files, failed, redigest, with_certificate, with_tensors
+
+Verify = Callable[..., Report]
+VERIFIER = Path(basisgen.verify.__file__).parent
+
+# ------------------------------------------------------------------------------------------------------ good packages
+
+
+def test_a_good_package_is_verified_and_nothing_is_left_out(mirrored: Files, verify: Verify) -> None:
+    report = verify(mirrored, run=True)
+    assert report.verified and all(check.passed for check in report.checks), report.complaints
+    assert [check.name for check in report.checks] == [
+        *("files", "certificate", "harmonics", "law", "complete", "orthonormal", "floats", "rotations"),
+        *("code", "kernel", "convolution", "turns"),
+    ]
+    assert json.loads(report.as_json())["verified"] is True
+
+
+def test_without_running_nothing_is_run_and_the_report_says_so(small: Files, verify: Verify, tmp_path: Path) -> None:
+    marker = tmp_path / "was_run"
+    files = {**small, "conv1.py": f"open({str(marker)!r}, 'w')\n".encode() + small["conv1.py"]}
+    report = verify(redigest(files), run=False, compiler=False)
+    assert report.verified and not marker.exists()
+    assert "but for code, kernel, convolution, turns" in report.verdict()
+
+
+def test_the_verifier_imports_nothing_of_the_compiler() -> None:
+    for path in VERIFIER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                root, *rest = name.split(".")
+                assert root not in ("sympy", "scipy", "pickle", "marshal"), f"{path.name} imports {name}"
+                assert root != "basisgen" or rest[0] in ("verify", "errors"), f"{path.name} imports {name}"
+
+
+def test_the_module_to_trust_stays_short() -> None:
+    assert len((VERIFIER / "checker.py").read_text().splitlines()) < 300
+
+
+def test_a_missing_directory_is_the_callers_mistake(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file"):
+        verify_package(tmp_path / "nowhere")
+
+
+# -------------------------------------------------------------------------------------------------- (a) the certificate
+
+
+def test_any_sign_flipped_in_the_certificate_is_found(small: Files, mirrored: Files, verify: Verify) -> None:
+    for files in (small, mirrored):
+        tables = json.loads(files["certificate.json"])["clebsch_gordan"]
+        for pair, J in [(key, degree) for key in tables for degree in tables[key]]:
+
+            def flip(certificate: dict[str, Any], pair: str = pair, J: str = J) -> None:
+                row = certificate["clebsch_gordan"][pair][J][-1]
+                row[3] = row[3].removeprefix("-") if row[3].startswith("-") else f"-{row[3]}"
+
+            report = verify(with_certificate(files, flip), compiler=False)
+            j, l = pair.split()
+            single = pair == "0 0"  # there a sign is a scale: another basis, but not the one in the tensors
+            assert failed(report) == ({"floats"} if single else {"law", "floats", *failed(report) - {"law", "floats"}})
+            assert any(f"pair {j} <- {l}, element J = {J}" in complaint for complaint in report.complaints)
+
+
+def _drop_consistently(certificate: dict[str, Any]) -> None:
+    del certificate["clebsch_gordan"]["1 1"]["1"]
+    for pair in certificate["pairs"]:
+        if (pair["out"], pair["in"]) == ("1", "1"):
+            pair["J"], pair["dimension"] = [0, 2], 2
+
+
+def test_a_dropped_element_is_found_by_counting_the_solutions(small: Files, verify: Verify) -> None:
+    report = verify(with_certificate(small, _drop_consistently), compiler=False)
+    assert "complete" in failed(report)
+    assert any("pair 1 <- 1 has 2 elements" in text and "dimension 3" in text for text in report.complaints)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda c: c["clebsch_gordan"]["1 1"].pop("1"), "clebsch_gordan 1 1"),
+        (lambda c: c["pairs"].pop(3), ""),
+        (lambda c: c["pairs"].append(c["pairs"][0]), "twice"),
+        (lambda c: c["pairs"][3]["J"].append(c["pairs"][3]["J"][-1]), "do not increase"),
+        (lambda c: c["clebsch_gordan"]["1 1"]["1"].append(c["clebsch_gordan"]["1 1"]["1"][0]), "twice"),
+        (lambda c: c["harmonics"]["1"].pop(), "harmonics of degree 1"),
+        (lambda c: c["harmonics"].pop("1"), "harmonics"),
+        (lambda c: c["harmonics"].update({"7": c["harmonics"]["0"]}), "harmonics of degree 7"),
+        (lambda c: c["filters"].update({"more": c["filters"]["filters_3x3x3"]}), "no layer uses more"),
+        (lambda c: c["filters"]["filters_3x3x3"]["grid"].update({"spacing": ["2", "1", "1"]}), "not that of layer"),
+        (lambda c: c.update({"format": 2}), "format"),
+        (lambda c: c.update({"extra": 1}), "keys"),
+    ],
+)
+def test_a_certificate_that_does_not_add_up_is_refused(
+    small: Files, verify: Verify, change: Callable[[dict[str, Any]], None], where: str
+) -> None:
+    report = verify(with_certificate(small, change), compiler=False)
+    assert failed(report) & {"certificate", "complete"}
+    assert any(where in complaint for complaint in report.complaints), report.complaints
+
+
+def test_an_element_doubled_under_the_same_key_is_refused(small: Files, verify: Verify) -> None:
+    text = small["certificate.json"].decode()
+    start = text.index('   "1": [', text.index('"1 1": {'))
+    element = text[start : text.index("],\n   ", text.index("\n   ]", start) - 5) + 6]
+    doubled = text[:start] + element.rstrip().rstrip(",") + ",\n" + text[start:]
+    report = verify(redigest({**small, "certificate.json": doubled.encode()}), compiler=False)
+    assert failed(report) == {"certificate"} and "is there twice" in report.complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda c: c["harmonics"]["1"].reverse(), "harmonics"),  # orthonormal and closed, but other names
+        (lambda c: c["harmonics"]["2"].__setitem__(0, ["15", "-x*z"]), "harmonics"),  # another sign
+        (lambda c: c["harmonics"]["2"].__setitem__(0, ["30", "x*z"]), "harmonics"),  # another length
+        (lambda c: c["harmonics"]["2"].__setitem__(0, ["15", "x^2"]), "harmonics"),  # not harmonic
+        (lambda c: c["harmonics"]["1"].__setitem__(0, ["3", "x*y"]), "harmonics"),  # another degree
+        (lambda c: c["harmonics"]["0"].__setitem__(0, ["4", "1"]), "harmonics"),
+        (lambda c: _scale_element(c, "1 1", "2", 4), "orthonormal"),
+        (lambda c: _scale_element(c, "0 1", "1", 9), "orthonormal"),
+    ],
+)
+def test_each_step_of_the_proof_has_something_only_it_refuses(
+    small: Files, verify: Verify, change: Callable[[dict[str, Any]], None], check: str
+) -> None:
+    assert check in failed(verify(with_certificate(small, change), compiler=False))
+
+
+def _scale_element(certificate: dict[str, Any], pair: str, J: str, square: int) -> None:
+    """Multiplies an element by a root: a solution still, not normalised any more."""
+    for row in certificate["clebsch_gordan"][pair][J]:
+        sign, inner = row[3].split("sqrt(")
+        numerator, *denominator = inner.rstrip(")").split("/")
+        row[3] = f"{sign}sqrt({'/'.join([str(int(numerator) * square), *denominator])})"
+
+
+def test_an_element_of_the_wrong_parity_is_found(mirrored: Files, verify: Verify) -> None:
+    def swap_parity(certificate: dict[str, Any]) -> None:
+        for pair in certificate["pairs"]:
+            if (pair["out"], pair["in"]) == ("1o", "1o"):
+                pair["out"] = "1e"
+            elif (pair["out"], pair["in"]) == ("1e", "1o"):
+                pair["out"] = "1o"
+
+    report = verify(with_certificate(mirrored, swap_parity), compiler=False)
+    assert {"law", "complete"} <= failed(report)
+    assert any("wrong parity" in complaint for complaint in report.complaints)
+
+
+def test_a_certificate_of_another_package_is_refused(small: Files, mirrored: Files, verify: Verify) -> None:
+    report = verify({**small, "certificate.json": mirrored["certificate.json"]})
+    assert {"files", "certificate"} <= failed(report)
+    report = verify(redigest({**small, "certificate.json": mirrored["certificate.json"]}))
+    assert "certificate" in failed(report) and any("is missing" in complaint for complaint in report.complaints)
+
+
+# ------------------------------------------------------------------------------------------------------- (b) the floats
+
+
+def test_any_float_moved_by_one_ulp_is_found(small: Files, mirrored: Files, verify: Verify) -> None:
+    random = np.random.default_rng(0)
+    for files in (small, mirrored):
+        tensors = _tensors(files)
+        for name, tensor in tensors.items():
+            indices = [tuple(int(random.integers(n)) for n in tensor.shape) for _ in range(3)]
+            for index, direction in product(indices, (np.inf, -np.inf)):
+
+                def move(changed: dict[str, Any], name: str = name, i: Any = index, to: float = direction) -> None:
+                    changed[name][i] = np.nextafter(changed[name][i], to)
+
+                report = verify(with_tensors(files, move), compiler=False)
+                assert failed(report) == {"floats"} and len(report.complaints) == 1
+                assert f"basis.safetensors: {name}, " in report.complaints[0] and "element J = " in report.complaints[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, 5e-324])
+def test_odd_numbers_are_found(small: Files, verify: Verify, value: float) -> None:
+    def put(tensors: dict[str, Any]) -> None:
+        tensors["clebsch_gordan_1_1"][0, 0, 1] = value
+
+    assert failed(verify(with_tensors(small, put), compiler=False)) == {"floats"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda t: t.update(clebsch_gordan_0_1=t["clebsch_gordan_1_0"], clebsch_gordan_1_0=t["clebsch_gordan_0_1"]),
+            "",
+        ),
+        (lambda t: t.update(filters_3x3x3=t["filters_3x3x3"][::-1].copy()), "element J = 0"),
+        (lambda t: t.update(filters_3x3x3=t["filters_3x3x3"].transpose(0, 3, 2, 1).copy()), "element J = 1"),
+        (lambda t: t.update(filters_3x3x3=t["filters_3x3x3"].astype(np.float32)), "float32"),
+        (lambda t: t.update(filters_3x3x3=t["filters_3x3x3"][:-1].copy()), "not float64"),
+        (lambda t: t.pop("clebsch_gordan_1_1"), "clebsch_gordan_1_1 is missing"),
+        (lambda t: t.update(more=np.zeros(1)), "more is not in the certificate"),
+    ],
+)
+def test_tensors_exchanged_missing_added_or_of_another_kind_are_found(
+    small: Files, verify: Verify, change: Callable[[dict[str, Any]], None], complaint: str
+) -> None:
+    report = verify(with_tensors(small, change), compiler=False)
+    assert failed(report) == {"floats"} and any(complaint in text for text in report.complaints)
+
+
+def _tensors(files: Files) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with_tensors(files, found.update)
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------- (c) the files
+
+
+def test_every_changed_byte_of_every_file_is_found_and_no_code_is_run(
+    small: Files, verify: Verify, tmp_path: Path
+) -> None:
+    for name in small:
+        body = bytearray(small[name])
+        body[len(body) // 2] ^= 1
+        report = verify({**small, name: bytes(body)}, run=True, compiler=False)
+        assert not report.verified and {check.name for check in report.checks if check.not_done} >= {"kernel", "turns"}
+        assert any(name in complaint for complaint in report.complaints)
+
+
+def test_code_with_a_wrong_digest_is_never_run(small: Files, verify: Verify, tmp_path: Path) -> None:
+    marker = tmp_path / "was_run"
+    code = f"open({str(marker)!r}, 'w')\n".encode()
+    for name in ("__init__.py", "conv1.py", "_steerable.py"):
+        report = verify({**small, name: code + small[name]}, run=True)
+        assert failed(report) == {"files", "code"} and not marker.exists()
+    report = verify(redigest({**small, "conv1.py": code + small["conv1.py"]}), run=True)  # the compiler knows better
+    assert failed(report) == {"code"} and not marker.exists()
+
+
+def test_a_file_added_or_missing_is_named(small: Files, verify: Verify, tmp_path: Path) -> None:
+    for name in small:
+        files = {other: body for other, body in small.items() if other != name}
+        (tmp_path / "package").mkdir(exist_ok=True)
+        for path in (tmp_path / "package").iterdir():
+            path.unlink()
+        report = verify(files)
+        assert not report.verified and any(f"{name} is missing" in complaint for complaint in report.complaints)
+    report = verify({**small, "notes.txt": b""})
+    assert failed(report) == {"files"} and report.complaints == ("notes.txt is not in manifest.json",)
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "link to a directory"])
+def test_only_regular_files_belong_in_a_package(small: Files, verify: Verify, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "package").mkdir()
+    stranger = tmp_path / "package" / "stranger"
+    if kind == "directory":
+        stranger.mkdir()
+    else:
+        stranger.symlink_to("manifest.json" if kind == "link" else tmp_path)
+    report = verify(small)
+    assert failed(report) == {"files"} and "stranger is not a regular file" in report.complaints[0]
+
+
+def test_the_interpreters_cache_is_neither_a_stranger_nor_used(small: Files, verify: Verify, tmp_path: Path) -> None:
+    cache = tmp_path / "package" / "__pycache__"
+    cache.mkdir(parents=True)
+    (cache / "conv1.cpython-311.pyc").write_bytes(b"not code at all")
+    assert verify(small).verified
+
+
+# ------------------------------------------------------------------------------------------------------- (d) the module
+
+
+def test_one_character_changed_in_a_module_is_found_even_with_a_matching_digest(small: Files, verify: Verify) -> None:
+    body = small["_steerable.py"].replace(b"** 0.5", b"** 0.6", 1)
+    assert body != small["_steerable.py"]
+    assert failed(verify({**small, "_steerable.py": body})) == {"files", "code"}
+    assert failed(verify(redigest({**small, "_steerable.py": body}))) == {"code"}
+
+
+MUTATIONS = {  # what the file says -> what the forger writes, and the check that must notice
+    ("_steerable.py", "** 0.5", "** 0.6", "kernel"),
+    ("_steerable.py", "copy_out * (2 * j + 1) + m", "copy_out * (2 * j + 1) + (2 * j - m)", "kernel"),
+    ("_steerable.py", "kernel = self.kernel()", "kernel = self.kernel().flip(2)", "convolution"),
+    ("_steerable.py", "self.stride, self.padding, self.dilation)\n", "1, self.padding, self.dilation)\n", "kernel"),
+    ("_steerable.py", "conv.bias.copy_(bias)", "conv.bias.zero_()", "convolution"),
+    ("_steerable.py", "conv.weight.copy_(self.kernel())", "conv.weight.copy_(-self.kernel())", "convolution"),
+    ("conv1.py", "kernel_size = (3, 3, 3)", "kernel_size = (3, 3, 1)", "kernel"),
+    ("conv1.py", "in_type = ((1, 0, None), ", "in_type = ((1, 0, 1), ", "kernel"),
+    ("conv1.py", "(0, 0, 0),", "(0, 1, 1),", "kernel"),
+    ("__init__.py", "__all__", "raise RuntimeError('no')\n__all__", "kernel"),
+    ("_steerable.py", "import functools", "import functools, basisgen", "kernel"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "old", "new", "check"), sorted(MUTATIONS))
+def test_changed_behaviour_is_found_even_without_the_compiler(
+    small: Files, verify: Verify, file: str, old: str, new: str, check: str
+) -> None:
+    text = small[file].decode()
+    assert old in text, f"{file} does not hold {old!r} any more: choose another mutation"
+    report = verify(redigest({**small, file: text.replace(old, new).encode()}), run=True, compiler=False)
+    assert check in failed(report), report.complaints
+
+
+def test_a_module_that_forgets_a_sign_is_found_without_the_compiler(small: Files, verify: Verify) -> None:
+    text = small["_steerable.py"].decode()
+    old = "return kernel.view("
+    assert old in text
+    changed = text.replace(old, "return -kernel.view(")
+    report = verify(redigest({**small, "_steerable.py": changed.encode()}), run=True, compiler=False)
+    assert failed(report) == {"kernel", "convolution"}
