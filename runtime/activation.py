@@ -96,20 +96,18 @@ class NormActivation(FieldLayer):
     ) -> None:
         super().__init__(in_type)
         self.activation, self.scalar_activation, self.eps = activation, scalar_activation, eps
-        self._copies = [0 if term.is_even_scalar else term.multiplicity for term in self.in_type]
-        self.beta = nn.Parameter(torch.full((sum(self._copies),), beta))
+        self._copies = [term.multiplicity for term in self.in_type if not term.is_even_scalar]
+        self.beta = nn.Parameter(torch.full((sum(self._copies),), beta)) if self._copies else None
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> the same shape."""
         self.check(fields)
-        parts = zip(split_terms(fields, self.in_type), torch.split(self.beta, self._copies), self.in_type, strict=True)
-        return torch.cat(
-            [
-                self.scalar_activation(part) if term.is_even_scalar else self._shrink(part, beta, term)
-                for part, beta, term in parts
-            ],
-            1,
-        )
+        betas = iter(() if self.beta is None else torch.split(self.beta, self._copies))
+        parts = [
+            self.scalar_activation(part) if term.is_even_scalar else self._shrink(part, next(betas), term)
+            for term, part in zip(self.in_type, split_terms(fields, self.in_type), strict=True)
+        ]
+        return torch.cat(parts, 1)
 
     def _shrink(self, part: Tensor, beta: Tensor, term: Term) -> Tensor:
         copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, -1)

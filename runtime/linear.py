@@ -51,5 +51,5 @@ class Linear(FieldLayer):
         for weight, sources, bias in zip(self.weights, self._sources, biases, strict=True):
             source = copies[sources[0]] if len(sources) == 1 else torch.cat([copies[i] for i in sources], 1)
             mixed = torch.bmm(weight.expand(batch, *weight.shape), source)  # (batch, copy out, component * voxel)
-            outputs.append(mixed + bias[:, None] if bias is not None and len(bias) else mixed)
+            outputs.append(mixed + bias[:, None].to(mixed.dtype) if bias is not None and len(bias) else mixed)
         return torch.cat([o.reshape(batch, -1, *space) for o in outputs], 1)

@@ -87,9 +87,12 @@ def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def _spread(scalars: Tensor, field_type: FieldType) -> Tensor:
     """(channel,): the values of the even scalars (scalar copy) at their channels, zero at those of other fields."""
-    pieces = torch.split(scalars, [term.multiplicity if term.is_even_scalar else 0 for term in field_type])
-    terms = zip(field_type, pieces, strict=True)
-    return torch.cat([piece if t.is_even_scalar else piece.new_zeros(t.channels) for t, piece in terms])
+    pieces = []
+    counts = [term.multiplicity if term.is_even_scalar else 0 for term in field_type]
+    for term, piece in zip(field_type, torch.split(scalars, counts), strict=True):
+        # the empty piece is joined too: a parameter without elements must have a gradient, or DDP waits for it
+        pieces += [piece] if term.is_even_scalar else [piece, piece.new_zeros(term.channels)]
+    return torch.cat(pieces)
 
 
 class GroupNorm(FieldLayer):

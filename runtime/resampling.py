@@ -1,4 +1,7 @@
-"""Layers that change the sampling of a volume, the same way for every channel."""
+"""Layers that change the sampling of a volume, the same way for every channel.
+
+The dtype out is the dtype in, also where autocast on CPUs computes pooling and interpolation in float32.
+"""
 
 import math
 from collections.abc import Callable
@@ -111,7 +114,7 @@ class AveragePool(FieldLayer):
         """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
         self.check_volume(fields)
         _check_window(self, fields, self.kernel_size, self.padding)
-        return F.avg_pool3d(fields, self.kernel_size, self.stride, self.padding)
+        return F.avg_pool3d(fields, self.kernel_size, self.stride, self.padding).to(fields.dtype)
 
 
 class NormMaxPool(FieldLayer):
@@ -137,7 +140,7 @@ class NormMaxPool(FieldLayer):
 
     def _pool(self, term: Term, part: Tensor) -> Tensor:
         if term.is_even_scalar:
-            return F.max_pool3d(part, self.kernel_size, self.stride, self.padding)
+            return F.max_pool3d(part, self.kernel_size, self.stride, self.padding).to(part.dtype)
         copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))
         lengths = copies.detach().square().sum(2)
         _, where = F.max_pool3d(lengths, self.kernel_size, self.stride, self.padding, return_indices=True)
@@ -161,7 +164,7 @@ class Upsample(FieldLayer):
         """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
         self.check_volume(fields)
         size = [self.factor * (n - 1) + 1 if self.keep_corners else self.factor * n for n in fields.shape[2:]]
-        return F.interpolate(fields, size, mode="trilinear", align_corners=self.keep_corners)
+        return F.interpolate(fields, size, mode="trilinear", align_corners=self.keep_corners).to(fields.dtype)
 
 
 def _check_window(layer: nn.Module, fields: Tensor, kernel_size: int, padding: int) -> None:

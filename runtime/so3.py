@@ -58,7 +58,7 @@ def wigner_d(degree: int, rotation: Tensor, parity: int | None = None) -> Tensor
 
 @cache
 def _sampling(degree: int) -> tuple[Tensor, Tensor]:
-    """Points (point, 3), and the inverse (component, point) of sampling harmonics of one degree there; both constant."""
+    """Points (point, 3) and the inverse (component, point) of sampling harmonics of one degree there: constants."""
     points = _spiral(8 * (degree + 1))
     return points, torch.linalg.pinv(spherical_harmonics(degree, points))
 

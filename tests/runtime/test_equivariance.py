@@ -24,6 +24,15 @@ def test_layer_is_equivariant(case):
     assert report.turns == (48 if "parity" in case.name else 24)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_parameter_has_a_gradient(case):
+    """DDP waits for the gradient of every parameter, also of those without elements."""
+    layer = case.make()
+    x = torch.randn(2, layer.in_channels, *[case.size] * 3, requires_grad=True)
+    layer(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
 @settings(max_examples=12, deadline=None)
 @given(field_types())
 def test_layers_take_any_field_type(field_type):
