@@ -100,7 +100,7 @@ class SingleFrequency:
         )
         k = np.sinc(self.frequency / np.pi * np.sqrt(sum(offset**2 for offset in offsets)))
         shape = [3 * n - 2 for n in grid.size]
-        product = np.fft.rfftn(filters, shape, axes=(-3, -2, -1)) * np.fft.rfftn(k, shape)
+        product = np.fft.rfftn(filters, shape, axes=(-3, -2, -1)) * np.fft.rfftn(k, shape, axes=(-3, -2, -1))
         full: Array = np.fft.irfftn(product, shape, axes=(-3, -2, -1))
         x, y, z = (slice(n - 1, 2 * n - 1) for n in grid.size)
         return full[..., x, y, z]
