@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import unified_diff
 from pathlib import Path
 
@@ -26,20 +29,26 @@ _RENAME_SWAP = 2  # macOS, renamex_np
 
 
 def read_package(directory: Path) -> dict[str, bytes]:
-    """Every file of a package by name, nothing where the directory is missing; caches of the interpreter left out."""
-    if not directory.is_dir():
-        return {}
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
+    """Every file of a package by name, nothing where the directory is missing; caches of the interpreter left out.
+
+    Raises OutputError where a file cannot be read.
+    """
+    try:
+        if not directory.is_dir():
+            return {}
+        return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
+    except OSError as error:
+        raise OutputError(f"cannot read {error.filename or directory}: {error.strerror or error}.") from error
 
 
 def is_up_to_date(directory: Path, facts: dict[str, object]) -> bool:
     """Whether the package on disk was made from the same facts and none of its files has changed since."""
-    content = read_package(directory)
     try:
+        content = read_package(directory)
         manifest = json.loads(content.pop(MANIFEST))
         made_from = {key: manifest[key] for key in facts}
         digests = manifest["sha256"]
-    except (KeyError, ValueError, TypeError):
+    except (OutputError, KeyError, ValueError, TypeError, RecursionError):
         return False
     return made_from == facts and digests == {name: hashlib.sha256(body).hexdigest() for name, body in content.items()}
 
@@ -50,19 +59,13 @@ def write_package(content: dict[str, bytes], directory: Path) -> None:
     Raises OutputError where the place is a link, not a package of ours, holds files that would be lost, or cannot be
     written.
     """
-    _check_place(directory)
     try:
+        _refuse_links(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(directory)
-        temporary = Path(tempfile.mkdtemp(prefix=_prefix(directory, os.getpid()), dir=directory.parent))
-        try:
-            for name, body in content.items():
-                _write_durably(temporary / name, body)
-            temporary.chmod(0o755)
-            _swap_in(temporary, directory)
-            _sync_directory(directory.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with _one_writer(directory.parent):
+            _check_contents(directory)
+            _remove_abandoned(directory)
+            _replace(directory, content)
     except OSError as error:
         raise OutputError(f"cannot write {directory}: {error.strerror or error}. The package is as it was.") from error
 
@@ -83,9 +86,44 @@ def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
     return "".join(lines)
 
 
-def _check_place(directory: Path) -> None:
-    if directory.is_symlink():
-        raise OutputError(f"{directory} is a symbolic link: a package is not written through links. Remove it first.")
+def _refuse_links(directory: Path) -> None:
+    for place in (directory, directory.parent):
+        if place.is_symlink():
+            raise OutputError(f"{place} is a symbolic link: packages are not written through links. Name a directory.")
+
+
+@contextmanager
+def _one_writer(parent: Path) -> Iterator[None]:
+    """Compiles into one directory take turns, so that none meets a package half exchanged.
+
+    The system ends the turn of a process that dies. Where the file system has no locks there are no turns, and each
+    exchange is still one step.
+    """
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(directory: Path, content: dict[str, bytes]) -> None:
+    """Writes beside the place, swaps in, and removes what was there; nothing else is left, whatever goes wrong."""
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(directory, os.getpid()), dir=directory.parent))
+    try:
+        for name, body in content.items():
+            _write_durably(temporary / name, body)
+        temporary.chmod(0o755)
+        _sync_directory(temporary)
+        _swap_in(temporary, directory)
+        with suppress(OSError):  # the new package is in place
+            _sync_directory(directory.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_contents(directory: Path) -> None:
     if not directory.exists():
         return
     if not directory.is_dir():
@@ -95,7 +133,7 @@ def _check_place(directory: Path) -> None:
         raise OutputError(f"{directory} is not a package of basisgen's: it has no {MANIFEST}. Choose another name.")
     try:
         ours = {MANIFEST, *json.loads((directory / MANIFEST).read_bytes())["sha256"]} if present else set()
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         ours = {MANIFEST}
     foreign = sorted(present - ours)
     if foreign:
@@ -167,5 +205,9 @@ def _exchange(a: Path, b: Path) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     aside = a.with_name(a.name + ".old")
     b.rename(aside)
-    a.rename(b)
+    try:
+        a.rename(b)
+    except OSError:
+        aside.rename(b)
+        raise
     aside.rename(a)
