@@ -107,9 +107,9 @@ def describe(field_type: FieldType) -> str:
     return " + ".join(str(term) for term in field_type)
 
 
-def split_terms(fields: Tensor, field_type: FieldType) -> tuple[Tensor, ...]:
-    """Views of the channels of each term: (batch, channel, *space) each."""
-    return torch.split(fields, [term.channels for term in field_type], 1)
+def split_terms(fields: Tensor, field_type: FieldType, axis: int = 1) -> tuple[Tensor, ...]:
+    """Views of the channels of each term; `axis` is that of the channels."""
+    return torch.split(fields, [term.channels for term in field_type], axis)
 
 
 def copies_to_channels(copies: Tensor, field_type: FieldType) -> Tensor:

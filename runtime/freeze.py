@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from runtime.blocks import GatedBlock, ResidualBlock
-from runtime.normalization import BatchNorm, channel_affine
+from runtime.moments import channel_affine
+from runtime.normalization import BatchNorm
 
 
 class ChannelAffine(nn.Module):

@@ -1,14 +1,11 @@
 """Normalisation of fields by their mean square length, which no rotation changes."""
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from runtime.fields import FieldType, FieldTypeLike, Term, copies_to_channels, copy_count, split_terms
+from runtime.fields import FieldType, FieldTypeLike, copies_to_channels, copy_count, split_terms
 from runtime.layer import FieldLayer
+from runtime.moments import channel_affine, moments, spread
 
 
 class BatchNorm(FieldLayer):
@@ -52,7 +49,8 @@ class BatchNorm(FieldLayer):
         """(batch, channel, *space) -> the same shape."""
         self.check(fields)
         if self.training:
-            mean, square = self._statistics(fields)
+            mean, power = moments(fields, self.in_type, sync=self.sync)
+            mean, square = mean[0], _squared_lengths(power, self.in_type, self.per_component)[0]
             with torch.no_grad():
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                 self.running_square.lerp_(square.to(self.running_square.dtype), self.momentum)
@@ -61,38 +59,8 @@ class BatchNorm(FieldLayer):
         return channel_affine(fields, *self.scale_and_shift(mean, square))
 
     def scale_and_shift(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer as one scale and one shift per channel, given mean (even scalar copy) and square (copy)."""
-        scale = copies_to_channels(self.weight * (square + self.eps).rsqrt(), self.in_type)
-        return scale, _spread(self.bias, self.in_type) - _spread(mean, self.in_type) * scale
-
-    def _statistics(self, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (even scalar copy) and mean square (copy) over batch and voxels; scalars are centred first."""
-        voxels = fields.reshape(*fields.shape[:2], -1)
-        sync = self.sync and dist.is_available() and dist.is_initialized()
-        mean, power = _Moments.apply(voxels, self.in_type, sync)  # type: ignore[no-untyped-call]
-        squares = []
-        for term, channels in zip(self.in_type, split_terms(power[None], self.in_type), strict=True):
-            components = channels.view(term.multiplicity, term.dimension)
-            squares.append(components.mean(1) if self.per_component else components.sum(1))
-        return mean, torch.cat(squares)
-
-
-def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """scale * fields + shift, per channel, in the precision of `scale` inside and the dtype of `fields` outside.
-
-    It is torch's batch norm for known statistics, mean 0 and variance 1: one fused pass forward and one backward.
-    """
-    return F.batch_norm(fields, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, training=False, eps=0)
-
-
-def _spread(scalars: Tensor, field_type: FieldType) -> Tensor:
-    """(channel,): the values of the even scalars (scalar copy) at their channels, zero at those of other fields."""
-    pieces = []
-    counts = [term.multiplicity if term.is_even_scalar else 0 for term in field_type]
-    for term, piece in zip(field_type, torch.split(scalars, counts), strict=True):
-        # the empty piece is joined too: a parameter without elements must have a gradient, or DDP waits for it
-        pieces += [piece] if term.is_even_scalar else [piece, piece.new_zeros(term.channels)]
-    return torch.cat(pieces)
+        """The layer as one scale and one shift per channel, given mean (scalar copy) and square (copy)."""
+        return _scale_and_shift(self.weight, self.bias, mean, square + self.eps, self.in_type)
 
 
 class GroupNorm(FieldLayer):
@@ -125,20 +93,24 @@ class GroupNorm(FieldLayer):
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> the same shape."""
         self.check(fields)
-        weight = copies_to_channels(self.weight, self.in_type)
-        bias = _spread(self.bias, self.in_type)
-        parts = zip(self.in_type, self.groups, split_terms(fields, self.in_type), strict=True)
-        unit = torch.cat([self._normalize(term, groups, part) for term, groups, part in parts], 1)
-        return channel_affine(unit, weight, bias)
+        mean, power = moments(fields, self.in_type, per_sample=True)
+        mean, square = self._over_groups(mean, _squared_lengths(power, self.in_type, self.per_component))
+        return channel_affine(fields, *_scale_and_shift(self.weight, self.bias, mean, square + self.eps, self.in_type))
 
-    def _normalize(self, term: Term, groups: int, part: Tensor) -> Tensor:
-        values: Tensor = part.reshape(part.shape[0], groups, -1)
-        dtype = torch.promote_types(part.dtype, torch.float32)
-        if term.is_even_scalar:
-            values = values - values.mean(2, keepdim=True, dtype=dtype)
-        vectors = values.shape[2] if self.per_component else values.shape[2] // term.dimension
-        square = torch.linalg.vector_norm(values, dim=2, keepdim=True, dtype=dtype).square() / vectors
-        return torch.reshape((values * (square + self.eps).rsqrt()).to(part.dtype), part.shape)
+    def _over_groups(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (sample, scalar copy) and mean square (sample, copy) of each copy -> of its group, for every copy."""
+        means, squares = [mean[:, :0]], []
+        scalar_means = iter(torch.split(mean, [t.multiplicity for t in self.in_type if t.is_even_scalar], 1))
+        own_squares = torch.split(square, [t.multiplicity for t in self.in_type], 1)
+        for term, groups, own in zip(self.in_type, self.groups, own_squares, strict=True):
+            members = own.reshape(len(own), groups, -1)
+            if term.is_even_scalar:  # about the mean of the group instead of the copy's own
+                centres = next(scalar_means).reshape(members.shape)
+                centre = centres.mean(2, keepdim=True)
+                members = members + (centres - centre).square()
+                means.append(centre.expand_as(members).flatten(1))
+            squares.append(members.mean(2, keepdim=True).expand_as(members).flatten(1))
+        return torch.cat(means, 1), torch.cat(squares, 1)
 
 
 class InstanceNorm(GroupNorm):
@@ -148,67 +120,22 @@ class InstanceNorm(GroupNorm):
         super().__init__(in_type, None, eps=eps, per_component=per_component)
 
 
+def _squared_lengths(power: Tensor, field_type: FieldType, per_component: bool) -> Tensor:
+    """Mean squares of the channels, (set, channel) -> of the fields, (set, copy): sum or mean over the components."""
+    squares = []
+    for term, channels in zip(field_type, split_terms(power, field_type), strict=True):
+        components = channels.reshape(-1, term.multiplicity, term.dimension)
+        squares.append(components.mean(2) if per_component else components.sum(2))
+    return torch.cat(squares, 1)
+
+
+def _scale_and_shift(
+    weight: Tensor, bias: Tensor, mean: Tensor, square: Tensor, field_type: FieldType
+) -> tuple[Tensor, Tensor]:
+    """weight (x - mean) / sqrt(square) + bias as one scale and one shift per channel, (..., channel) each."""
+    scale = copies_to_channels(weight * square.rsqrt(), field_type)
+    return scale, spread(bias, field_type) - spread(mean, field_type) * scale
+
+
 def _even_scalar_count(field_type: FieldType) -> int:
     return sum(term.multiplicity for term in field_type if term.is_even_scalar)
-
-
-class _Moments(torch.autograd.Function):
-    """Mean m of the even scalars (scalar copy) and mean square of x - m (channel,), with m = 0 for other fields.
-
-    fields: (batch, channel, voxel). The means are over batch and voxels, with `sync` of all processes together, in
-    float32 or better. Keeps the fields only; the gradient is one pass, (2 (x - m) dL/dsquare + dL/dm) / samples.
-    """
-
-    @staticmethod
-    def forward(fields: Tensor, field_type: FieldType, sync: bool) -> tuple[Tensor, Tensor]:
-        dtype = torch.promote_types(fields.dtype, torch.float32)
-        samples = _sample_count(fields, sync)
-        terms = list(zip(field_type, split_terms(fields, field_type), strict=True))
-        sums = [x.sum((0, 2), dtype=dtype) for term, x in terms if term.is_even_scalar]
-        mean = _sum_over_processes(torch.cat([fields.new_zeros(0, dtype=dtype), *sums]), sync) / samples
-        centres = split_terms(_spread(mean, field_type)[None], field_type)
-        squares = []
-        for (term, x), centre in zip(terms, centres, strict=True):
-            centred = x - centre[0, :, None] if term.is_even_scalar else x
-            squares.append(torch.linalg.vector_norm(centred, dim=2, dtype=dtype).square().sum(0))
-        return mean, _sum_over_processes(torch.cat(squares), sync) / samples
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, FieldType, bool], output: tuple[Tensor, Tensor]) -> None:
-        fields, ctx.field_type, ctx.sync = inputs
-        ctx.save_for_backward(fields, output[0])
-
-    @staticmethod
-    def backward(ctx: Any, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor, None, None]:
-        fields, mean = ctx.saved_tensors
-        samples = _sample_count(fields, ctx.sync)
-        slope = 2 * _sum_over_processes(grad_square, ctx.sync) / samples
-        offset = _spread(_sum_over_processes(grad_mean, ctx.sync) / samples, ctx.field_type)
-        return channel_affine(fields, slope, offset - slope * _spread(mean, ctx.field_type)), None, None
-
-
-def _sample_count(fields: Tensor, sync: bool) -> int | Tensor:
-    """Batch times voxels, of all processes together with `sync`."""
-    own = fields.shape[0] * fields.shape[2]
-    return _sum_over_processes(torch.tensor(float(own), device=fields.device), sync) if sync else own
-
-
-def _sum_over_processes(tensor: Tensor, sync: bool) -> Tensor:
-    total: Tensor = _AllReduce.apply(tensor) if sync else tensor  # type: ignore[no-untyped-call]
-    return total
-
-
-class _AllReduce(torch.autograd.Function):
-    """Sum over all processes; its gradient is the sum of their gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.contiguous().clone()
-        dist.all_reduce(total)
-        return total

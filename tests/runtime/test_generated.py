@@ -1,0 +1,47 @@
+"""The layers around generated convolutions: the network of examples/tetris, layer by layer."""
+
+import pytest
+import torch
+from torch import nn
+
+from generated import tetris
+from runtime import BatchNorm, GatedBlock, GlobalMean, freeze
+from runtime.testing import assert_equivariant
+
+
+def network(**options):
+    return nn.Sequential(
+        GatedBlock(tetris.Conv1(), **options),
+        GatedBlock(tetris.Conv2(), stride=2, **options),
+        GatedBlock(tetris.Conv3(), stride=2, **options),
+        GatedBlock(tetris.Conv4(), **options),
+        GlobalMean(tetris.Conv4.out_type),
+    )
+
+
+def test_block_is_equivariant():
+    report = assert_equivariant(GatedBlock(tetris.Conv1(), stride=2), wavelengths=(8,), rotations=2, batch=1)
+    assert report.rotation_errors[0][1] < 0.1
+
+
+def test_network_is_invariant_to_turns():
+    """In float32, the precision of its training; assert_equivariant would take minutes in float64."""
+    torch.manual_seed(0)
+    net = network(norm=BatchNorm).eval()
+    x = torch.randn(1, 1, 9, 9, 9)
+    turned = x.transpose(2, 3).flip(2)  # a quarter turn about z
+    torch.testing.assert_close(net(turned), net(x), rtol=1e-4, atol=1e-6)
+    mirrored = x.flip(2)
+    assert (net(mirrored) - net(x)).abs().max() > 1e-3 * net(x).abs().max()  # chiral: it tells mirror images apart
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm])
+def test_frozen_network_is_equal_and_plain(norm):
+    torch.manual_seed(0)
+    net = network(norm=norm)
+    x = torch.randn(2, 1, 9, 9, 9)
+    net(x)  # statistics of its own
+    frozen = freeze(net)
+    torch.testing.assert_close(frozen(x), net.eval()(x))
+    assert sum(type(module) is nn.Conv3d for module in frozen.modules()) == 4
+    assert not any(type(module).__module__.startswith("generated") for module in frozen.modules())
