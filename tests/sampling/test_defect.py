@@ -76,7 +76,7 @@ def test_the_design_s_figures_for_eigenfilters(size: int, J: int) -> None:
     Its radial integral ended at 3 w0: with the same end, the brute quadrature below gives the prototype's numbers. The
     tail beyond, 4e-4 of the power, is aliased altogether, and adds to small defects.
     """
-    defects, _ = eigenfilters(J, cube(size), Gaussian(), noise=0)
+    defects, _ = eigenfilters(J, cube(size), Gaussian())
     for measured, figure in zip(defects, EIGENFILTERS[size, J], strict=False):
         if figure > 0.02:
             assert measured == pytest.approx(figure, rel=0.1)
@@ -94,7 +94,7 @@ def test_the_prototype_s_small_figures_are_those_of_a_cut_spectrum() -> None:
 def eigenfilter_energies_by_quadrature(size: int, J: int, end: float) -> tuple[Array, Array]:
     """`total` and `typed` between all filters that are one orbit-wise Y_J each, for a spectrum that ends at `end`."""
     grid = cube(size)
-    _, filters = eigenfilters(J, grid, Gaussian(), noise=0)
+    _, filters = eigenfilters(J, grid, Gaussian())
     return by_quadrature([FilterGroup(J, "", taps) for taps in filters[:5]], grid, end)
 
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
 
-from basisgen.sampling.defect import Gaussian, energies
+from basisgen.sampling.defect import Gaussian, SingleFrequency, energies
 from basisgen.sampling.families import FilterGroup
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.hermite import Hermite
@@ -31,7 +32,7 @@ def check_theorem(grid: VoxelGrid, degrees: range) -> int:
     """At equal count, no other filters have a smaller worst defect over their span; how many cases were compared."""
     compared = 0
     for J in degrees:
-        defects, _ = eigenfilters(J, grid, Gaussian(), noise=0)
+        defects, _ = eigenfilters(J, grid, Gaussian())
         for family in (Shells(), Hermite()):
             groups = list(family.groups(grid, [J]))
             if groups:
@@ -71,23 +72,50 @@ def test_nor_do_random_perturbations_of_the_best_filter() -> None:
 @pytest.mark.parametrize("J", [0, 1, 3])
 def test_the_eigenvalue_is_the_defect(J: int) -> None:
     grid = cube(5)
-    defects, filters = eigenfilters(J, grid, Gaussian(), noise=0)
+    defects, filters = eigenfilters(J, grid, Gaussian())
     groups = [FilterGroup(J, "", taps) for taps in filters[:4]]
     np.testing.assert_allclose(energies(groups, grid).each[1:], defects[1:4], rtol=1e-5)
     assert energies(groups, grid).worst == pytest.approx(defects[3], rel=1e-5)
 
 
+VANISHING = [(cube(5), 3, 3), (cube(5), 4, 2), (cube(7), 4, 4), (ANISOTROPIC, 2, 2), (VoxelGrid((5, 6, 7)), 3, 3)]
+
+
+@pytest.mark.parametrize(("grid", "J", "moments"), VANISHING, ids=str)
+def test_polynomials_of_lower_degree_get_no_answer(grid: VoxelGrid, J: int, moments: int) -> None:
+    """Of degree less than `moments`: constants, gradients, .. The symmetry alone does not see to it."""
+    x, y, z = grid.coordinates / np.abs(grid.coordinates).max()
+    powers = [p for p in product(range(moments), repeat=3) if sum(p) < moments]
+    polynomials = np.array([x**a * y**b * z**c for a, b, c in powers])
+    family = Optimal(count=(0,) * J + (1,))
+    (group,) = family.groups(grid, [J])
+    np.testing.assert_allclose(np.einsum("Mxyz,pxyz->Mp", group.values, polynomials), 0, atol=1e-12)
+    _, free = eigenfilters(J, grid, Gaussian(), NOISE)
+    answer = np.einsum("Mxyz,pxyz->Mp", free[0] / np.linalg.norm(free[0]), polynomials)
+    assert np.abs(answer).max() > 1e-4
+
+
+@pytest.mark.parametrize(("grid", "J", "moments"), VANISHING, ids=str)
+def test_vanishing_moments_cost_little_and_serve_smooth_fields(grid: VoxelGrid, J: int, moments: int) -> None:
+    wave = SingleFrequency(2 * np.pi / 32 / float(max(grid.pitch)))
+    _, free = eigenfilters(J, grid, Gaussian(), NOISE)
+    unconstrained = [FilterGroup(J, "", free[0])]
+    constrained = list(Optimal(count=(0,) * J + (1,)).groups(grid, [J]))
+    assert energies(constrained, grid).random <= 1.11 * energies(unconstrained, grid).random
+    assert energies(constrained, grid, wave).random < energies(unconstrained, grid, wave).random
+
+
 def test_noise_costs_next_to_nothing_on_a_cube() -> None:
     for J in range(4):
-        quiet, _ = eigenfilters(J, cube(5), Gaussian(), noise=0)
-        noisy, _ = eigenfilters(J, cube(5), Gaussian())
+        quiet, _ = eigenfilters(J, cube(5), Gaussian())
+        noisy, _ = eigenfilters(J, cube(5), Gaussian(), NOISE)
         np.testing.assert_allclose(noisy[:3] ** 2, quiet[:3] ** 2, atol=20 * NOISE)
 
 
 def test_noise_keeps_filters_off_the_frequencies_a_coarse_axis_leaves_empty() -> None:
     """Energy of the taps, which is what white noise meets, over the energy of the response."""
     for noise, least, most in ((1e-9, 50, 1e4), (NOISE, 0, 20)):
-        _, filters = eigenfilters(2, ANISOTROPIC, Gaussian(), noise=noise)
+        _, filters = eigenfilters(2, ANISOTROPIC, Gaussian(), noise)
         gain = 1 / energies([FilterGroup(2, "", filters[0])], ANISOTROPIC).total[0, 0]
         assert least < gain < most
 
@@ -102,7 +130,7 @@ def test_max_defect_cuts() -> None:
     assert counts == {
         Fraction(1, 20): [2, 1, 1, 0],
         Fraction(1, 5): [3, 2, 1, 1],
-        Fraction(4, 5): [4, 3, 3, 3],
+        Fraction(4, 5): [4, 3, 3, 2],
     }
 
 
