@@ -9,6 +9,7 @@ from runtime.layer import FieldLayer
 from runtime.linear import Linear
 from runtime.normalization import BatchNorm, GroupNorm, InstanceNorm
 from runtime.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
+from runtime.tensor_product import TensorProductActivation
 from runtime.unet import UNet
 from runtime.volumes import RandomRotation, curl, gradient, rotate_field, turn_field, voxelize
 
@@ -29,6 +30,7 @@ __all__ = [
     "NormMaxPool",
     "RandomRotation",
     "ResidualBlock",
+    "TensorProductActivation",
     "Term",
     "UNet",
     "Upsample",

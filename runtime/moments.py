@@ -35,7 +35,7 @@ def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """
     scale, shift = scale.flatten(), shift.flatten()
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)
-    channels = fields.reshape(-1, len(scale), *fields.shape[2:])
+    channels = fields.reshape(-1, scale.numel(), *fields.shape[2:])
     return F.batch_norm(channels, zero, one, scale, shift, training=False, eps=0).reshape(fields.shape)
 
 

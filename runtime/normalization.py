@@ -103,7 +103,7 @@ class GroupNorm(FieldLayer):
         scalar_means = iter(torch.split(mean, [t.multiplicity for t in self.in_type if t.is_even_scalar], 1))
         own_squares = torch.split(square, [t.multiplicity for t in self.in_type], 1)
         for term, groups, own in zip(self.in_type, self.groups, own_squares, strict=True):
-            members = own.reshape(len(own), groups, -1)
+            members = own.reshape(-1, groups, term.multiplicity // groups)
             if term.is_even_scalar:  # about the mean of the group instead of the copy's own
                 centres = next(scalar_means).reshape(members.shape)
                 centre = centres.mean(2, keepdim=True)

@@ -71,6 +71,33 @@ def _spiral(count: int) -> Tensor:
     return torch.stack([radius * angle.cos(), radius * angle.sin(), height], -1)
 
 
+@cache
+def clebsch_gordan(first: int, second: int, degree: int) -> Tensor:
+    """The coupling of two fields to one of the given degree, the only one that commutes with rotations.
+
+        h_k = sum_mn C[m, n, k] f_m g_n        is a field of that degree if f and g are fields
+
+    Returns float64 (2 first + 1, 2 second + 1, 2 degree + 1), orthonormal: for every k the squares sum to 1. Of the two
+    signs it has the one whose first entry of largest size is positive. Computed as what it is, the one tensor that two
+    rotations with dense orbits leave alone: the eigenvector of eigenvalue zero.
+
+    Raises ValueError unless |first - second| <= degree <= first + second.
+    """
+    if not abs(first - second) <= degree <= first + second:
+        raise ValueError(f"degrees {first} and {second} have no product of degree {degree}: only |l - l'| to l + l'.")
+    defects = []
+    for rotation in random_rotations(2, generator=torch.Generator().manual_seed(0)):
+        pair = torch.kron(wigner_d(first, rotation), wigner_d(second, rotation))
+        together = torch.kron(pair, wigner_d(degree, rotation))
+        defects.append(together - torch.eye(len(together), dtype=torch.float64))
+    change = torch.cat(defects)
+    invariant: Tensor = torch.linalg.eigh(change.mT @ change).eigenvectors[:, 0]
+    size = invariant.abs()
+    sign = invariant[size > size.max() - 1e-6][0].sign()
+    shape = (2 * first + 1, 2 * second + 1, 2 * degree + 1)
+    return (sign * math.sqrt(2 * degree + 1) * invariant).reshape(shape)
+
+
 def cube_turns(*, reflections: bool = False) -> Tensor:
     """The 24 rotations (48 with reflections) that map a cube to itself, as signed permutation matrices.
 

@@ -69,6 +69,11 @@ def _layers(t: str, small: str, scalars: str) -> list[Case]:
         Case("GroupNorm", lambda: rt.GroupNorm(t), check={"max_rotation_error": 1e-4}),
         Case("InstanceNorm", lambda: rt.InstanceNorm(t, per_component=True), check={"max_rotation_error": 1e-4}),
         Case("FieldDropout", lambda: rt.FieldDropout(t, 0.3), check={"max_rotation_error": 1e-12}),
+        Case(
+            "TensorProductActivation",
+            lambda: rt.TensorProductActivation(small, max_degree=2),
+            check={"max_rotation_error": 1e-12},
+        ),
         Case("Linear", lambda: rt.Linear(t, t), check={"max_rotation_error": 1e-12}),
         Case("LowPass", lambda: rt.LowPass(t, 2), check={"max_rotation_error": 0.01}),
         Case("LowPass(even)", lambda: rt.LowPass(t, 2, kernel_size=6), size=8),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from e3nn import o3
 
-from runtime.so3 import cube_turns, random_rotations, spherical_harmonics, wigner_d
+from runtime.so3 import clebsch_gordan, cube_turns, random_rotations, spherical_harmonics, wigner_d
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,23 @@ def test_degree_one_is_the_rotation():
 def test_without_parity_reflections_are_refused():
     with pytest.raises(ValueError, match="cannot be reflected"):
         wigner_d(1, -torch.eye(3))
+
+
+@pytest.mark.parametrize(
+    "degrees", [(a, b, c) for a in range(4) for b in range(4) for c in range(abs(a - b), a + b + 1)]
+)
+def test_clebsch_gordan_agrees_with_e3nn(degrees):
+    ours = clebsch_gordan(*degrees)
+    theirs = o3.wigner_3j(*degrees) * (2 * degrees[2] + 1) ** 0.5
+    sign = (ours * theirs).sum().sign()
+    torch.testing.assert_close(ours, sign * theirs, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.einsum("mnk,mnj->kj", ours, ours), torch.eye(2 * degrees[2] + 1))
+    assert ours[ours.abs() > ours.abs().max() - 1e-6][0] > 0
+
+
+def test_clebsch_gordan_refuses_what_is_zero():
+    with pytest.raises(ValueError, match="degrees 1 and 1 have no product of degree 3"):
+        clebsch_gordan(1, 1, 3)
 
 
 def test_cube_group():

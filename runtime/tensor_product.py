@@ -1,0 +1,81 @@
+"""Products of fields: the nonlinearity that lets degrees talk to each other."""
+
+from collections.abc import Callable
+from itertools import combinations_with_replacement
+
+import torch
+from torch import Tensor
+
+from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms
+from runtime.layer import FieldLayer
+from runtime.so3 import clebsch_gordan
+
+
+class TensorProductActivation(FieldLayer):
+    """Products of fields copy by copy, coupled to all degrees up to `max_degree`; follow it by Linear to mix them.
+
+        h_k = sum_mn C^(l l' -> J)[m, n, k] f_m g_n        for every pair of terms f, g and every J
+
+    C is orthonormal, so that independent fields of unit variance have products of unit variance. The square of a term
+    has even J only: f x f = 0. Parities multiply. Meant for low degrees: the intermediate values are those of f g^T.
+
+    in_type: terms of one multiplicity. out_type: one term per product, ordered by degree, then by the pair of terms.
+    Raises ValueError if the multiplicities differ.
+    Source: Kondor, Lin and Trivedi, "Clebsch-Gordan Nets", 2018; channel-wise as in Cobb et al., 2021.
+    """
+
+    def __init__(self, in_type: FieldTypeLike, *, max_degree: int) -> None:
+        in_type = as_field_type(in_type)
+        if len({term.multiplicity for term in in_type}) > 1:
+            raise ValueError(
+                f"TensorProductActivation multiplies copy by copy, but the terms of {describe(in_type)} differ in "
+                "multiplicity. Bring them to one with Linear."
+            )
+        paths = _paths(in_type, max_degree)
+        super().__init__(in_type, [_product(in_type[i], in_type[j], degree) for degree, i, j in paths])
+        self.paths = paths
+        for n, exact in enumerate(self._couplings()):
+            self.register_buffer(f"coupling{n}", exact.to(torch.get_default_dtype()), persistent=False)
+
+    def _couplings(self) -> list[Tensor]:
+        """C of each path, in float64."""
+        degrees = [term.degree for term in self.in_type]
+        return [clebsch_gordan(degrees[i], degrees[j], degree) for degree, i, j in self.paths]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TensorProductActivation":
+        """Every conversion (.to, .double, ...) starts from the float64 values: they are rounded once."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for n, exact in enumerate(self._couplings()):
+            setattr(self, f"coupling{n}", exact.to(self.get_buffer(f"coupling{n}")))
+        return self
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, *space) -> (batch, channel out, *space)."""
+        self.check(fields)
+        batch, space = fields.shape[0], fields.shape[2:]
+        parts = [
+            part.reshape(batch, term.multiplicity, term.dimension, -1)
+            for term, part in zip(self.in_type, split_terms(fields, self.in_type), strict=True)
+        ]
+        products = []
+        for n, (_, i, j) in enumerate(self.paths):
+            coupling = self.get_buffer(f"coupling{n}").to(fields.dtype)
+            coupled = torch.einsum("mnk,bumv->bunkv", coupling, parts[i])
+            products.append((coupled * parts[j].unsqueeze(3)).sum(2).reshape(batch, -1, *space))
+        return torch.cat(products, 1)
+
+
+def _paths(field_type: FieldType, max_degree: int) -> list[tuple[int, int, int]]:
+    """(degree of the product, first term, second term) of every product that is not zero, in order."""
+    paths = []
+    for i, j in combinations_with_replacement(range(len(field_type)), 2):
+        first, second = field_type[i].degree, field_type[j].degree
+        for degree in range(abs(first - second), min(first + second, max_degree) + 1):
+            if i != j or degree % 2 == 0:
+                paths.append((degree, i, j))
+    return sorted(paths)
+
+
+def _product(first: Term, second: Term, degree: int) -> Term:
+    parity = None if first.parity is None or second.parity is None else first.parity * second.parity
+    return Term(first.multiplicity, degree, parity)
