@@ -104,7 +104,8 @@ class Settings:
 
     def complaint(self, key: str, rule: str) -> SpecError:
         """The error for one key: the value given and the rule it breaks."""
-        return SpecError(f"radial setting {str(key)[:40]} = {quoted(self._table.get(key))}: {rule}.")
+        name = key if key.isidentifier() and len(key) <= 40 else quoted(key)
+        return SpecError(f"radial setting {name} = {quoted(self._table.get(key))}: {rule}.")
 
     def _entries(self, key: str) -> list[object]:
         value = self._table[key]

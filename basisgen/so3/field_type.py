@@ -100,7 +100,7 @@ def parse_field_type(text: str) -> FieldType:
     terms = tuple(_parse_term(part.strip(), text) for part in text.split("+"))
     if len({term.irrep.parity is None for term in terms}) > 1:
         raise SpecError(
-            f"cannot read field type {text!r}: it mixes degrees with a parity (O(3)) and without (SO(3)). "
+            f"cannot read field type {_quoted(text)}: it mixes degrees with a parity (O(3)) and without (SO(3)). "
             "Give every term a letter e or o, or none."
         )
     return FieldType(terms)
@@ -110,14 +110,18 @@ def _parse_term(term: str, text: str) -> Term:
     match = _TERM.fullmatch(term)
     if match is None:
         raise SpecError(
-            f"cannot read field type {text!r}: {_complaint(term)}. "
+            f"cannot read field type {_quoted(text)}: {_complaint(term)}. "
             "Write <multiplicity>x<degree>, for example '4x0 + 1x2', or with parity '4x0e + 1x1o'."
         )
     if len(term) > 24:
-        raise SpecError(f"cannot read field type {text!r}: the numbers of term {term!r} are absurdly large.")
+        raise SpecError(
+            f"cannot read field type {_quoted(text)}: the numbers of term {_quoted(term)} are absurdly large."
+        )
     multiplicity = int(match["multiplicity"] or 1)
     if multiplicity == 0:
-        raise SpecError(f"cannot read field type {text!r}: term {term!r} has no copies. Leave the term out.")
+        raise SpecError(
+            f"cannot read field type {_quoted(text)}: term {_quoted(term)} has no copies. Leave the term out."
+        )
     parity = {"e": 1, "o": -1, "": None}[match["parity"]]
     return Term(multiplicity, Irrep(int(match["degree"]), parity))
 
@@ -126,5 +130,10 @@ def _complaint(term: str) -> str:
     if not term:
         return "it has an empty term"
     if re.fullmatch(r"\s*x\s*\d+[eo]?", term):
-        return f"term {term!r} has no multiplicity"
-    return f"term {term!r} is not one"
+        return f"term {_quoted(term)} has no multiplicity"
+    return f"term {_quoted(term)} is not one"
+
+
+def _quoted(text: str) -> str:
+    """The text as an error shows it, shortened."""
+    return repr(text) if len(text) <= 200 else f"{text[:60]!r}... ({len(text)} characters)"

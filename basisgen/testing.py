@@ -1,0 +1,155 @@
+"""Hypothesis strategies for layers, and generated packages to test with them: property-test your own layers.
+
+    @settings(deadline=None)
+    @given(layer_specs(parity=True, max_degree=2))
+    def test_my_layers(layer):
+        with imported(layer) as package:
+            assert_equivariant(package.Conv(), turns=torch.tensor(turns(layer)), wavelengths=())
+
+Every drawn layer is one that a spec file can state, and compiles unless SpecError or SamplingError says that its grid
+holds no kernel of its types; `imported` then tells Hypothesis to draw another. Needs the package `hypothesis`.
+Strategies for fields are in `runtime.strategies`. docs/property-testing.md
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from hypothesis import reject
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from basisgen.emission.write import write_package
+from basisgen.errors import SamplingError, SpecError
+from basisgen.pipeline import compile_package
+from basisgen.sampling.families import RadialFamily
+from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.registry import FAMILIES, parse_radial
+from basisgen.so3.field_type import FieldType, Irrep, Term
+from basisgen.spec import Execution, LayerSpec, PackageSpec
+
+_numbers = itertools.count()
+
+
+@st.composite
+def field_types(
+    draw: st.DrawFn,
+    *,
+    parity: bool | None = None,
+    max_degree: int = 2,
+    max_multiplicity: int = 3,
+    max_terms: int = 3,
+) -> FieldType:
+    """Field types with parity, without, or (None) either; terms in any order, a degree perhaps twice."""
+    with_parity = draw(st.booleans()) if parity is None else parity
+    letters = st.sampled_from((1, -1)) if with_parity else st.none()
+    term = st.builds(Term, st.integers(1, max_multiplicity), st.builds(Irrep, st.integers(0, max_degree), letters))
+    return FieldType(tuple(draw(st.lists(term, min_size=1, max_size=max_terms))))
+
+
+@st.composite
+def grids(draw: st.DrawFn, *, max_size: int = 5, max_dilation: int = 2) -> VoxelGrid:
+    """Kernel grids: sizes odd and even, cubic more often than not, voxels of any shape, dilated."""
+
+    def triple(values: st.SearchStrategy[int | Fraction]) -> tuple[int | Fraction, ...]:
+        return (draw(values),) * 3 if draw(st.integers(0, 2)) else draw(st.tuples(values, values, values))
+
+    spacing = st.fractions(Fraction(1, 2), 3, max_denominator=5)
+    sizes, spacings, dilations = (
+        triple(values) for values in (st.integers(1, max_size), spacing, st.integers(1, max_dilation))
+    )
+    return VoxelGrid(sizes, spacings, dilations)  # type: ignore[arg-type]  # three of each
+
+
+def radial_families(names: Sequence[str] = tuple(FAMILIES)) -> st.SearchStrategy[RadialFamily]:
+    """Radial families by name, with the settings a spec may give them."""
+    positive = st.fractions(Fraction(3, 10), 2, max_denominator=20)
+    settings: dict[str, dict[str, st.SearchStrategy[object]]] = {
+        "shells": {"sigma": positive, "cutoff": st.sampled_from(("conservative", "compromise", "sfcnn"))},
+        "optimal": {"max_defect": st.fractions(Fraction(1, 10), Fraction(1, 2), max_denominator=20)},
+        "hermite": {"scale": positive, "n_max": st.integers(0, 4)},
+    }
+    return st.sampled_from(tuple(names)).flatmap(
+        lambda name: st.builds(
+            lambda table, name=name: parse_radial({"family": name, **table}),
+            st.fixed_dictionaries({}, optional=settings.get(name, {})),
+        )
+    )
+
+
+@st.composite
+def layer_specs(
+    draw: st.DrawFn,
+    *,
+    name: str = "Conv",
+    parity: bool | None = None,
+    max_degree: int = 2,
+    max_multiplicity: int = 3,
+    max_terms: int = 3,
+    max_size: int = 5,
+    families: Sequence[str] = tuple(FAMILIES),
+) -> LayerSpec:
+    """Layers of any field types, grid and radial family within the bounds; with or without gates."""
+    with_parity = draw(st.booleans()) if parity is None else parity
+    types = field_types(
+        parity=with_parity, max_degree=max_degree, max_multiplicity=max_multiplicity, max_terms=max_terms
+    )
+    into, out, gated = draw(types), draw(types), draw(st.booleans())
+    grid, radial = draw(grids(max_size=max_size)), draw(radial_families(families))
+    return LayerSpec(name, into, out.with_gates() if gated else out, grid, radial, Execution.AUTO, gated)
+
+
+def rotations(*, improper: bool = False) -> st.SearchStrategy[NDArray[np.float64]]:
+    """Uniform random rotations, float64 (3, 3); with `improper`, reflections as often."""
+    signs = st.sampled_from((1, -1)) if improper else st.just(1)
+    return st.builds(
+        lambda seed, sign: sign * Rotation.random(random_state=seed).as_matrix(), st.integers(0, 2**32 - 1), signs
+    )
+
+
+def turns(layer: LayerSpec) -> NDArray[np.int64]:
+    """The turns of the cube with which a layer commutes exactly, (turn, 3, 3); with mirrors for fields with parity."""
+    grid, mirrors = layer.grid, layer.out.has_parity
+    axes = list(zip(grid.size, grid.spacing, grid.dilation, strict=True))
+    return np.stack(
+        [
+            turn
+            for turn in grid.turns
+            if (mirrors or np.linalg.det(turn) > 0)
+            and all(axes[axis] == axes[image] for axis, image in enumerate(np.abs(turn).argmax(axis=0)))
+        ]
+    )
+
+
+@contextmanager
+def imported(spec: LayerSpec | PackageSpec) -> Iterator[ModuleType]:
+    """The package of a spec, compiled into a temporary directory and imported; forgotten and removed afterwards.
+
+    Inside a Hypothesis test a layer whose grid holds no kernel of its types is rejected, not failed.
+    """
+    package = PackageSpec("layers", (spec,), "basisgen.testing") if isinstance(spec, LayerSpec) else spec
+    try:
+        content = compile_package(package)
+    except (SpecError, SamplingError):
+        reject()
+    with tempfile.TemporaryDirectory(prefix="basisgen-testing-") as directory:
+        name = f"basisgen_testing_{next(_numbers)}"
+        write_package(content, Path(directory) / name)
+        sys.path.insert(0, directory)
+        try:
+            importlib.invalidate_caches()
+            yield importlib.import_module(name)
+        finally:
+            sys.path.remove(directory)
+            for module in [loaded for loaded in sys.modules if loaded.split(".")[0] == name]:
+                del sys.modules[module]
