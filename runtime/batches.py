@@ -18,7 +18,7 @@ import hashlib
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,11 +40,19 @@ class Processes:
     size: int
     device: torch.device
 
-    def sum_(self, values: Tensor) -> Tensor:
-        """Add up a tensor over the processes, in place."""
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Add up each tensor over the processes, in place; one message for all."""
         if self.size > 1:
-            dist.all_reduce(values)
-        return values
+            joined = torch.cat([tensor.flatten() for tensor in tensors])
+            dist.all_reduce(joined)
+            for tensor, total in zip(tensors, torch.split(joined, [t.numel() for t in tensors]), strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+    def copy_from_first_(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the values of the process of rank 0, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
 
 @contextmanager

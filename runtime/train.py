@@ -13,9 +13,15 @@ random draw follow from (seed, epoch, step, process), see `runtime.batches`. So 
 resumed ends, on a CPU, with the same bits as one that never was.
 
 Plain torch, after trying Lightning Fabric 2.6. Fabric works, under torchrun too, but stands for six lines of this file
-(device, process group, DistributedDataParallel, no_sync, autocast, clipping), takes 2.5 s more to import (3.7 s against
+(device, process group, wrapping, autocast, clipping, sums over processes), takes 2.5 s more to import (3.7 s against
 1.2 s, its small package no less) and 30 microseconds more per step, and has none of what makes this file long: a resume
 to the bit, whole and checked files, a stop that all processes agree on, and the name of the first bad layer.
+
+The processes add up their gradients in one message after backward, with the loss and the wish to stop or save in it.
+DistributedDataParallel would overlap message and backward, which matters for large networks: the ones meant here have
+10^5 weights and spend seconds per step on voxels. It costs more than it gives: with gloo its reducer outlives the
+process group, and under load one run in seven aborted at its exit, after all work was done (torch 2.13, without Fabric
+or this file; none in 25 without the reducer).
 """
 
 import copy
@@ -29,7 +35,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,7 +45,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -186,7 +191,7 @@ class _Run:
 
         self.epoch, self.step = 0, 0  # epochs done; steps done in this one
         self.history: list[Row] = []
-        # totals over the steps of this epoch: samples * loss, gradient norm, wishes to stop, wishes to save
+        # totals over the steps of this epoch: samples * loss, wishes to stop, wishes to save, gradient norm
         double = torch.float32 if processes.device.type == "mps" else torch.float64
         self._totals = torch.zeros(4, dtype=double, device=processes.device)
         self._stop_agreed = self._save_agreed = False
@@ -197,7 +202,8 @@ class _Run:
         content = load(found) if found else None
         if content is not None and found is not None:
             self._restore(content, found)
-        self._forward, self._local = _parallel(self.model, config, processes)  # gives all processes one set of weights
+        processes.copy_from_first_(self.model.state_dict().values())
+        self._forward = torch.compile(self.model) if config.compile else self.model
         self._average = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         if self._average is not None:
             self._update_average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
@@ -214,15 +220,16 @@ class _Run:
         self._seed()
         step_loss = torch.zeros((), device=processes.device)  # (): this process's share of the mean over samples
         for part in parts:
-            with nullcontext() if part is parts[-1] else self._local():  # gradients meet after the last part
-                value = self._measure(self._forward, part) * part.share  # ()
-                (value * processes.size).backward()  # type: ignore[no-untyped-call]  # processes are averaged
+            value = self._measure(self._forward, part) * part.share  # ()
+            value.backward()  # type: ignore[no-untyped-call]
             step_loss += value.detach()
+        report = self._report(step_loss)  # (3,)
+        processes.sum_([*self._gradients(), report])
         for weight, l1, l2 in self._penalties:
             if weight.grad is not None:
                 weight.grad.add_(weight.detach().sign(), alpha=l1).add_(weight.detach(), alpha=2 * l2)
         norm = clip_grad_norm_(self._parameters, config.clip_norm)  # () before clipping
-        self._agree(step_loss, norm, parts)
+        self._look(report, norm, parts)
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self._average is not None:
@@ -259,21 +266,33 @@ class _Run:
             raise TrainingError(f"the loss has shape {tuple(value.shape)}, not (). Return the mean over the batch.")
         return output, value, label
 
-    def _agree(self, step_loss: Tensor, norm: Tensor, parts: list[Part]) -> None:
-        """Add up the step over the processes; at every look: all finite? does any process want to stop or save?"""
-        report = torch.zeros_like(self._totals)
+    def _gradients(self) -> list[Tensor]:
+        """The gradient of every weight; zeros where other processes may have one and this one has not."""
+        if self.processes.size > 1:
+            for parameter in self._parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def _report(self, step_loss: Tensor) -> Tensor:
+        """What a process tells the others about a step: samples * loss, wish to stop, wish to save; (3,)."""
+        report = torch.zeros(3, device=self.processes.device)
         report[0] = step_loss * self.batches.samples_in(self.step)
-        report[1] = norm / self.processes.size
-        report[2] = float(self._stop.requested)
-        report[3] = float(self.processes.rank == 0 and self._save_due())
-        self._totals += self.processes.sum_(report)
+        report[1] = float(self._stop.requested)
+        report[2] = float(self.processes.rank == 0 and self._save_due())
+        return report
+
+    def _look(self, report: Tensor, norm: Tensor, parts: list[Part]) -> None:
+        """Add a step to the totals and, every few steps, look: all finite? does any process want to stop or save?"""
+        self._totals[:3] += report
+        self._totals[3] += norm
         if (self.step + 1) % self.config.check_every and self.step + 1 < self.batches.steps:
             return
-        loss, norms, stops, saves = self._totals.tolist()  # waits for the device
+        loss, stops, saves, norms = self._totals.tolist()  # waits for the device
         if not math.isfinite(loss) or not math.isfinite(norms):
             raise TrainingError(self._explain(parts, "loss" if not math.isfinite(loss) else "gradient"))
         self._stop_agreed, self._save_agreed = stops > 0, saves > 0
-        self._totals[2:] = 0
+        self._totals[1:3] = 0
 
     # -- the end of an epoch ------------------------------------------------------------------------------------------
 
@@ -282,7 +301,7 @@ class _Run:
         validated = self._validate() if self._held_out is not None else {}
         if self._stop_agreed:
             self.save_or_stop_if_agreed()
-        loss, norms, *_ = self._totals.tolist()
+        loss, _, _, norms = self._totals.tolist()
         row = {
             "epoch": self.epoch,
             "learning_rate": self.config.learning_rate_at(self.epoch),
@@ -306,11 +325,9 @@ class _Run:
     @torch.no_grad()
     def _validate(self) -> Row:
         """Mean loss and metrics over the validation set; cut short when a stop is wanted."""
-        if self.processes.size > 1:
-            for buffer in self.model.buffers():  # running statistics differ unless the norms are synchronised
-                dist.broadcast(buffer, 0)
+        self.processes.copy_from_first_(self.model.buffers())  # they differ unless the norms are synchronised
         judged = self._judged().eval()
-        totals = torch.zeros_like(self._totals)  # samples * loss, samples, wishes to stop
+        totals = torch.zeros_like(self._totals[:3])  # samples * loss, samples, wishes to stop
         assert self._held_out is not None
         for part in self._held_out:
             output, value, label = self._apply(judged, part)
@@ -324,7 +341,8 @@ class _Run:
                 break
         self.model.train()
         totals[2] = float(self._stop.requested)
-        loss, samples, stops, _ = self.processes.sum_(totals).tolist()
+        self.processes.sum_([totals])
+        loss, samples, stops = totals.tolist()
         row = {"validation_loss": loss / samples}
         self._stop_agreed = stops > 0
         if self._metrics is not None:
@@ -430,7 +448,8 @@ class _Run:
 
     def result(self) -> TrainResult:
         """The run as it stands, once rank 0 has written its files."""
-        self.processes.sum_(torch.zeros(1, device=self.processes.device)).item()
+        self.processes.copy_from_first_([self._totals])
+        self._totals.tolist()  # waits for the message
         return TrainResult(
             history=tuple(self.history),
             best=self.history[self._best_epoch()],
@@ -465,17 +484,6 @@ _MAY_CHANGE = {
     *("epochs", "patience", "keep", "checkpoint_seconds", "check_every"),
     *("device", "compile", "workers", "tensorboard", "progress"),
 }
-
-
-def _parallel(
-    model: nn.Module, config: TrainConfig, processes: Processes
-) -> tuple[Callable[[Tensor], Tensor], Callable[[], AbstractContextManager[None]]]:
-    """The model as it is called in training, and the context in which gradients stay in their process."""
-    if processes.size == 1:
-        return (torch.compile(model) if config.compile else model), nullcontext
-    index = processes.device.index
-    forward = DistributedDataParallel(model, device_ids=None if index is None else [index])
-    return (torch.compile(forward) if config.compile else forward), forward.no_sync
 
 
 def _penalties(model: nn.Module, config: TrainConfig) -> list[tuple[nn.Parameter, float, float]]:
