@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -106,6 +107,56 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
         table[key] = _toml_value(options[key], key)
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
     _compile(single_layer_package(options["name"], layer), options["out"], options["check"], options["force"])
+
+
+@main.command()
+@click.argument("into", metavar="IN")
+@click.argument("out_type", metavar="OUT")
+@click.option("--kernel-size", multiple=True, required=True, help="Taps per axis: 5, or 5,5,3. May be repeated.")
+@click.option("--voxel-spacing", default="1", show_default=True, help="Physical voxel size: 1, or 1,1,3.")
+@click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
+@click.option("--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for runtime.Gate.")
+@click.option("--family", default=None, help="Add a line for a family with your own settings, by default shells.")
+@click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec.")
+@click.option("--bandwidth", default="1/2", show_default=True, help="Of the input, in parts of the Nyquist frequency.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_explains_errors
+def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Compare radial families and kernel sizes for one layer: weights, and how far from equivariant. Writes nothing.
+
+    The defect is the part of a layer's response that no rotation-equivariant layer could have, over inputs with power
+    spectrum exp(-(w/w0)^2), w0 = bandwidth * Nyquist frequency. docs/defect.md says how to choose.
+
+    \b
+    Example:
+      basisgen defect "1x0" "4x0 + 4x1 + 4x2" --kernel-size 5 --kernel-size 7
+      basisgen defect "1x0e" "2x1o" --kernel-size 5,5,3 --voxel-spacing 1,1,3 --family shells --radial sigma=0.7
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from basisgen.compare import as_table, as_text, candidates, compare, explanation, parse_bandwidth
+
+    table: dict[str, object] = {"in": into, "out": out_type, "gated": options["gated"]}
+    for key in ("voxel_spacing", "dilation"):
+        table[key] = _toml_value(options[key], key)
+    own = dict(_setting(text) for text in options["radial"])
+    if options["family"] or own:
+        own = {"family": options["family"] or "shells", **own}
+    sizes = [_toml_value(size, "kernel_size") for size in kernel_size]
+    spectrum = parse_bandwidth(options["bandwidth"])
+    rivals = candidates(table, sizes, own, spectrum)
+    bar = Console(stderr=True)
+    measured = compare(rivals, spectrum)
+    rows = list(track(measured, "measuring", len(rivals), console=bar, disable=not bar.is_terminal, transient=True))
+    if not any(row.figures for row in rows):
+        raise SpecError(rows[0].problem)
+    if as_json:
+        click.echo(json.dumps([row.describe() for row in rows], indent=1))
+        return
+    console = Console()
+    console.print(as_table(rows)) if console.is_terminal else click.echo(as_text(rows))
+    click.echo(f"\n{explanation(rows)}")
 
 
 @main.command()
