@@ -1,6 +1,6 @@
 """Layers that change the sampling of a volume, the same way for every channel.
 
-The dtype out is the dtype in, also where autocast on CPUs computes pooling and interpolation in float32.
+The dtype out is the dtype in, also where autocast on CPUs computes pooling in float32.
 """
 
 import math
@@ -31,8 +31,6 @@ class LowPass(FieldLayer):
     The turns of the cube commute with the layer exactly if the strided grid is centred on the volume, that is if
     (n + 2 padding - kernel_size) % stride = 0. At stride 2 an odd size needs an odd kernel, an even size an even one:
     volumes of 64^3 take kernel_size=6, which samples between the voxels and gives 32^3.
-
-    Each axis is one product with a banded matrix (size in, size out), which on volumes outruns depthwise convolution.
 
     Raises ValueError for a stride or scale below 1, and for a volume smaller than the kernel or its padding.
     Source: Weiler et al., "3D Steerable CNNs", 2018, and the published code (its low-pass filter).
@@ -68,19 +66,21 @@ class LowPass(FieldLayer):
         """Blur along z, y and x in turn, each with its stride."""
         self.check_volume(fields)
         _check_window(self, fields, self.kernel_size, self.padding)
-        fields = fields @ self._matrix(fields, axis=4).mT
-        fields = self._matrix(fields, axis=3) @ fields
-        return torch.unflatten(self._matrix(fields, axis=2) @ fields.flatten(3), 3, fields.shape[3:])
+        if self.padding_mode == "reflect" and any(size <= self.padding for size in fields.shape[2:]):
+            raise ValueError(
+                f"LowPass: the input {tuple(fields.shape)} cannot be reflected by {self.padding} voxels. "
+                "Use a larger volume or another padding_mode."
+            )
+        return _along_axes(fields, self._matrix)
 
-    def _matrix(self, fields: Tensor, axis: int) -> Tensor:
-        """Blur and stride along one axis of the volume: (strided size, size), in its dtype."""
-        size = fields.shape[axis]
-        steps = size + 2 * self.padding - self.kernel_size
-        taps = self.taps.to(fields.dtype)
-        starts = self.stride * torch.arange(steps // self.stride + 1, device=taps.device) - self.padding
-        sources = starts[:, None] + torch.arange(self.kernel_size, device=taps.device)  # (strided size, tap)
-        hits = _SOURCES[self.padding_mode](sources, size)[..., None] == torch.arange(size, device=taps.device)
-        return (hits * taps[:, None]).sum(1)
+    def _matrix(self, size: int) -> Tensor:
+        """Blur and stride along one axis: (strided size, size)."""
+        voxels = torch.arange(size, device=self.taps.device)
+        taps = torch.arange(self.kernel_size, device=self.taps.device)
+        steps = torch.arange((size + 2 * self.padding - self.kernel_size) // self.stride + 1, device=self.taps.device)
+        sources = self.stride * steps[:, None] + taps - self.padding  # (strided size, tap)
+        hits = _SOURCES[self.padding_mode](sources, size)[..., None] == voxels  # (strided size, tap, size)
+        return (hits * self.taps[:, None]).sum(1)
 
     def extra_repr(self) -> str:
         """The field type and the filter, for printing a network."""
@@ -163,8 +163,27 @@ class Upsample(FieldLayer):
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
         self.check_volume(fields)
-        size = [self.factor * (n - 1) + 1 if self.keep_corners else self.factor * n for n in fields.shape[2:]]
-        return F.interpolate(fields, size, mode="trilinear", align_corners=self.keep_corners).to(fields.dtype)
+        dtype = torch.promote_types(fields.dtype, torch.float32)
+        return _along_axes(fields, lambda size: self._matrix(size, dtype, fields.device))
+
+    def _matrix(self, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Linear interpolation along one axis: (fine size, size)."""
+        voxels = torch.arange(size, dtype=dtype, device=device)
+        if self.keep_corners:
+            places = torch.arange(self.factor * (size - 1) + 1, dtype=dtype, device=device) / self.factor
+        else:
+            places = (torch.arange(self.factor * size, dtype=dtype, device=device) + 0.5) / self.factor - 0.5
+        return (1 - (places.clamp(0, size - 1)[:, None] - voxels).abs()).clamp_min(0)
+
+
+def _along_axes(fields: Tensor, matrix: Callable[[int], Tensor]) -> Tensor:
+    """A separable linear map: along each axis of the volume its matrix (size out, size in), given the size in.
+
+    On volumes, products with these banded matrices outrun depthwise convolution and interpolation by far.
+    """
+    x, y, z = (matrix(size).to(fields.dtype) for size in fields.shape[2:])
+    fields = y @ (fields @ z.mT)
+    return torch.unflatten(x @ fields.flatten(3), 3, fields.shape[3:])
 
 
 def _check_window(layer: nn.Module, fields: Tensor, kernel_size: int, padding: int) -> None:

@@ -55,6 +55,12 @@ def test_a_volume_smaller_than_the_window_is_refused(make):
         make()(torch.randn(1, 1, 9, 9, 3))
 
 
+def test_low_pass_refuses_to_reflect_more_than_there_is():
+    assert LowPass("1x0", scale=2, padding_mode="reflect")(torch.randn(1, 1, 3, 3, 3)).isfinite().all()
+    with pytest.raises(ValueError, match=r"\(1, 1, 2, 3, 3\) cannot be reflected by 2 voxels"):
+        LowPass("1x0", scale=2, padding_mode="reflect")(torch.randn(1, 1, 2, 3, 3))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"stride": 0}, "at least 1"), ({"scale": 0.5}, "at least 1"), ({"padding_mode": "same"}, "Choose one of zeros")],
@@ -79,6 +85,15 @@ def test_norm_max_pool_sends_the_gradient_to_the_longest_vector():
     NormMaxPool("1x1", 2)(x).sum().backward()
     where = x.detach().flatten(2).norm(dim=1).argmax()
     assert torch.equal(x.grad.flatten(2)[0].nonzero()[:, 1].unique(), where[None])
+
+
+@pytest.mark.parametrize("keep_corners", [False, True])
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_upsample_is_torch_s(factor, keep_corners):
+    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
+    size = [factor * (n - 1) + 1 if keep_corners else factor * n for n in x.shape[2:]]
+    expected = F.interpolate(x, size, mode="trilinear", align_corners=keep_corners)
+    torch.testing.assert_close(Upsample("1x1", factor, keep_corners=keep_corners)(x), expected)
 
 
 def test_upsample_keeps_the_centre():
