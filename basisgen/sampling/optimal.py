@@ -20,7 +20,8 @@ Two conditions keep the optimum from exploiting what the spectrum W does not min
     F = (k + noise)^-1 (Q a - P b),      P the polynomials, b such that P^T F = 0
 
 k is a product over the axes, so it is inverted axis by axis, and Q has some twenty to forty columns: no matrix over
-taps is ever built. Cost per J, for n taps per axis and r columns: 6 r (2J+1) n^4 multiplications, memory r (2J+1) n^3.
+taps is ever built. Cost per J, for n taps per axis and r columns: 6 r (2J+1) n^4 multiplications, memory r (2J+1) n^3;
+for J = 0..6 together, on one core: n = 9 in 0.5 s, 11 in 1, 15 in 4, 21 in 20 s.
 Sums over taps are taken in a fixed order, without BLAS: the taps are the same bits whatever the number of threads.
 """
 
@@ -53,7 +54,12 @@ _NEGLIGIBLE = 1e-14  # what the columns of Q may leave of k_J, as a part of its 
 
 @dataclass(frozen=True)
 class Optimal:
-    """Least-defect filters: all up to `max_defect`, or `count[J]` of each degree; made for inputs of one bandwidth."""
+    """Least-defect filters: all up to `max_defect`, or `count[J]` of each degree; made for inputs of one bandwidth.
+
+    `bandwidth` is the Gaussian spectrum's, as a fraction of the Nyquist frequency. At 0.35 instead of 0.5 the error is
+    two to ten times smaller at wavelengths over 3 voxels, and larger under 2.5: the choice for inputs without finer
+    detail.
+    """
 
     max_defect: Fraction = Fraction(1, 5)
     count: tuple[int, ...] | None = None
@@ -178,7 +184,7 @@ def _factor(kernel: Array) -> Array:
         pivot = int(np.argmax(diagonal))
         columns.append(rest[pivot] / np.sqrt(rest[pivot, pivot]))
         rest -= np.multiply.outer(columns[-1], columns[-1])
-    return np.stack(columns)
+    return np.array(columns).reshape(-1, len(kernel))
 
 
 def _canonical(filters: Array, J: int, grid: VoxelGrid) -> Array:
