@@ -102,8 +102,8 @@ def assert_equivariant(
     1. Turns of the cube, on normal noise of size^3 voxels: all 24, or 48 for fields with parity, or `turns`
        ((turn, 3, 3), for voxels that are not cubes). They map voxels to voxels, so only rounding may remain. A module
        that strides commutes with them only on volumes whose strided grid is centred: choose `size` so.
-    2. Random rotations, on smooth fields of the given wavelengths (in voxels, times `voxel_spacing` if given) that are
-       rotated analytically: compared at the centre of the output, the point that stays. rotation_size: of the volume,
+    2. Random rotations, on smooth fields of the given wavelengths (in the unit of `voxel_spacing`) that are rotated
+       analytically: compared at the centre of the output, the point that stays. rotation_size: of the volume,
        25 or 24 as `size` is odd or even, or a larger one that gives the output a centre voxel. (Even outputs are
        compared in the mean of their middle voxels, which itself adds an error at short wavelengths.)
 
@@ -113,21 +113,14 @@ def assert_equivariant(
     """
     in_type = as_field_type(_own_type(module, "in_type", in_type))
     out_type = as_field_type(_own_type(module, "out_type", out_type))
-    run = _frozen_copy(module, seed)
+    run = _Run(_frozen_copy(module, seed), in_type, out_type)
     turns = cube_turns(reflections=has_parity(in_type)) if turns is None else turns
-    noise = torch.randn(
-        batch,
-        channel_count(in_type),
-        size,
-        size,
-        size,
-        dtype=torch.float64,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    errors = [_turn_error(run, noise, turn, in_type, out_type) for turn in turns]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(batch, channel_count(in_type), size, size, size, dtype=torch.float64, generator=generator)
+    errors = [run.turn_error(noise, turn) for turn in turns]
     worst = max(range(len(errors)), key=errors.__getitem__)
     worst_turn = tuple(tuple(int(entry) for entry in row) for row in turns[worst])
-    if not errors[worst] <= turn_tolerance:
+    if errors[worst] > turn_tolerance:
         raise AssertionError(
             f"{type(module).__name__} is not equivariant ({describe(in_type)} -> {describe(out_type)}, {size}^3): "
             f"turn {worst_turn} changes the output by {errors[worst]:.1e} of its largest value, more than "
@@ -136,14 +129,14 @@ def assert_equivariant(
     measured: list[tuple[float, float]] = []
     if wavelengths:
         flip = turns[(turns < 0).sum((1, 2)).argmax()]
-        size = _size_with_centre(run, in_type, out_type, flip, rotation_size or 24 + size % 2, turn_tolerance)
-        turned = random_rotations(rotations, generator=torch.Generator().manual_seed(seed))
+        size = run.size_with_centre(rotation_size or 24 + size % 2, flip, turn_tolerance)
+        drawn = random_rotations(rotations, generator=generator)
         for wavelength in wavelengths:
             width = min(voxel_spacing) * size / 10
             fields = [SmoothField.random(in_type, wavelength, width, seed=seed + i) for i in range(batch)]
-            measured.append((wavelength, _rotation_error(run, fields, turned, size, voxel_spacing, out_type)))
+            measured.append((wavelength, run.rotation_error(fields, drawn, size, voxel_spacing)))
     for wavelength, error in measured:
-        if max_rotation_error is not None and not error <= max_rotation_error:
+        if max_rotation_error is not None and error > max_rotation_error:
             raise AssertionError(
                 f"{type(module).__name__}: random rotations at wavelength {wavelength:g} change the output by "
                 f"{error:.1e}, more than {max_rotation_error:.1e}. Use larger kernels or filters of smaller defect."
@@ -172,77 +165,74 @@ def _frozen_copy(module: nn.Module, seed: int) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _turn_error(
-    run: Callable[[Tensor], Tensor], fields: Tensor, turn: Tensor, in_type: FieldType, out_type: FieldType
-) -> float:
-    """Largest change of any output value by one turn, relative to the largest value; inf if the shapes differ."""
-    expected = turn_field(_checked(run(fields), out_type), turn, out_type)
-    output = run(turn_field(fields, turn, in_type))
-    return _largest(output - expected) / _largest(expected) if output.shape == expected.shape else math.inf
+@dataclass(frozen=True)
+class _Run:
+    """A module as a pure function between fields of known types; errors are relative, inf where not finite."""
 
+    function: Callable[[Tensor], Tensor]
+    in_type: FieldType
+    out_type: FieldType
 
-def _checked(output: Tensor, out_type: FieldType) -> Tensor:
-    if output.ndim not in (2, 5) or output.shape[1] != channel_count(out_type):
-        raise AssertionError(
-            f"the output has shape {tuple(output.shape)}, not (batch, {channel_count(out_type)}[, x, y, z]) "
-            f"as field type {describe(out_type)} says."
-        )
-    if not 0 < _largest(output) < math.inf:
-        raise AssertionError(
-            "the output is zero or not finite, which proves nothing: check the weights, or try another seed."
-        )
-    return output
+    def turn_error(self, fields: Tensor, turn: Tensor) -> float:
+        """Largest change of any output value by one turn, relative to the largest value; inf if the shapes differ."""
+        expected = turn_field(self._checked(self.function(fields)), turn, self.out_type)
+        output = self.function(turn_field(fields, turn, self.in_type))
+        if output.shape != expected.shape:
+            return math.inf
+        return _or_inf(_largest(output - expected) / _largest(expected))
+
+    def size_with_centre(self, smallest: int, flip: Tensor, tolerance: float) -> int:
+        """The first size from the smallest, in steps of 2, whose output has its centre where the volume has it.
+
+        One whose output has a voxel at the centre is preferred. flip: a turn that shows whether the centres agree.
+        """
+        centred = []
+        for size in range(smallest, smallest + 10, 2):
+            volume = SmoothField.random(self.in_type, 8.0, size / 4).sample(size)
+            if self.turn_error(volume, flip) <= tolerance:
+                centred.append(size)
+                if size % 2 == 0 or all(length % 2 for length in self.function(volume).shape[2:]):
+                    return size
+        if not centred:
+            raise ValueError(
+                f"no volume of {smallest} to {smallest + 8} voxels gives an output with the same centre. "
+                "Pass another rotation_size, or wavelengths=() to leave the random rotations out."
+            )
+        return centred[0]
+
+    def rotation_error(
+        self, fields: Sequence[SmoothField], rotations: Tensor, size: int, voxel_spacing: Sequence[float]
+    ) -> float:
+        """Change of the output at the centre by random rotations, in the mean square, relative to the output."""
+        straight = torch.cat([field.sample(size, voxel_spacing) for field in fields])
+        output = self._checked(_centre(self.function(straight)))
+        change = power = 0.0
+        for rotation in rotations:
+            expected = mix_components(output, rotation, self.out_type)
+            turned = torch.cat([field.rotated(rotation).sample(size, voxel_spacing) for field in fields])
+            change += (_centre(self.function(turned)) - expected).square().sum().item()
+            power += expected.square().sum().item()
+        return _or_inf(math.sqrt(change / power))
+
+    def _checked(self, output: Tensor) -> Tensor:
+        if output.ndim not in (2, 5) or output.shape[1] != channel_count(self.out_type):
+            raise AssertionError(
+                f"the output has shape {tuple(output.shape)}, not (batch, {channel_count(self.out_type)}[, x, y, z]) "
+                f"as field type {describe(self.out_type)} says."
+            )
+        if not 0 < _largest(output) < math.inf:
+            raise AssertionError(
+                "the output is zero or not finite, which proves nothing: check the weights, or try another seed."
+            )
+        return output
 
 
 def _largest(values: Tensor) -> float:
     return values.abs().max().item()
 
 
-def _size_with_centre(
-    run: Callable[[Tensor], Tensor],
-    in_type: FieldType,
-    out_type: FieldType,
-    flip: Tensor,
-    smallest: int,
-    tolerance: float,
-) -> int:
-    """The first size from the smallest, in steps of 2, whose output has its centre where the volume has it.
-
-    One whose output has a voxel at the centre is preferred.
-    """
-    centred = []
-    for size in range(smallest, smallest + 10, 2):
-        volume = SmoothField.random(in_type, 8.0, size / 4).sample(size)
-        if _turn_error(run, volume, flip, in_type, out_type) <= tolerance:
-            centred.append(size)
-            if size % 2 == 0 or all(length % 2 for length in run(volume).shape[2:]):
-                return size
-    if not centred:
-        raise ValueError(
-            f"no volume of {smallest} to {smallest + 8} voxels gives an output with the same centre. "
-            "Pass another rotation_size, or wavelengths=() to leave the random rotations out."
-        )
-    return centred[0]
-
-
-def _rotation_error(
-    run: Callable[[Tensor], Tensor],
-    fields: Sequence[SmoothField],
-    rotations: Tensor,
-    size: int,
-    voxel_spacing: Sequence[float],
-    out_type: FieldType,
-) -> float:
-    """Change of the output at the centre by random rotations, in the mean square, relative to the output."""
-    straight = _centre(run(torch.cat([field.sample(size, voxel_spacing) for field in fields])))
-    _checked(straight, out_type)
-    change = power = 0.0
-    for rotation in rotations:
-        expected = mix_components(straight, rotation, out_type)
-        turned = torch.cat([field.rotated(rotation).sample(size, voxel_spacing) for field in fields])
-        change += (_centre(run(turned)) - expected).square().sum().item()
-        power += expected.square().sum().item()
-    return math.sqrt(change / power)
+def _or_inf(error: float) -> float:
+    return error if math.isfinite(error) else math.inf
 
 
 def _centre(output: Tensor) -> Tensor:

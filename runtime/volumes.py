@@ -45,14 +45,14 @@ def rotate_field(fields: Tensor, rotation: Tensor, field_type: FieldTypeLike) ->
 
     fields: (batch, channel, x, y, z), any sizes, cubic voxels. rotation: (3, 3), or (batch, 3, 3) for one per sample.
     """
-    fields = mix_components(fields, rotation, field_type)
+    wide = mix_components(fields, rotation, field_type).to(torch.promote_types(fields.dtype, torch.float32))
     sizes = torch.tensor(fields.shape[2:], dtype=torch.float64)
     # grid_sample reads at (z, y, x), each from -1 to 1 over its size: x_old = r^-1 x_new in voxels, scaled to that
     in_voxels = rotation.double().cpu().mT.expand(len(fields), 3, 3)
     theta = (in_voxels * sizes / sizes[:, None]).flip(1, 2)
-    theta = torch.cat([theta, torch.zeros(len(fields), 3, 1, dtype=torch.float64)], 2).to(fields)
+    theta = torch.cat([theta, torch.zeros(len(fields), 3, 1, dtype=torch.float64)], 2).to(wide)
     grid = F.affine_grid(theta, list(fields.shape), align_corners=False)
-    return F.grid_sample(fields, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(wide, grid, mode="bilinear", padding_mode="zeros", align_corners=False).to(fields.dtype)
 
 
 class RandomRotation(FieldLayer):

@@ -80,6 +80,7 @@ BROKEN = {
     "stride off centre": (PerComponent(lambda f: f[:, :, ::2, ::2, ::2]), "1x0"),
     "zero": (PerComponent(lambda f: 0 * f), "1x0"),
     "not finite": (PerComponent(lambda f: f / 0), "1x0"),
+    "not finite when turned": (PerComponent(lambda f: f / (f[0, 0, 0, 0, 0] < -2)), "1x0"),
     "wrong channel count": (PerComponent(lambda f: f[:, :1]), "1x0 + 1x1"),
 }
 
