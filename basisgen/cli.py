@@ -192,6 +192,33 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     sys.exit(0 if report.verified else 1)
 
 
+@main.command("report")
+@click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page to write.",
+)
+@_explains_errors
+def report_command(package: Path, output: Path) -> None:
+    """Write one HTML page about the package in PACKAGE_DIR: formulas, filters, errors, proof. It opens offline.
+
+    The package is checked first, as `basisgen verify --no-run` does; none of its code is run.
+
+    \b
+    Example:
+      basisgen report generated/tetris -o tetris.html
+    """
+    from basisgen.report.page import report
+
+    page = report(package)
+    _write(output, page)
+    click.echo(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
+
+
 @main.command()
 @click.argument("j", type=click.IntRange(0, 20))
 @click.argument("l", type=click.IntRange(0, 20))
@@ -252,6 +279,13 @@ def _read(path: Path) -> str:
         raise OutputError(f"cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}.") from None
 
 
 def _setting(text: str) -> tuple[str, object]:

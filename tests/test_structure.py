@@ -11,8 +11,15 @@ import basisgen
 
 ROOT = Path(basisgen.__file__).parent
 ORDER = ["errors", "algebra", "so3", "kernels", "sampling", "spec", "emission", "pipeline", "cli"]
-# on the side: `show`, `compare` and `testing` serve people, `verify` trusts nothing but the errors
-AFTER = {"show": "kernels", "compare": "emission", "verify": "errors", "testing": "pipeline", "recompile": "pipeline"}
+# on the side: `show`, `compare`, `report` and `testing` serve people, `verify` trusts nothing but the errors
+AFTER = {
+    "show": "kernels",
+    "compare": "emission",
+    "verify": "errors",
+    "report": "emission",
+    "testing": "pipeline",
+    "recompile": "pipeline",
+}
 
 
 def _modules() -> dict[str, ast.Module]:
