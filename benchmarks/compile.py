@@ -149,7 +149,8 @@ def _median_printed(code: str, runs: int) -> float | None:
     """The median of the seconds a fresh process prints; None where a peer is missing."""
     seconds = []
     for _ in range(runs):
-        result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
         if "ModuleNotFoundError" in result.stderr:
             return None
         if result.returncode:

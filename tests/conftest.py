@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread (the machine is shared), and packages compiled to a temporary directory and imported."""
+"""Shared by all tests: one thread, and packages compiled to a temporary directory and imported."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Recognise the eight Tetris shapes in any orientation after seeing one (Weiler et al. 2018, section 5.1)."""

@@ -1,0 +1,61 @@
+"""The steerable network of each preset and its conventional counterpart: same sizes, same strides, same training."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from torch import Tensor, nn
+
+import runtime
+from examples.tetris.presets import Preset
+
+
+class Steerable(nn.Module):
+    """Gated convolutions, each stride behind a low-pass, the mean over all voxels, and one linear map of its scalars.
+
+    Scalars 0o, which a reflection negates, enter the linear map beside 0e: so mirror images can be told apart.
+    """
+
+    def __init__(self, package: ModuleType, preset: Preset) -> None:
+        super().__init__()
+        convolutions = [getattr(package, name) for name in package.__all__]
+        size, layers = preset.raster.size, []
+        for convolution, stride in zip(convolutions, preset.strides, strict=True):
+            conv = convolution(padding=preset.padding)
+            layers += [conv, runtime.Gate(convolution.out_type)]
+            size += 2 * preset.padding - convolution.kernel_size[0] + 1
+            if stride > 1:
+                layers.append(_down(layers[-1].out_type, stride, size, preset.lowpass))
+                size = (size + stride - 1) // stride
+        self.fields = nn.Sequential(*layers, runtime.GlobalMean(layers[-1].out_type))
+        self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), 8)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """(batch, 1, x, y, z) -> logits (batch, 8)."""
+        return self.classify(self.fields(volumes))
+
+
+class Conventional(nn.Module):
+    """Plain convolutions with batch norm and ReLU, the same strides, global mean, linear."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for width, stride in zip(preset.conventional_widths, preset.strides, strict=True):
+            conv = nn.Conv3d(channels, width, preset.kernel_size, stride, preset.padding, bias=False)
+            layers += [conv, nn.BatchNorm3d(width), nn.ReLU()]
+            channels = width
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        self.classify = nn.Linear(channels, 8)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """(batch, 1, x, y, z) -> logits (batch, 8)."""
+        return self.classify(self.features(volumes))
+
+
+def _down(field_type: runtime.FieldType, stride: int, size: int, lowpass: bool) -> nn.Module:
+    """Every `stride`-th voxel, behind a Gaussian; an even kernel for an even volume keeps the centre in its place."""
+    if lowpass:
+        return runtime.LowPass(field_type, stride=stride, kernel_size=6 if size % 2 == 0 else 5)
+    return nn.AvgPool3d(1, stride)  # plain striding, for the ablation
