@@ -2,8 +2,9 @@
 
     python benchmarks/equivariance.py [--kernels 3 5 7 9] [--draws 1024]
 
-A random field is a plane wave of random direction, phase and components, so the field and its turned copy are known at
-every point and nothing is interpolated. With random weights, as each library draws them, at one output voxel:
+A random field is a sum of plane waves of random directions and phases, times random components, so the field and its
+turned copy are known at every point and nothing is interpolated. With random weights, as each library draws them, at
+one output voxel:
 
     error^2 = sum |conv(turned field) - D_out conv(field)|^2 / sum |conv(turned field)|^2
 
@@ -48,7 +49,7 @@ Array = NDArray[np.float64]
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 WAVELENGTHS = (24.0, 16.0, 12.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.5)  # voxels
-FIELDS = 4  # per draw of the weights
+FIELDS, WAVES = 4, 16  # fields per draw of the weights, plane waves per field
 FIELD_TYPE = "1x0e + 1x1o + 1x2e"
 SLICES = {0: slice(0, 1), 1: slice(1, 4), 2: slice(4, 9)}
 PAIRS = [(j, l) for j in SLICES for l in SLICES]
@@ -185,14 +186,14 @@ def measure(convolution: Convolution, wavelength: float | None, draws: int) -> E
         kernel = convolution.kernels()
         r = Rotation.random(FIELDS, random_state=random).as_matrix()
         D = np.stack([convolution.D(rotation) for rotation in r])
-        waves = random.normal(size=(FIELDS, 3)) * np.pi / 2 / np.sqrt(2)
+        waves = random.normal(size=(FIELDS, WAVES, 3)) * np.pi / 2 / np.sqrt(2)
         if wavelength is not None:
-            waves *= 2 * np.pi / wavelength / np.linalg.norm(waves, axis=1, keepdims=True)
+            waves *= 2 * np.pi / wavelength / np.linalg.norm(waves, axis=2, keepdims=True)
+        phases = random.uniform(0, 2 * np.pi, (FIELDS, WAVES, 1))
         components = random.normal(size=(FIELDS, kernel.shape[1]))
-        phases = random.uniform(0, 2 * np.pi, (FIELDS, 1))
-        before = np.tensordot(kernel, np.cos(waves @ convolution.taps + phases), (2, 1))  # (out, in, field)
-        turned = np.einsum("fa,fab->fb", waves, r.transpose(0, 2, 1))  # w . r^-1 x: the wave turned by r
-        after = np.tensordot(kernel, np.cos(turned @ convolution.taps + phases), (2, 1))
+        before = np.tensordot(kernel, field_at(convolution.taps, waves, phases), (2, 1))  # (out, in, field)
+        turned = waves @ r.transpose(0, 2, 1)  # the directions of the turned field's waves
+        after = np.tensordot(kernel, field_at(convolution.taps, turned, phases), (2, 1))
         here = np.einsum("oif,fi->oif", before, components)  # what each input channel adds to each output channel
         there = np.einsum("oif,fij,fj->oif", after, D, components)
         add(whole, here.sum(1), there.sum(1), D)
@@ -200,6 +201,11 @@ def measure(convolution: Convolution, wavelength: float | None, draws: int) -> E
             out, into = SLICES[j], SLICES[l]
             add(sums, here[out, into].sum(1), there[out, into].sum(1), D[:, out, out])
     return Errors(ratio(whole), {pair: ratio(sums) for pair, sums in pairs.items()})
+
+
+def field_at(taps: Array, waves: Array, phases: Array) -> Array:
+    """The scalar fields at the taps, (field, tap)."""
+    return np.cos(waves @ taps + phases).sum(axis=1)
 
 
 def add(sums: Array, before: Array, after: Array, D: Array) -> None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Protocol
 
 import mpmath
@@ -190,9 +191,12 @@ def energies(groups: list[FilterGroup], grid: VoxelGrid, spectrum: Spectrum | No
     return Energies(J, tuple(group.profile for group in groups), (total + total.T) / 2, typed)
 
 
+@lru_cache(maxsize=64)
 def unit_harmonics(J: int, grid: VoxelGrid) -> Array:
-    """Y_J(x/|x|) at every tap, (M, x, y, z); at the origin 0 for J > 0."""
-    return sample_profile(J, lambda square: mpmath.mpf(1), grid)
+    """Y_J(x/|x|) at every tap, (M, x, y, z), read-only; at the origin 0 for J > 0."""
+    values = sample_profile(J, lambda square: mpmath.mpf(1), grid)
+    values.setflags(write=False)
+    return values
 
 
 def distinct_radii(grid: VoxelGrid) -> tuple[Array, NDArray[np.intp]]:

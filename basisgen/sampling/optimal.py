@@ -10,14 +10,15 @@ what lies beyond it is no filter of degree J at all.
 
 Two conditions keep the optimum from exploiting what the spectrum W does not mind:
 
-* Vanishing moments. A polynomial of degree d < J holds nothing of type J, so a filter should answer it with exactly
-  nothing: sum_x F(x) p(x) = 0. Without that, a constant (degree 0) leaks into J = 4 on a cube and into J = 2 on every
-  other grid, a gradient into J = 3, and smooth fields see little else. Imposed for as many d < J as raise the defect of
-  the best filter by at most a tenth; on 5^3 taps all for J = 2 and 3 (.074 -> .077), d = 0 for J = 4 (.149 -> .153).
+* Moments (see `moments`). At long wavelengths a field is a polynomial; those of degree up to J are to be answered as by
+  an exact filter of type J. Without that, a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a
+  gradient into J = 3, and smooth fields see little else. With it, the error falls as the wavelength squared. Imposed
+  for degrees J, J-2, .. and below, the most that raise the defect of the best filter by at most a tenth: on 5^3 taps
+  all for J = 2 (.034 -> .036), degree 1 for J = 3 (.074 -> .077), degree 0 for J = 4 (.149 -> .153).
 * Noise: white, a hundred-thousandth of the field's power. It keeps filters off the frequencies that W leaves empty (the
   fine axes of an anisotropic volume), where they would amplify whatever noise an input has.
 
-    F = (k + noise)^-1 (Q a - P b),      P the polynomials, b such that P^T F = 0
+    F = (k + noise)^-1 (Q a - P b),      P the moments that must vanish, b such that P^T F = 0
 
 k is a product over the axes, so it is inverted axis by axis, and Q has some twenty to forty columns: no matrix over
 taps is ever built. Cost per J, for n taps per axis and r columns: 6 r (2J+1) n^4 multiplications, memory r (2J+1) n^3;
@@ -30,7 +31,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,15 @@ from basisgen.errors import SamplingError, SpecError
 from basisgen.sampling.defect import Gaussian, along_axes, distinct_radii, unit_harmonics
 from basisgen.sampling.families import FilterGroup
 from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.moments import orthonormal, wrong_moments
 from basisgen.sampling.settings import Settings
 from basisgen.sampling.symmetry import symmetrised
 
 Array = NDArray[np.float64]
 
 NOISE = 1e-5  # white noise in the input, as a part of its power
-_MOMENTS_COST = 1.1  # what vanishing moments may cost: a factor of the best filter's defect
-_MOST_MOMENTS = 6  # no moment of this degree or more is ever made to vanish
+_COST_OF_MOMENTS = 1.1  # what right moments may cost: a factor of the best filter's defect
+_HIGHEST_ORDER = 6  # moments of higher degree are left alone
 _HOPELESS = 0.95  # with a larger defect, under a tenth of the energy is of type J
 _NEGLIGIBLE = 1e-14  # what the columns of Q may leave of k_J, as a part of its trace
 
@@ -100,7 +101,7 @@ class Optimal:
         return tuple(group for J in degrees for group in self._groups(J, grid))
 
     def _groups(self, J: int, grid: VoxelGrid) -> list[FilterGroup]:
-        defects, filters = _with_vanishing_moments(J, grid, Gaussian(self.bandwidth))
+        defects, filters = _with_right_moments(J, grid, Gaussian(self.bandwidth))
         return [
             FilterGroup(J, f"optimal {b + 1}", _canonical(filters[b], J, grid))
             for b in range(self._number(J, defects, grid))
@@ -119,12 +120,10 @@ class Optimal:
         return wanted
 
 
-def eigenfilters(
-    J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = 0, moments: int = 0
-) -> tuple[Array, Array]:
+def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = 0, order: int = -1) -> tuple[Array, Array]:
     """All filters with energy of type J, by increasing defect: defects (filter), taps (filter, M, x, y, z).
 
-    The noise counts as error. Moments of degree less than `moments` vanish. The taps are not normalised.
+    The noise counts as error. Moments of degree up to `order` are right. The taps are not normalised.
     """
     radii, index = distinct_radii(grid)
     columns = _factor(spectrum.radial_part(J, radii, grid) / (2 * J + 1))
@@ -133,47 +132,27 @@ def eigenfilters(
     (a, u), (b, v), (c, w) = (np.linalg.eigh(k) for k in spectrum.axis_correlations(grid))
     root = np.sqrt(np.maximum(np.einsum("x,y,z->xyz", a, b, c), 0) + noise)  # of k + noise, on its own axes
     whitened = along_axes(filters, (u.T, v.T, w.T)) / root
-    for direction in _orthonormal(along_axes(_monomials(grid, moments, J % 2), (u.T, v.T, w.T)) / root):
-        whitened -= np.einsum("xyz,aMxyz->aM", direction, whitened)[..., None, None, None] * direction
+    wrong = [along_axes(moment, (u.T, v.T, w.T)) / root for moment in wrong_moments(J, grid, order)]
+    for direction in orthonormal(wrong):
+        whitened -= np.einsum("Mxyz,aMxyz->a", direction, whitened)[:, None, None, None, None] * direction
     flat = whitened.reshape(len(whitened), -1)
     part, combinations = np.linalg.eigh(np.einsum("ax,bx->ab", flat, flat))
-    order = np.argsort(-part, kind="stable")
-    solutions = np.einsum("ab,aMxyz->bMxyz", combinations[:, order], whitened) / root
-    defects: Array = np.sqrt(np.clip(1 - part[order], 0, 1))
+    increasing = np.argsort(-part, kind="stable")
+    solutions = np.einsum("ab,aMxyz->bMxyz", combinations[:, increasing], whitened) / root
+    defects: Array = np.sqrt(np.clip(1 - part[increasing], 0, 1))
     return defects, along_axes(solutions, (u, v, w))
 
 
-def _with_vanishing_moments(J: int, grid: VoxelGrid, spectrum: Gaussian) -> tuple[Array, Array]:
-    """`eigenfilters` with as many vanishing moments below J as cost at most a tenth of the best filter's defect."""
-    if J > 0 and grid.size == (1, 1, 1):  # nothing but the origin, where Y_J is zero
-        return np.zeros(0), np.zeros((0, 2 * J + 1, 1, 1, 1))
+def _with_right_moments(J: int, grid: VoxelGrid, spectrum: Gaussian) -> tuple[Array, Array]:
+    """`eigenfilters` with right moments to the highest order that costs at most a tenth of the best filter's defect."""
     free = eigenfilters(J, grid, spectrum, NOISE)
-    for moments in range(min(J, _MOST_MOMENTS - J % 2), 1, -2):
-        bound = eigenfilters(J, grid, spectrum, NOISE, moments)
-        if bound[0][0] <= _MOMENTS_COST * free[0][0]:
-            return bound
+    if not len(free[0]):  # J > 0 on a single tap
+        return free
+    for order in range(min(J, _HIGHEST_ORDER - J % 2), -1, -2):
+        right = eigenfilters(J, grid, spectrum, NOISE, order)
+        if right[0][0] <= _COST_OF_MOMENTS * free[0][0]:
+            return right
     return free
-
-
-def _monomials(grid: VoxelGrid, degree: int, parity: int) -> Array:
-    """x^a y^b z^c with a + b + c < `degree` and of one parity, (monomial, x, y, z), coordinates at most 1."""
-    x, y, z = grid.coordinates / max(np.abs(grid.coordinates).max(), 1e-300)
-    powers = [p for p in product(range(degree), repeat=3) if sum(p) < degree and sum(p) % 2 == parity]
-    return np.array([x**a * y**b * z**c for a, b, c in powers]).reshape(-1, *grid.size)
-
-
-def _orthonormal(vectors: Array) -> list[Array]:
-    """An orthonormal basis of the span, by Gram-Schmidt, twice; what depends on the others is left out."""
-    basis: list[Array] = []
-    for vector in vectors:
-        rest = vector
-        for _ in range(2):
-            for direction in basis:
-                rest = rest - (direction * rest).sum() * direction
-        size = np.sqrt((rest**2).sum())
-        if size > 1e-9 * np.sqrt((vector**2).sum()):
-            basis.append(rest / size)
-    return basis
 
 
 def _factor(kernel: Array) -> Array:

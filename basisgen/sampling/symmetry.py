@@ -70,9 +70,9 @@ def _turn_matrix(J: int, images: tuple[int, ...], signs: tuple[int, ...]) -> Arr
     for column, into in enumerate(terms):
         norm = _fischer(into, into)
         for row, polynomial in enumerate(turned):
-            part = Fraction(_fischer(polynomial, into), norm)
-            ratio = solid[row].square_norm / solid[column].square_norm
-            matrix[row, column] = float(SignedRoot((part > 0) - (part < 0), part**2 * ratio))
+            if part := _fischer(polynomial, into):
+                ratio = solid[row].square_norm / solid[column].square_norm
+                matrix[row, column] = float(SignedRoot(1 if part > 0 else -1, Fraction(part, norm) ** 2 * ratio))
     matrix.setflags(write=False)
     return matrix
 

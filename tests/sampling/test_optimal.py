@@ -13,13 +13,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from basisgen.sampling.defect import Gaussian, SingleFrequency, energies
+from basisgen.sampling.defect import Gaussian, SingleFrequency, energies, unit_harmonics
 from basisgen.sampling.families import FilterGroup
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.hermite import Hermite
+from basisgen.sampling.moments import commuting_maps
 from basisgen.sampling.optimal import NOISE, Optimal, eigenfilters
 from basisgen.sampling.shells import Shells
-from basisgen.sampling.symmetry import residual
+from basisgen.sampling.symmetry import residual, turn_matrix
 
 ANISOTROPIC = VoxelGrid((7, 7, 3), (Fraction(1), Fraction(1), Fraction(3)))
 
@@ -28,8 +29,11 @@ def cube(size: int) -> VoxelGrid:
     return VoxelGrid((size, size, size))
 
 
-def check_theorem(grid: VoxelGrid, degrees: range) -> int:
-    """At equal count, no other filters have a smaller worst defect over their span; how many cases were compared."""
+def check_theorem(grid: VoxelGrid, degrees: range, cost_of_moments: float = 1) -> int:
+    """At equal count, no other filters have a smaller worst defect over their span; how many cases were compared.
+
+    The theorem is the eigenfilters'; the family's filters, whose moments are right, keep within `cost_of_moments`.
+    """
     compared = 0
     for J in degrees:
         defects, _ = eigenfilters(J, grid, Gaussian())
@@ -39,7 +43,7 @@ def check_theorem(grid: VoxelGrid, degrees: range) -> int:
                 theirs = energies(groups, grid).worst
                 ours = Optimal(count=(0,) * J + (len(groups),)).groups(grid, [J])
                 assert defects[len(groups) - 1] <= theirs, (grid, J, family)
-                assert energies(list(ours), grid).worst <= theirs, (grid, J, family)
+                assert energies(list(ours), grid).worst <= cost_of_moments * theirs, (grid, J, family)
                 compared += 1
     return compared
 
@@ -55,8 +59,8 @@ def test_no_other_filters_span_less_defect_of_nine_taps() -> None:
 
 
 def test_no_other_filters_span_less_defect_on_other_grids() -> None:
-    assert check_theorem(ANISOTROPIC, range(5)) >= 4
-    assert check_theorem(VoxelGrid((4, 6, 5)), range(5)) >= 6
+    assert check_theorem(ANISOTROPIC, range(5), 1.02) >= 4
+    assert check_theorem(VoxelGrid((4, 6, 5)), range(5), 1.02) >= 6
 
 
 def test_nor_do_random_perturbations_of_the_best_filter() -> None:
@@ -78,31 +82,65 @@ def test_the_eigenvalue_is_the_defect(J: int) -> None:
     assert energies(groups, grid).worst == pytest.approx(defects[3], rel=1e-5)
 
 
-VANISHING = [(cube(5), 3, 3), (cube(5), 4, 2), (cube(7), 4, 4), (ANISOTROPIC, 2, 2), (VoxelGrid((5, 6, 7)), 3, 3)]
+RIGHT_MOMENTS = [  # up to which degree
+    (cube(5), 2, 2),
+    (cube(5), 3, 1),
+    (cube(5), 4, 0),
+    (cube(7), 3, 3),
+    (cube(7), 4, 2),
+    (ANISOTROPIC, 1, 1),
+    (ANISOTROPIC, 2, 0),
+    (VoxelGrid((5, 6, 7)), 2, 0),
+]
 
 
-@pytest.mark.parametrize(("grid", "J", "moments"), VANISHING, ids=str)
-def test_polynomials_of_lower_degree_get_no_answer(grid: VoxelGrid, J: int, moments: int) -> None:
-    """Of degree less than `moments`: constants, gradients, .. The symmetry alone does not see to it."""
+@pytest.mark.parametrize(("grid", "J", "order"), RIGHT_MOMENTS, ids=str)
+def test_polynomials_are_answered_by_their_part_of_degree_J(grid: VoxelGrid, J: int, order: int) -> None:
+    """Monomials of degree < J by nothing, the solid harmonics S_JM alike. The symmetry alone does not see to it."""
     x, y, z = grid.coordinates / np.abs(grid.coordinates).max()
-    powers = [p for p in product(range(moments), repeat=3) if sum(p) < moments]
-    polynomials = np.array([x**a * y**b * z**c for a, b, c in powers])
-    family = Optimal(count=(0,) * J + (1,))
-    (group,) = family.groups(grid, [J])
-    np.testing.assert_allclose(np.einsum("Mxyz,pxyz->Mp", group.values, polynomials), 0, atol=1e-12)
+    lower = np.array([x**a * y**b * z**c for a, b, c in product(range(order + 1), repeat=3) if a + b + c < J])
+    lower = lower.reshape(-1, *grid.size)
+    (group,) = Optimal(count=(0,) * J + (1,)).groups(grid, [J])
     _, free = eigenfilters(J, grid, Gaussian(), NOISE)
-    answer = np.einsum("Mxyz,pxyz->Mp", free[0] / np.linalg.norm(free[0]), polynomials)
-    assert np.abs(answer).max() > 1e-4
+    unconstrained = free[0] / np.linalg.norm(free[0])
+
+    def excess(filters: np.ndarray) -> float:
+        radius = np.sqrt((grid.coordinates**2).sum(axis=0)) / np.abs(grid.coordinates).max()
+        answers = np.einsum("Mxyz,mxyz->Mm", filters, radius**J * unit_harmonics(J, grid))
+        uneven = answers - np.trace(answers) / (2 * J + 1) * np.eye(2 * J + 1) if order == J else 0
+        return float(max(np.abs(np.einsum("Mxyz,pxyz->Mp", filters, lower)).max(initial=0), np.abs(uneven).max()))
+
+    assert excess(group.values) < 1e-12
+    assert excess(unconstrained) > 1e-4
 
 
-@pytest.mark.parametrize(("grid", "J", "moments"), VANISHING, ids=str)
-def test_vanishing_moments_cost_little_and_serve_smooth_fields(grid: VoxelGrid, J: int, moments: int) -> None:
+@pytest.mark.parametrize(("grid", "J", "order"), RIGHT_MOMENTS, ids=str)
+def test_right_moments_cost_little_and_serve_smooth_fields(grid: VoxelGrid, J: int, order: int) -> None:
     wave = SingleFrequency(2 * np.pi / 32 / float(max(grid.pitch)))
     _, free = eigenfilters(J, grid, Gaussian(), NOISE)
     unconstrained = [FilterGroup(J, "", free[0])]
     constrained = list(Optimal(count=(0,) * J + (1,)).groups(grid, [J]))
     assert energies(constrained, grid).random <= 1.11 * energies(unconstrained, grid).random
     assert energies(constrained, grid, wave).random < energies(unconstrained, grid, wave).random
+
+
+def test_with_all_moments_right_the_error_falls_as_the_wavelength_squared() -> None:
+    grid = cube(7)
+    group = list(Optimal(count=(0, 0, 1)).groups(grid, [2]))
+    errors = [energies(group, grid, SingleFrequency(2 * np.pi / wavelength)).random for wavelength in (20, 40, 80)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.05)
+
+
+def test_commuting_maps_commute() -> None:
+    for grid, count in ((cube(3), 4), (ANISOTROPIC, 11), (VoxelGrid((3, 4, 5)), 21)):
+        maps = commuting_maps(4, 4, grid)
+        assert len(maps) == count
+        np.testing.assert_allclose(maps[0], np.eye(9) / 3)
+        for B in maps:
+            for turn in grid.turns:
+                D = turn_matrix(4, turn)
+                np.testing.assert_allclose(D @ B, B @ D, atol=1e-14)
 
 
 def test_noise_costs_next_to_nothing_on_a_cube() -> None:
@@ -178,6 +216,7 @@ BYTES = """
 import hashlib
 from fractions import Fraction
 from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.moments import commuting_maps
 from basisgen.sampling.optimal import Optimal
 grids = [VoxelGrid((9, 9, 9)), VoxelGrid((7, 6, 5), (Fraction(1), Fraction(13, 10), Fraction(17, 10)))]
 values = [group.values.tobytes() for grid in grids for group in Optimal().groups(grid, range(5))]
