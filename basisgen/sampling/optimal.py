@@ -145,9 +145,9 @@ def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = 0, 
 
 def _with_right_moments(J: int, grid: VoxelGrid, spectrum: Gaussian) -> tuple[Array, Array]:
     """`eigenfilters` with right moments to the highest order that costs at most a tenth of the best filter's defect."""
+    if J > 0 and grid.size == (1, 1, 1):  # nothing but the origin, where Y_J is zero
+        return np.zeros(0), np.zeros((0, 2 * J + 1, 1, 1, 1))
     free = eigenfilters(J, grid, spectrum, NOISE)
-    if not len(free[0]):  # J > 0 on a single tap
-        return free
     for order in range(min(J, _HIGHEST_ORDER - J % 2), -1, -2):
         right = eigenfilters(J, grid, spectrum, NOISE, order)
         if right[0][0] <= _COST_OF_MOMENTS * free[0][0]:
@@ -163,7 +163,7 @@ def _factor(kernel: Array) -> Array:
         pivot = int(np.argmax(diagonal))
         columns.append(rest[pivot] / np.sqrt(rest[pivot, pivot]))
         rest -= np.multiply.outer(columns[-1], columns[-1])
-    return np.array(columns).reshape(-1, len(kernel))
+    return np.stack(columns)
 
 
 def _canonical(filters: Array, J: int, grid: VoxelGrid) -> Array:

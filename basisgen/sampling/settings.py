@@ -104,7 +104,7 @@ class Settings:
 
     def complaint(self, key: str, rule: str) -> SpecError:
         """The error for one key: the value given and the rule it breaks."""
-        name = key if key.isidentifier() and len(key) <= 40 else quoted(key)
+        name = key if isinstance(key, str) and key.isidentifier() and len(key) <= 40 else quoted(key)
         return SpecError(f"radial setting {name} = {quoted(self._table.get(key))}: {rule}.")
 
     def _entries(self, key: str) -> list[object]:

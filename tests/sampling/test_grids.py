@@ -40,7 +40,7 @@ def test_turns_map_taps_to_taps(grid: VoxelGrid) -> None:
 
 
 @given(grids, st.sampled_from(FAMILIES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_filters_obey_the_turns_of_their_grid(grid: VoxelGrid, family: RadialFamily) -> None:
     """F(g x) = D^J(g) F(x), with D^J from the generators' exponential, not from ours of the turns."""
     single_tap = grid.size == (1, 1, 1)
