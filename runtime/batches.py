@@ -64,13 +64,22 @@ def joined_processes(device: str) -> Iterator[Processes]:
     chosen = _device(device)
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if launched:
+        # imported once the group exists, as Adam does, this module's default arguments keep the group alive for ever,
+        # and gloo's threads with it: the process may then abort at its exit, after all work is done
+        import torch.distributed.nn  # noqa: F401
+
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    grouped = dist.is_available() and dist.is_initialized()
+    rank, size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
+    agreed = False
     try:
-        grouped = dist.is_available() and dist.is_initialized()
-        rank, size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
         yield Processes(rank, size, chosen)
+        agreed = True
+    except SystemExit:
+        agreed = True
+        raise
     finally:
-        if launched:
+        if launched and (agreed or chosen.type != "cuda"):  # nccl waits for processes that do not know of an error
             dist.destroy_process_group()
 
 
@@ -246,14 +255,15 @@ def _loader(
         collate_fn=_stack,
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
-        worker_init_fn=_ignore_ctrl_c,
+        worker_init_fn=_ignore_signals,
         pin_memory=processes.device.type == "cuda",
     )
 
 
-def _ignore_ctrl_c(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process alone decides what it means."""
+def _ignore_signals(_worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach workers too; the training process alone decides what they mean."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _length(dataset: "Dataset[Any]", role: str) -> int:

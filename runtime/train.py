@@ -17,11 +17,9 @@ Plain torch, after trying Lightning Fabric 2.6. Fabric works, under torchrun too
 1.2 s, its small package no less) and 30 microseconds more per step, and has none of what makes this file long: a resume
 to the bit, whole and checked files, a stop that all processes agree on, and the name of the first bad layer.
 
-The processes add up their gradients in one message after backward, with the loss and the wish to stop or save in it.
-DistributedDataParallel would overlap message and backward, which matters for large networks: the ones meant here have
-10^5 weights and spend seconds per step on voxels. It costs more than it gives: with gloo its reducer outlives the
-process group, and under load one run in seven aborted at its exit, after all work was done (torch 2.13, without Fabric
-or this file; none in 25 without the reducer).
+The processes add up their gradients in one message after backward, with the loss and the wish to stop or save in it: no
+wrapper, no rule about weights without gradient, nothing between torch.compile and the model. DistributedDataParallel
+would overlap message and backward; the networks meant here have 10^5 weights and spend their time on voxels.
 """
 
 import copy
@@ -34,9 +32,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -202,7 +201,7 @@ class _Run:
         content = load(found) if found else None
         if content is not None and found is not None:
             self._restore(content, found)
-        processes.copy_from_first_(self.model.state_dict().values())
+        processes.copy_from_first_(t.detach() for t in (*self.model.parameters(), *self.model.buffers()))
         self._forward = torch.compile(self.model) if config.compile else self.model
         self._average = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         if self._average is not None:
@@ -220,7 +219,7 @@ class _Run:
         self._seed()
         step_loss = torch.zeros((), device=processes.device)  # (): this process's share of the mean over samples
         for part in parts:
-            value = self._measure(self._forward, part) * part.share  # ()
+            value = self._apply(self._forward, part)[0] * part.share  # ()
             value.backward()  # type: ignore[no-untyped-call]
             step_loss += value.detach()
         report = self._report(step_loss)  # (3,)
@@ -241,12 +240,8 @@ class _Run:
             self.config.seed, "step", self.epoch, self.step, self.processes.rank, device=self.processes.device
         )
 
-    def _measure(self, forward: Callable[[Tensor], Tensor], part: Part) -> Tensor:
-        """Mean loss over a part, ()."""
-        return self._apply(forward, part)[1]
-
     def _apply(self, forward: Callable[[Tensor], Tensor], part: Part) -> tuple[Tensor, Tensor, Tensor]:
-        """Output in float32 (batch, ...), mean loss () and label (batch, ...) of a part, on the device."""
+        """Mean loss (), output in float32 (batch, ...) and label (batch, ...) of a part, on the device."""
         device = self.processes.device
         volume = part.volume.to(device, non_blocking=True)  # (batch, channel, x, y, z)
         label = part.label.to(device, non_blocking=True)  # (batch, ...)
@@ -260,11 +255,12 @@ class _Run:
                 raise
             raise TrainingError(
                 f"the model or the loss rejects volumes {tuple(volume.shape)} with labels {tuple(label.shape)} "
-                f"(samples {_some(part.indices)}): {error} Check channels, sizes and the number of classes."
+                f"(samples {_some(part.indices)}): {str(error).rstrip('.')}. "
+                f"Check channels, sizes and the number of classes."
             ) from error
         if value.ndim:
             raise TrainingError(f"the loss has shape {tuple(value.shape)}, not (). Return the mean over the batch.")
-        return output, value, label
+        return value, output, label
 
     def _gradients(self) -> list[Tensor]:
         """The gradient of every weight; zeros where other processes may have one and this one has not."""
@@ -330,7 +326,7 @@ class _Run:
         totals = torch.zeros_like(self._totals[:3])  # samples * loss, samples, wishes to stop
         assert self._held_out is not None
         for part in self._held_out:
-            output, value, label = self._apply(judged, part)
+            value, output, label = self._apply(judged, part)
             if not torch.isfinite(value):
                 raise TrainingError(self._explain([part], "validation loss"))
             totals[0] += value * len(part.indices)
@@ -353,7 +349,8 @@ class _Run:
 
     def _best_epoch(self) -> int:
         """The epoch with the best value of the monitor; the first of equals."""
-        return min(range(len(self.history)), key=lambda epoch: self._sign * self.history[epoch][self.monitor])
+        values = [self._sign * row[self.monitor] for row in self.history]
+        return min(range(len(values)), key=lambda epoch: math.inf if math.isnan(values[epoch]) else values[epoch])
 
     def out_of_patience(self) -> bool:
         """Whether `patience` epochs have passed since the best one."""
@@ -392,8 +389,7 @@ class _Run:
                 save(self.directory / BEST, {"config": config, "row": best, "model": self._best_weights})
             content = {
                 "config": config,
-                "samples": self.batches.samples,
-                "monitor": self.monitor,
+                **self._identity(),
                 "epoch": self.epoch,
                 "step": self.step,
                 "totals": self._totals,
@@ -422,11 +418,16 @@ class _Run:
             )
         return found[-1] if found else None
 
+    def _identity(self) -> dict[str, Any]:
+        """What, besides the configuration, a run must share with the checkpoint it resumes from."""
+        metrics = sorted(self._metrics.keys()) if self._metrics is not None else []
+        return {"samples": self.batches.samples, "monitor": self.monitor, "metrics": metrics}
+
     def _restore(self, content: Mapping[str, Any], path: Path) -> None:
         """Take up the state of a checkpoint, all but the averaged weights."""
         try:
-            then = {**content["config"], "data": content["samples"], "monitor": content["monitor"]}
-            now = {**self.config.as_dict(), "data": self.batches.samples, "monitor": self.monitor}
+            then = {**content["config"], **{name: content[name] for name in self._identity()}}
+            now = {**self.config.as_dict(), **self._identity()}
             differing = [
                 f"{name} was {then.get(name)!r}, is {now.get(name)!r}"
                 for name in sorted(then.keys() | now.keys())
@@ -465,15 +466,16 @@ class _Run:
     def _explain(self, parts: list[Part], what: str) -> str:
         """Why a value is not finite: every process looks at its own parts, all give the same answer."""
         self._seed()  # the same draws as in the step
-        reason = _first_bad_value(self._judged() if what == "validation loss" else self.model, self._apply, parts)
-        if self.processes.size > 1 and what != "validation loss":
-            reasons: list[str | None] = [None] * self.processes.size
-            dist.all_gather_object(reasons, reason)
-            reason = next((r for r in reasons if r), None)
+        validating = what == "validation loss"
+        found = _bad_values(self._judged() if validating else self.model, self._apply, parts)
+        if self.processes.size > 1 and not validating:
+            of_all: list[list[_Place]] = [[] for _ in range(self.processes.size)]
+            dist.all_gather_object(of_all, found)
+            found = [place for places in of_all for place in places]
         saved = checkpoints(self.directory)
         return (
             f"the {what} is not finite at epoch {self.epoch}, step {self.step}: "
-            f"{reason or 'a second pass finds no layer, so that a sum overflowed'}. "
+            f"{min(found)[2] if found else 'a second pass finds no layer, so that a sum overflowed'}. "
             f"Nothing was written; {f'{saved[-1]} is the newest checkpoint' if saved else 'there is no checkpoint'}. "
             f"If the data are sound, lower learning_rate = {self.config.learning_rate} or set clip_norm = 1.0."
         )
@@ -553,39 +555,46 @@ def _some(indices: list[int]) -> str:
 # -- the first bad value ----------------------------------------------------------------------------------------------
 
 
-def _first_bad_value(
+_Place = tuple["_Phase", int, str]  # ordered as the computation is: phase, number within it, description
+
+
+class _Phase(IntEnum):
+    DATA, FORWARD, LOSS, BACKWARD, WEIGHT = range(5)
+
+
+def _bad_values(
     model: nn.Module,
     apply: Callable[[Callable[[Tensor], Tensor], Part], tuple[Tensor, Tensor, Tensor]],
     parts: list[Part],
-) -> str | None:
-    """The first place, in the order of computation, where a value is not finite: data, layer forward, layer backward.
+) -> list[_Place]:
+    """The places where a value is not finite; the least is where it began.
 
     Repeats forward and backward on a copy of the model, with a look at every module's output and its gradient. It runs
     to the end whatever it finds: a synchronised norm waits for all processes.
     """
-    model = copy.deepcopy(model).requires_grad_()
-    found = [bad for part in parts for bad in _bad_data(part)]
-    gradients: list[tuple[str, bool]] = []  # (layer, whether the gradient at its output is finite), backward order
-    seen: dict[int, Tensor] = {}  # tensors with a hook, by id, and held so that no id is used again
-    for name, module in model.named_modules():
-        module.register_forward_hook(_look_at(name, found, gradients, seen))
+    found = [(_Phase.DATA, 0, bad) for part in parts for bad in _bad_data(part)]
     for part in parts:
+        twin = copy.deepcopy(model).requires_grad_()
+        outputs: list[tuple[str, bool, Tensor]] = []  # (layer, whether its output is finite, output), forward order
+        arrived: list[tuple[str, bool]] = []  # (layer, whether the gradient at its output is finite), backward order
+        for name, module in twin.named_modules():
+            module.register_forward_hook(_note_outputs(name, outputs, arrived))
         with torch.enable_grad():
-            value = apply(model, part)[1]
-            if not torch.isfinite(value):
-                found.append("every layer's output is finite, but the loss is not")
+            value = apply(twin, part)[0]
             value.backward()  # type: ignore[no-untyped-call]
-    for i, (_, finite) in enumerate(gradients):
-        if not finite:
-            found.append(
-                f"backward through layer {gradients[i - 1][0]} is the first that is not finite"
-                if i
-                else "the loss is finite, but its gradient is not"
-            )
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-            found.append(f"the gradient of parameter {name!r} is the first that is not finite")
-    return found[0] if found else None
+        for i, (layer, finite, _) in enumerate(outputs):
+            if not finite:
+                found.append((_Phase.FORWARD, i, f"the first layer whose output is not finite is {layer}"))
+        if not torch.isfinite(value):
+            found.append((_Phase.LOSS, 0, "every layer's output is finite, but the loss is not"))
+        for i, (_, finite) in enumerate(arrived):
+            if not finite:
+                where = f"backward through layer {arrived[i - 1][0]}" if i else "the gradient of the loss"
+                found.append((_Phase.BACKWARD, i, f"{where} is the first that is not finite"))
+        for i, (name, weight) in enumerate(twin.named_parameters()):
+            if weight.grad is not None and not torch.isfinite(weight.grad).all():
+                found.append((_Phase.WEIGHT, i, f"the gradient of parameter {name!r} is the first that is not finite"))
+    return found
 
 
 def _bad_data(part: Part) -> Iterator[str]:
@@ -596,25 +605,25 @@ def _bad_data(part: Part) -> Iterator[str]:
             yield f"the {what} of sample {part.indices[sample]} is {values[tuple(place)].item()}{at}"
 
 
-def _look_at(
-    name: str, found: list[str], gradients: list[tuple[str, bool]], seen: dict[int, Tensor]
+def _note_outputs(
+    name: str, outputs: list[tuple[str, bool, Tensor]], arrived: list[tuple[str, bool]]
 ) -> Callable[..., None]:
-    """A forward hook that notes an output, and the gradient that comes back to it, where they are not finite."""
+    """A forward hook that notes the outputs of a module and whether the gradients that come back are finite."""
 
-    def look(module: nn.Module, _inputs: object, output: object) -> None:
-        title = f"{name!r} ({type(module).__name__})" if name else f"({type(module).__name__}, the model itself)"
+    def note(module: nn.Module, _inputs: object, output: object) -> None:
+        layer = f"{name!r} ({type(module).__name__})" if name else f"({type(module).__name__}, the model itself)"
+        spoilt = [n for n, p in module.named_parameters() if not torch.isfinite(p).all()]
+        if spoilt:
+            layer += f"; its parameter {spoilt[0]!r} is not finite already"
         for tensor in _tensors(output):
-            if not torch.isfinite(tensor).all():
-                spoilt = [n for n, p in module.named_parameters() if not torch.isfinite(p).all()]
-                why = f"; its parameter {spoilt[0]!r} is not finite already" if spoilt else ""
-                found.append(f"the first layer whose output is not finite is {title}{why}")
-            if tensor.requires_grad and id(tensor) not in seen:  # a container returns what its last child returned
-                seen[id(tensor)] = tensor
+            known = any(tensor is other for *_, other in outputs)  # a container returns what its last child returned
+            outputs.append((layer, bool(torch.isfinite(tensor).all()), tensor))
+            if tensor.requires_grad and not known:
                 tensor.register_hook(  # type: ignore[no-untyped-call]
-                    lambda gradient: gradients.append((title, bool(torch.isfinite(gradient).all())))
+                    lambda gradient: arrived.append((layer, bool(torch.isfinite(gradient).all())))
                 )
 
-    return look
+    return note
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
@@ -622,7 +631,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
         yield value
     elif isinstance(value, Mapping):
         yield from _tensors(list(value.values()))
-    elif isinstance(value, Iterable) and not isinstance(value, str):
+    elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
 
@@ -631,11 +640,16 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 class _StopSignals:
-    """Ctrl-C and SIGTERM noted instead of obeyed; a second one acts at once. Only the main thread can listen."""
+    """Ctrl-C and SIGTERM noted instead of obeyed. Only the main thread can listen.
+
+    A second Ctrl-C acts at once, if it comes more than a second later: a launcher may pass on what the terminal has
+    sent already. For the same reason a second SIGTERM changes nothing.
+    """
 
     def __init__(self) -> None:
         self.requested = False
         self.number = int(signal.SIGTERM)
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -652,12 +666,13 @@ class _StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.requested, self.number = True, number
-        self.__exit__()
-        os.write(2, b"\nFinishing the step, then saving; again to stop at once.\n")  # print is not reentrant
+        if not self.requested:
+            self.requested, self.number, self._since = True, number, time.monotonic()
+            os.write(2, b"\nFinishing the step, then saving. Ctrl-C to stop without.\n")  # print is not reentrant
+        elif number == signal.SIGINT and time.monotonic() > self._since + 1:
+            raise KeyboardInterrupt
 
 
 class _Log:

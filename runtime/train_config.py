@@ -47,7 +47,7 @@ class TrainConfig:
     compile             torch.compile the model
     device              "auto", "cpu", "cuda", "mps", ...; "auto" takes an accelerator where there is one
     workers             processes that load data; 0: none
-    seed                of the order of the samples and of every random draw
+    seed                of the order of the samples and of every random draw; the first weights are the caller's
     monitor             what best and patience look at; "": validation_loss, or train_loss without validation
     patience            stop after this many epochs without improvement; 0: never
     check_every         steps between looks at whether loss and gradient are finite and whether to stop or save;

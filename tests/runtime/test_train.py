@@ -420,19 +420,31 @@ def test_a_resume_that_forgets_something_is_noticed(
     assert run(tmp_path, norm="batch", resume=True).history != uninterrupted[0].history
 
 
-def test_a_second_signal_acts_at_once(tmp_path: Path) -> None:
-    handlers = []
-
-    def loss(output: Tensor, label: Tensor) -> Tensor:
-        handlers.append(signal.getsignal(signal.SIGINT))
-        os.kill(os.getpid(), signal.SIGINT)
-        handlers.append(signal.getsignal(signal.SIGINT))
-        return F.cross_entropy(output, label)
-
+def test_a_second_ctrl_c_acts_at_once_unless_it_is_the_echo_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted):
-        train(network(), fixed(), config(), tmp_path, loss=loss)
-    assert handlers[0] is not before and handlers[1] is before and signal.getsignal(signal.SIGINT) is before
+    now = [0.0]
+    monkeypatch.setattr("runtime.train.time.monotonic", lambda: now[0])
+
+    def loss_with(*numbers: int, after: float) -> Callable[[Tensor, Tensor], Tensor]:
+        def loss(output: Tensor, label: Tensor) -> Tensor:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                now[0] += after
+            return F.cross_entropy(output, label)
+
+        return loss
+
+    echo = loss_with(signal.SIGINT, signal.SIGINT, signal.SIGTERM, after=0.1)
+    with pytest.raises(Interrupted) as stopped:
+        train(network(), fixed(), config(), tmp_path / "echo", loss=echo)
+    assert stopped.value.code == 130 and len(checkpoints(tmp_path / "echo")) == 1
+    again = loss_with(signal.SIGTERM, signal.SIGTERM, signal.SIGINT, after=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), fixed(), config(), tmp_path / "again", loss=again)
+    assert not checkpoints(tmp_path / "again")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_training_outside_the_main_thread_leaves_signals_alone(tmp_path: Path) -> None:
@@ -476,6 +488,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     [
         ({"learning_rate": 0.5}, r"belongs to another run: learning_rate was 0\.02, is 0\.5"),
         ({"seed": 3, "batch_size": 5}, "batch_size was 4, is 5; seed was 0, is 3"),
+        ({"monitor": "accuracy"}, "monitor was 'validation_loss', is 'accuracy'"),
         ({"norm": "batch"}, r"made by another model: it lacks 1\.bias, 1\.num_batches_tracked.* and 2 more"),
     ],
 )
@@ -614,7 +627,7 @@ def test_the_first_bad_layer_is_named(tmp_path: Path, layer: nn.Module, message:
 def test_a_bad_loss_is_told_from_a_bad_layer(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="every layer's output is finite, but the loss is not"):
         train(network(), fixed(), config(), tmp_path, loss=lambda o, _: o.sum() / 0)
-    with pytest.raises(TrainingError, match="the loss is finite, but its gradient is not"):
+    with pytest.raises(TrainingError, match="the gradient of the loss is the first that is not finite"):
         train(network(), fixed(), config(), tmp_path, loss=lambda o, _: (o * 0).sqrt().sum())
 
 

@@ -35,6 +35,7 @@ def start(directory: Path, launcher: list[str] | None = None, **changes: Any) ->
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        start_new_session=True,
     )
 
 
@@ -79,11 +80,12 @@ def test_killed_ten_times_the_run_ends_with_the_same_bits(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends_without_a_traceback(tmp_path: Path, number: signal.Signals) -> None:
-    process = start(tmp_path, epochs=100_000, checkpoint_seconds=1e9)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_saves_and_ends_without_a_traceback(tmp_path: Path, number: signal.Signals, workers: int) -> None:
+    process = start(tmp_path, epochs=100_000, checkpoint_seconds=1e9, workers=workers)
     wait_for(lambda: (tmp_path / "history.csv").exists(), process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    os.killpg(process.pid, number)  # the workers too, as a terminal and a scheduler do
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"Training stopped by {number.name}" in err and "resume=True" in err and "Traceback" not in err
     (saved,) = checkpoints(tmp_path)
@@ -131,10 +133,21 @@ def test_two_processes_resume_exactly_and_one_can_go_on_alone(tmp_path: Path) ->
         assert row == pytest.approx(other, abs=1e-5)
 
 
+def test_a_bad_sample_in_one_process_is_named_by_all(tmp_path: Path) -> None:
+    """All leave together: none waits in the synchronised norm, no name is lost with the process that is killed."""
+    process = start(tmp_path, TORCHRUN, norm="sync", bad=7)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "terminate called" not in err
+    assert "TrainingError: the loss is not finite at epoch 0" in err and "the volume of sample 7 is nan" in err
+    assert not checkpoints(tmp_path) or all(
+        torch.isfinite(value).all() for path in checkpoints(tmp_path) for value in load(path)["model"].values()
+    )
+
+
 def test_sigterm_to_torchrun_saves_once_for_all(tmp_path: Path) -> None:
     process = start(tmp_path, TORCHRUN, epochs=100_000, checkpoint_seconds=1e9)
     wait_for(lambda: (tmp_path / "history.csv").exists(), process)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # torchrun passes it on to the workers
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0 and err.count("Training stopped by SIGTERM") == 1
     (saved,) = checkpoints(tmp_path)
