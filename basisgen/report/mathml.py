@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd
 
 from markupsafe import Markup
 
 from basisgen.report.formulas import Entry, ExactKernel, Exponents, root
 
 _TIMES = Markup("<mo>&#x2062;</mo>")  # invisible
+_OPEN, _CLOSE = Markup("<mrow><mo>(</mo>"), Markup("<mo>)</mo></mrow>")
 _SPACE = Markup('<mspace width="0.2em"></mspace>')
 _MINUS, _PLUS = Markup("<mo>&minus;</mo>"), Markup("<mo>+</mo>")
 
 
 def kernel(exact: ExactKernel) -> Markup:
     """kappa^J(x) = phi(|x|) root / |x|^J matrix."""
-    left = sup(name("κ"), number(exact.J)) + _argument("x") + operator("=") + name("φ") + _argument("r") + _TIMES
+    left = sup(name("κ"), number(exact.J)) + _argument("x") + operator("=") + name("φ") + _argument("r") + _SPACE
     return math(left + _factor_over_radius(exact.square, exact.J) + matrix(exact.entries))
 
 
@@ -32,8 +36,8 @@ def matrix(entries: tuple[tuple[Entry, ...], ...]) -> Markup:
 def profile(formula: str) -> Markup:
     """phi(r) as the certificate states it; text that is no formula, `optimal 1`, is a name."""
     try:
-        return math(_expression(ast.parse(formula.replace("^", "**"), mode="eval").body))
-    except (SyntaxError, ValueError):
+        return math(_unbracketed(_product(ast.parse(formula.replace("^", "**"), mode="eval").body)))
+    except (SyntaxError, ValueError, RecursionError):
         return Markup("<span>{}</span>").format(formula)
 
 
@@ -107,13 +111,13 @@ def _entry(entry: Entry) -> Markup:
         if s == 1:
             parts.append(_polynomial(polynomial))
             continue
-        negative = next(iter(_ordered(polynomial)))[1] < 0
-        inside = _polynomial({exponents: -value if negative else value for exponents, value in polynomial.items()})
-        if len(polynomial) > 1:
-            inside = Markup("<mrow><mo>(</mo>{}<mo>)</mo></mrow>").format(inside)
-        inside = Markup() if polynomial.keys() == {(0, 0, 0)} and abs(polynomial[0, 0, 0]) == 1 else _TIMES + inside
-        sign = _MINUS if negative else (_PLUS if parts else Markup())
-        parts.append(sign + Markup("<msqrt><mn>{}</mn></msqrt>").format(s) + inside)
+        content = gcd(*(int(value) for value in polynomial.values()))
+        content = -content if _ordered(polynomial)[0][1] < 0 else content
+        inside = _polynomial({exponents: value / content for exponents, value in polynomial.items()})
+        factors = [number(abs(content))] if abs(content) != 1 else []
+        factors += [Markup("<msqrt><mn>{}</mn></msqrt>").format(s)]
+        factors += [] if polynomial.keys() == {(0, 0, 0)} else [inside if len(polynomial) == 1 else _bracketed(inside)]
+        parts.append((_MINUS if content < 0 else _PLUS if parts else Markup()) + _TIMES.join(factors))
     return row(Markup().join(parts))
 
 
@@ -135,40 +139,75 @@ def _ordered(polynomial: dict[Exponents, Fraction]) -> list[tuple[Exponents, Fra
     return sorted(polynomial.items(), reverse=True)
 
 
-def _expression(node: ast.expr) -> Markup:
-    """A formula in r, whole numbers, + - * / ^, parentheses and exp.
+def _product(node: ast.expr) -> Product:
+    """A formula in r, whole numbers, + - * / ^, parentheses and exp, its rational factors multiplied out.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and for a division by anything but a number.
     """
     match node:
         case ast.Name(id="r"):
-            return name("r")
+            return Product(Fraction(1), {name("r"): 1})
         case ast.Constant(value=int(value)):
-            return number(value)
+            return Product(Fraction(value), {})
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return row(_MINUS + _expression(operand))
-        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))):
-            base = _expression(left)
-            simple = isinstance(left, ast.Name | ast.Constant)
-            return sup(base if simple else _bracketed(base), number(power)) if power != 1 else base
-        case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return Markup("<mfrac>{}{}</mfrac>").format(row(_expression(left)), row(_expression(right)))
+            return _product(operand).times(Product(Fraction(-1), {}))
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return row(_factor(left) + _TIMES + _factor(right))
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return row(_expression(left) + _PLUS + _expression(right))
-        case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return row(_expression(left) + _MINUS + _factor(right))
+            return _product(left).times(_product(right))
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            return _product(left).times(_product(right).power(-1))
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))):
+            return _product(left).power(power)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as op, right=right):
+            added = _product(right).times(Product(Fraction(1 if isinstance(op, ast.Add) else -1), {}))
+            return Product(Fraction(1), {_bracketed(_unbracketed(_product(left)) + added.signed()): 1})
         case ast.Call(func=ast.Name(id="exp"), args=[argument], keywords=[]):
-            return row(name("exp") + _bracketed(_expression(argument)))
+            return Product(Fraction(1), {name("exp") + _bracketed(_unbracketed(_product(argument))): 1})
     raise ValueError
 
 
-def _factor(node: ast.expr) -> Markup:
-    """A factor of a product: a sum or a negative number in parentheses."""
-    needs = isinstance(node, ast.UnaryOp) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub))
-    return _bracketed(_expression(node)) if needs else _expression(node)
+@dataclass(frozen=True)
+class Product:
+    """coefficient * product of factor ^ power."""
+
+    coefficient: Fraction
+    factors: Mapping[Markup, int]
+
+    def times(self, other: Product) -> Product:
+        """The product of two."""
+        merged = dict(self.factors)
+        for factor, power in other.factors.items():
+            merged[factor] = merged.get(factor, 0) + power
+        return Product(self.coefficient * other.coefficient, merged)
+
+    def power(self, exponent: int) -> Product:
+        """Raises ValueError for the reciprocal of anything but a number."""
+        if exponent < 0 and (self.factors or not self.coefficient):
+            raise ValueError
+        return Product(
+            self.coefficient**exponent, {factor: power * exponent for factor, power in self.factors.items() if exponent}
+        )
+
+    def signed(self) -> Markup:
+        """With its sign before it, also a plus."""
+        return (_MINUS if self.coefficient < 0 else _PLUS) + self.magnitude()
+
+    def magnitude(self) -> Markup:
+        """Without its sign."""
+        factors = [
+            row(factor) if power == 1 else sup(row(factor), number(power)) for factor, power in self.factors.items()
+        ]
+        above, below = abs(self.coefficient).as_integer_ratio()
+        numerator = row(_TIMES.join(([] if above == 1 and factors else [number(above)]) + factors))
+        return numerator if below == 1 else Markup("<mfrac>{}{}</mfrac>").format(numerator, number(below))
+
+
+def _unbracketed(product: Product) -> Markup:
+    """A product as it stands alone: a sum without its parentheses, a plus left out."""
+    (only, *others) = product.factors or [Markup()]
+    if product.coefficient == 1 and not others and product.factors.get(only) == 1 and only.startswith(_OPEN):
+        return Markup(only.removeprefix(_OPEN).removesuffix(_CLOSE))
+    return row(product.signed()) if product.coefficient < 0 else product.magnitude()
 
 
 def _bracketed(content: Markup) -> Markup:
-    return Markup("<mrow><mo>(</mo>{}<mo>)</mo></mrow>").format(content)
+    return _OPEN + content + _CLOSE

@@ -58,9 +58,10 @@ def render(package: Package, directory: Path) -> str:
             wavelengths=WAVELENGTHS,
             network=usage.network(package, directory),
             test=usage.test(package.layers[0], directory),
-            grids=[_grid(name, package) for name in package.filters],
+            grids=_grids(package),
             law=mathml.law(),
-            pairs=[_pair(pair, package) for pair in package.certificate.pairs],
+            pairs=[_pair(pair, package) for pair in package.certificate.pairs if pair.degrees],
+            forbidden=[_title(pair) for pair in package.certificate.pairs if not pair.degrees],
             filters=[_filters(name, package, defects[name]) for name in package.filters],
             checks=[check for check in package.checks.checks if check.passed],
             directory=directory.name,
@@ -120,12 +121,19 @@ def _layer(
         "cost": [(key.replace("_", " "), _figure(value)) for key, value in layer.cost.items()],
         "paths": [_path(path, layer) for path in layer.paths],
         "code": usage.layer(layer, directory),
+        "silent": ", ".join(layer.silent_terms),
         "defect": percent(defects[tensor].layer(layer.variance)),
         "error": percent(_predicted(defects[tensor], layer)),
         "worst": percent(max(defects[tensor].by_degree[J].worst for J in layer.degrees)),
         "by_wavelength": [{"text": percent(error), "shade": f"{min(1.0, error / 0.3):.2f}"} for error in errors],
         "compare": usage.compare(layer),
+        "worst_filter": _worst_filter(layer, defects[tensor]),
     }
+
+
+def _worst_filter(layer: Layer, defects: Defects) -> str:
+    J = max(layer.degrees, key=lambda J: float(defects.by_degree[J].each.max()))
+    return f"J = {J}: {percent(float(defects.by_degree[J].each.max()))}"
 
 
 def _path(path: Any, layer: Layer) -> dict[str, str]:
@@ -140,23 +148,29 @@ def _path(path: Any, layer: Layer) -> dict[str, str]:
     }
 
 
-def _grid(name: str, package: Package) -> dict[str, Any]:
-    grid = package.filters[name].grid
-    turns = _turns(grid, package)
-    return {
-        "name": name,
-        "layers": ", ".join(layer.name for layer in package.layers if layer.stated.filter_tensor == name),
-        "taps": _grid_words(grid),
-        "count": len(turns),
-        "of": 48 if package.has_parity else 24,
-        "turns": [{"count": count, "what": what} for count, what in named(turns)],
-    }
+def _grids(package: Package) -> list[dict[str, Any]]:
+    """The exact turns, once for all grids that have the same."""
+    shared: dict[bytes, list[str]] = {}
+    for name, filters in package.filters.items():
+        shared.setdefault(np.stack(_turns(filters.grid, package)).tobytes(), []).append(name)
+    return [
+        {
+            "taps": "; ".join(dict.fromkeys(_grid_words(package.filters[name].grid) for name in names)),
+            "layers": ", ".join(layer.name for layer in package.layers if layer.stated.filter_tensor in names),
+            "count": len(_turns(package.filters[names[0]].grid, package)),
+            "of": 48 if package.has_parity else 24,
+            "turns": [
+                {"count": count, "what": what} for count, what in named(_turns(package.filters[names[0]].grid, package))
+            ],
+        }
+        for names in shared.values()
+    ]
 
 
 def _pair(pair: Pair, package: Package) -> dict[str, Any]:
     j, l = pair.out.degree, pair.into.degree
     return {
-        "title": f"{pair.into} → {pair.out}",
+        "title": _title(pair),
         "degrees": ", ".join(map(str, pair.degrees)),
         "dimension": pair.dimension,
         "layers": ", ".join(_using(pair, package)),
@@ -165,10 +179,15 @@ def _pair(pair: Pair, package: Package) -> dict[str, Any]:
                 "J": J,
                 "formula": _formula(exact_kernel(package.certificate, j, l, J), j, l),
                 "arrows": _arrows(pair, J, package),
+                "used": any(J in layer.degrees for layer in package.layers if layer.name in _using(pair, package)),
             }
             for J in pair.degrees
         ],
     }
+
+
+def _title(pair: Pair) -> str:
+    return f"{pair.into} → {pair.out}"
 
 
 def _formula(exact: ExactKernel, j: int, l: int) -> Markup:
@@ -205,9 +224,9 @@ def _arrows(pair: Pair, J: int, package: Package) -> dict[str, Any] | None:
     shown = kernel[:, column] if j == 1 else kernel[0]
     if abs(shown).max() < 1e-9 * abs(kernel).max() or not shown.any():
         return None
-    what = {(1, 0): "of a unit scalar", (0, 1): "the row", (1, 1): f"of a unit vector along {'xyz'[column]}"}[j, l]
+    what = {(1, 0): "of a unit scalar", (0, 1): "as a row", (1, 1): f"of a unit vector along {'xyz'[column]}"}[j, l]
     z = f"{grid.coordinates[2, 0, 0, middle]:g}".replace("-", "−")
-    return {"picture": pictures.arrows(shown, grid), "says": f"{what}, z = {z}"}
+    return {"picture": pictures.arrows(shown, grid), "says": f"{what}, z\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{z}"}
 
 
 def _filters(name: str, package: Package, defects: Defects) -> dict[str, Any]:

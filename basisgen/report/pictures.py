@@ -71,13 +71,13 @@ def radial_plot(group: FilterGroup, grid: VoxelGrid) -> Markup:
     points = sorted(dict.fromkeys(zip(radii.round(6).flat, profile.round(9).flat, strict=True)))
     longest, highest = max(radii.max(), 1e-300), max(abs(profile).max(), 1e-300)
     dots = Markup().join(
-        Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.2"/>').format(6 + 108 * r / longest, 30 - 24 * value / highest)
+        Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.2"/>').format(6 + 224 * r / longest, 30 - 24 * value / highest)
         for r, value in points
         if r > 0 or group.J == 0
     )
     return Markup(
-        '<svg class="radial" viewBox="0 0 120 60" role="img" aria-label="radial profile">'
-        '<line x1="6" y1="30" x2="116" y2="30"/><line x1="6" y1="4" x2="6" y2="56"/>{}</svg>'
+        '<svg class="radial" viewBox="0 0 240 60" role="img" aria-label="radial profile">'
+        '<line x1="6" y1="30" x2="236" y2="30"/><line x1="6" y1="4" x2="6" y2="56"/>{}</svg>'
     ).format(dots)
 
 

@@ -64,6 +64,12 @@ class Layer:
         return tuple(sorted({path.J for path in self.paths}))
 
     @property
+    def silent_terms(self) -> tuple[str, ...]:
+        """The terms of the output that no path reaches: their channels are zero, but for a bias."""
+        reached = {path.out_term for path in self.paths}
+        return tuple(f"{term.copies}x{term.irrep}" for o, term in enumerate(self.stated.out) if o not in reached)
+
+    @property
     def variance(self) -> dict[int, float]:
         """Degree J -> expected kernel energy per radial profile, at initialisation: sum of (weight * scale)^2."""
         fan_in = [0] * len(self.stated.out)
