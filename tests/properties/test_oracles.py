@@ -13,6 +13,8 @@ import pytest
 import sympy
 import torch
 from e3nn import o3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from sympy import Rational
@@ -20,6 +22,7 @@ from sympy.functions.special.spherical_harmonics import Ynm
 from sympy.physics.wigner import clebsch_gordan as sympy_clebsch_gordan
 from sympy.physics.wigner import wigner_d as sympy_wigner_d
 
+from basisgen.algebra.linear import rank
 from basisgen.kernels.basis import rational_coefficients
 from basisgen.kernels.proof import prove
 from basisgen.kernels.solver import solve
@@ -128,6 +131,23 @@ def test_rotation_matrices_equal_sympys(l: int) -> None:
     g = Rotation.from_euler("ZYZ", [gamma, beta, alpha]).as_matrix()
     axes = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])  # our axes are the textbook's (Y, Z, X)
     assert np.abs(expected - wigner_d(Irrep(l), axes @ g @ axes.T)).max() < 1e-13
+
+
+_PRIME = 2**31 - 1  # modulo which the compiler eliminates first
+numbers = st.sampled_from(
+    (0, 1, -1, 2, _PRIME, 2 * _PRIME, _PRIME + 1, Fraction(1, 3), Fraction(_PRIME, 2), Fraction(1, _PRIME))
+)
+    (0, 1, -1, 2, _PRIME, 2 * _PRIME, _PRIME + 1, Fraction(1, 3), Fraction(_PRIME, 2), Fraction(1, _PRIME))
+)
+matrices = st.integers(1, 4).flatmap(
+    lambda columns: st.lists(st.lists(numbers, min_size=columns, max_size=columns), min_size=1, max_size=4)
+)
+
+
+@settings(deadline=None)
+@given(matrices)
+def test_rank_equals_sympys_also_where_it_drops_modulo_the_prime(rows: list[list[Fraction]]) -> None:
+    assert rank(rows) == sympy.Matrix([[Rational(Fraction(v)) for v in row] for row in rows]).rank()
 
 
 # ------------------------------------------------------------------------------------------------ brute force, exactly
