@@ -137,8 +137,6 @@ _PRIME = 2**31 - 1  # modulo which the compiler eliminates first
 numbers = st.sampled_from(
     (0, 1, -1, 2, _PRIME, 2 * _PRIME, _PRIME + 1, Fraction(1, 3), Fraction(_PRIME, 2), Fraction(1, _PRIME))
 )
-    (0, 1, -1, 2, _PRIME, 2 * _PRIME, _PRIME + 1, Fraction(1, 3), Fraction(_PRIME, 2), Fraction(1, _PRIME))
-)
 matrices = st.integers(1, 4).flatmap(
     lambda columns: st.lists(st.lists(numbers, min_size=columns, max_size=columns), min_size=1, max_size=4)
 )
