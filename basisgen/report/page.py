@@ -27,7 +27,7 @@ from basisgen.report.words import counted, field_type, grouped, in_words, percen
 from basisgen.sampling.defect import Defects, SingleFrequency, measure
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.sample import SampledFilters
-from basisgen.verify.statement import Pair
+from basisgen.verify.statement import Pair, is_formula
 
 WAVELENGTHS = (24, 16, 12, 8, 6, 5, 4, 3)  # in distances of neighbouring taps
 MOST_TERMS = 150  # monomials of a matrix that is printed in full
@@ -237,7 +237,8 @@ def _filters(name: str, package: Package, defects: Defects) -> dict[str, Any]:
         groups[group.J].append(
             {
                 "orders": [str(M).replace("-", "−") for M in range(-group.J, group.J + 1)],
-                "profile": mathml.profile(group.profile),
+                "profile": (Markup("φ(r) = ") if is_formula(group.profile) else Markup())
+                + mathml.profile(group.profile),
                 "defect": percent(float(energies.each[index])),
                 "picture": pictures.slices(group, filters.grid),
                 "radial": pictures.radial_plot(group, filters.grid),

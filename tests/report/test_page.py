@@ -113,7 +113,7 @@ def test_the_page_says_what_the_manifest_says(plain: Path, plain_page: str) -> N
     for name, layer in manifest["layers"].items():
         assert f"{layer['weights']:,} instead of {layer['dense_weights']:,}" in text
         (row,) = re.findall(rf"<tr><td>{name}</td>.*?</tr>", text)
-        defect, _, _, error, *_ = percentages(row)
+        error, *_, defect, _, _ = percentages(row)
         assert defect == pytest.approx(layer["defect_of_random_weights"], abs=6e-3)
         assert error == pytest.approx(sqrt(2) * layer["defect_of_random_weights"], abs=6e-3)
     degrees = re.findall(r"<h4>.*?(?=<h4>|</section>)", text, re.DOTALL)
