@@ -212,9 +212,12 @@ def report_command(package: Path, output: Path) -> None:
     Example:
       basisgen report generated/tetris -o tetris.html
     """
+    from rich.console import Console
+
     from basisgen.report.page import report
 
-    page = report(package)
+    with Console(stderr=True).status(f"checking and drawing {package}"):
+        page = report(package)
     _write(output, page)
     click.echo(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
 

@@ -155,8 +155,8 @@ def compare(candidates: Iterable[Candidate], spectrum: Gaussian) -> Iterator[Row
 
 
 def as_table(rows: Sequence[Row]) -> Table:
-    """For a terminal: a blank line between kernel sizes."""
-    table = Table(box=None, pad_edge=False)
+    """For a terminal, 80 columns wide: a blank line between kernel sizes."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=column != COLUMNS[1])
     for before, row in zip((None, *rows), rows, strict=False):

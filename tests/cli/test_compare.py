@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from math import sqrt
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from basisgen.cli import main
-from basisgen.compare import COLUMNS, MISSING, RADIALS
+from basisgen.compare import COLUMNS, MISSING, RADIALS, as_table, candidates, compare
 from basisgen.pipeline import compile_package
+from basisgen.sampling.defect import Gaussian
 from basisgen.spec import parse_layer, single_layer_package
 
 LAYER = ("4x0 + 2x1", "2x0 + 3x2")
@@ -80,6 +83,18 @@ def test_without_a_terminal_the_table_is_aligned_text() -> None:
     assert [column for column in COLUMNS if column in head] == list(COLUMNS)
     assert len(lines) == len(RADIALS) and {len(line) for line in lines} == {len(head)}
     assert "\x1b" not in result.output and result.stderr == ""
+
+
+def test_on_a_terminal_the_table_fits_80_columns() -> None:
+    layer = {"in": "1x0 + 1x2", "out": "1x0 + 1x2"}
+    rows = list(compare(candidates(layer, [3, 5], {}, Gaussian()), Gaussian()))
+    console = Console(width=80, force_terminal=True, file=io.StringIO(), record=True)
+    console.print(as_table(rows))
+    lines = console.export_text().splitlines()
+    assert len(lines) == 1 + len(RADIALS) + 1 + len(RADIALS)
+    assert not lines[1 + len(RADIALS)].strip()
+    for row, line in zip(rows, [line for line in lines[1:] if line.strip()], strict=True):
+        assert " ".join(row.cells).split() == line.split()
 
 
 def test_a_family_the_grid_cannot_hold_is_explained_and_the_others_are_measured() -> None:

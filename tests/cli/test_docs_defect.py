@@ -1,4 +1,7 @@
-"""docs/defect.md: its tables are what the command prints, its code runs. `UPDATE_DOCS=1 pytest -m slow` on this file writes the tables anew."""
+"""docs/defect.md: its tables are what the command prints, its code runs.
+
+`UPDATE_DOCS=1 pytest -m slow tests/cli/test_docs_defect.py` writes the tables anew.
+"""
 
 from __future__ import annotations
 
