@@ -6,9 +6,9 @@
         with imported(layer) as package:
             assert_equivariant(package.Conv(), turns=torch.tensor(turns(layer)), wavelengths=())
 
-Every drawn layer is one that a spec file can state, and compiles unless SpecError or SamplingError says that its grid
-holds no kernel of its types; `imported` then tells Hypothesis to draw another. Needs the package `hypothesis`.
-Strategies for fields are in `runtime.strategies`. docs/property-testing.md
+Every drawn layer is one that a spec file can state. Where its grid holds no kernel for some of its outputs `imported`
+tells Hypothesis to draw another. Needs the package `hypothesis`. Strategies for fields are in `runtime.strategies`.
+See docs/property-testing.md.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from basisgen.emission.render import render
 from basisgen.emission.write import write_package
 from basisgen.errors import SamplingError, SpecError
-from basisgen.pipeline import compile_package
+from basisgen.pipeline import plan
 from basisgen.sampling.families import RadialFamily
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.registry import FAMILIES, parse_radial
@@ -93,20 +94,21 @@ def layer_specs(
     *,
     name: str = "Conv",
     parity: bool | None = None,
+    gated: bool | None = None,
     max_degree: int = 2,
     max_multiplicity: int = 3,
     max_terms: int = 3,
     max_size: int = 5,
     families: Sequence[str] = tuple(FAMILIES),
 ) -> LayerSpec:
-    """Layers of any field types, grid and radial family within the bounds; with or without gates."""
+    """Layers of any field types, grid and radial family; with parity and gates, without, or (None) either."""
     with_parity = draw(st.booleans()) if parity is None else parity
     types = field_types(
         parity=with_parity, max_degree=max_degree, max_multiplicity=max_multiplicity, max_terms=max_terms
     )
-    into, out, gated = draw(types), draw(types), draw(st.booleans())
+    into, out, with_gates = draw(types), draw(types), draw(st.booleans()) if gated is None else gated
     grid, radial = draw(grids(max_size=max_size)), draw(radial_families(families))
-    return LayerSpec(name, into, out.with_gates() if gated else out, grid, radial, Execution.AUTO, gated)
+    return LayerSpec(name, into, out.with_gates() if with_gates else out, grid, radial, Execution.AUTO, with_gates)
 
 
 def rotations(*, improper: bool = False) -> st.SearchStrategy[NDArray[np.float64]]:
@@ -135,16 +137,18 @@ def turns(layer: LayerSpec) -> NDArray[np.int64]:
 def imported(spec: LayerSpec | PackageSpec) -> Iterator[ModuleType]:
     """The package of a spec, compiled into a temporary directory and imported; forgotten and removed afterwards.
 
-    Inside a Hypothesis test a layer whose grid holds no kernel of its types is rejected, not failed.
+    Inside a Hypothesis test a layer with an output that no kernel on its grid reaches is rejected: it would be zero.
     """
     package = PackageSpec("layers", (spec,), "basisgen.testing") if isinstance(spec, LayerSpec) else spec
     try:
-        content = compile_package(package)
+        planned = plan(package)
     except (SpecError, SamplingError):
+        reject()
+    if any(layer.silent_terms for layer in planned.layers):
         reject()
     with tempfile.TemporaryDirectory(prefix="basisgen-testing-") as directory:
         name = f"basisgen_testing_{next(_numbers)}"
-        write_package(content, Path(directory) / name)
+        write_package(render(planned), Path(directory) / name)
         sys.path.insert(0, directory)
         try:
             importlib.invalidate_caches()
