@@ -10,6 +10,9 @@ import runtime
 from examples.tetris.presets import Preset
 
 
+ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
+
+
 class Steerable(nn.Module):
     """Gated convolutions, each stride behind a low-pass, the mean over all voxels, and one linear map of its scalars.
 
@@ -22,17 +25,18 @@ class Steerable(nn.Module):
         size, layers = preset.raster.size, []
         for convolution, stride in zip(convolutions, preset.strides, strict=True):
             conv = convolution(padding=preset.padding)
-            layers += [conv, runtime.Gate(convolution.out_type)]
+            layers += [conv, runtime.Gate(convolution.out_type, activation=ACTIVATIONS[preset.activation])]
             size += 2 * preset.padding - convolution.kernel_size[0] + 1
             if stride > 1:
                 layers.append(_down(layers[-1].out_type, stride, size, preset.lowpass))
                 size = (size + stride - 1) // stride
         self.fields = nn.Sequential(*layers, runtime.GlobalMean(layers[-1].out_type))
+        self.field_length = preset.calibrate or 1.0
         self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), 8)
 
     def forward(self, volumes: Tensor) -> Tensor:
         """(batch, 1, x, y, z) -> logits (batch, 8)."""
-        return self.classify(self.fields(volumes))
+        return self.classify(self.fields(volumes) / self.field_length)
 
 
 class Conventional(nn.Module):

@@ -20,6 +20,7 @@ class Preset:
     conventional_widths  channels of the conventional network
     training             for both networks; every step sees all eight shapes
     calibrate            rescale the steerable network's first weights so that its fields have this length; 0: do not
+    activation           of the steerable network's scalars, relu or silu
     shift                the training shapes are moved at random by up to this many voxels, never turned
     test_rotations       random rotations of all eight shapes
     """
@@ -33,6 +34,7 @@ class Preset:
     conventional_widths: tuple[int, ...]
     training: TrainConfig
     calibrate: float
+    activation: str
     shift: float
     test_rotations: int
     lowpass: bool = True
