@@ -55,7 +55,7 @@ class OneOrientation(Dataset[tuple[Tensor, int]]):
         if not self.preset.shift:
             return self.volumes[index][None], index
         shift = self.preset.shift * (torch.rand(3) - 0.5)
-        return render(torch.eye(3)[None], self.preset.raster, shift)[0, index][None], index
+        return render(torch.eye(3)[None], self.preset.raster, shapes=[list(SHAPES)[index]], shift=shift)[0], index
 
 
 def run(preset: Preset, seeds: Sequence[int], directory: Path, networks: Sequence[str]) -> list[Outcome]:

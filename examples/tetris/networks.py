@@ -9,7 +9,6 @@ from torch import Tensor, nn
 import runtime
 from examples.tetris.presets import Preset
 
-
 ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
 
 

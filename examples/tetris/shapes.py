@@ -9,6 +9,7 @@ differences of error functions: exact at every voxel centre, with no interpolati
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,20 +36,22 @@ class Raster:
     blur: float
 
 
-def render(rotations: Tensor, raster: Raster, shift: Tensor | None = None) -> Tensor:
-    """All shapes in all orientations, (rotation, shape, x, y, z), about their centres of mass; rotations (n, 3, 3).
+def render(
+    rotations: Tensor, raster: Raster, *, shapes: Sequence[str] = tuple(SHAPES), shift: Tensor | None = None
+) -> Tensor:
+    """Shapes in all orientations, (rotation, shape, x, y, z), about their centres of mass; rotations (n, 3, 3).
 
     shift: (3), where the centres of mass lie, in voxels from the centre of the volume; there by default.
     """
     axis = torch.arange(raster.size) - (raster.size - 1) / 2
     voxels = torch.cartesian_prod(axis, axis, axis) - (torch.zeros(3) if shift is None else shift)  # (voxel, 3)
-    volumes = torch.empty(len(rotations), len(SHAPES), raster.size**3)
+    volumes = torch.empty(len(rotations), len(shapes), raster.size**3)
     for volume, rotation in zip(volumes, rotations, strict=True):
         own_frame = voxels @ rotation.to(voxels.dtype) / raster.cell  # r^-1 x, in cells
-        for row, cubes in zip(volume, SHAPES.values(), strict=True):
-            centres = torch.tensor(cubes, dtype=voxels.dtype)
+        for row, shape in zip(volume, shapes, strict=True):
+            centres = torch.tensor(SHAPES[shape], dtype=voxels.dtype)
             row.copy_(_blurred_cubes(own_frame, centres - centres.mean(dim=0), raster.blur / raster.cell))
-    return volumes.view(len(rotations), len(SHAPES), *[raster.size] * 3)
+    return volumes.view(len(rotations), len(shapes), *[raster.size] * 3)
 
 
 def random_rotations(count: int, seed: int) -> Tensor:
