@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from basisgen.verify.manifest import Layer, Term
@@ -91,14 +92,14 @@ def output_size(size: Sequence[int], layer: Layer, stride: Sequence[int], paddin
 def correlate(
     volume: Array, kernel: Array, bias: Array, layer: Layer, stride: Sequence[int], padding: Sequence[int]
 ) -> Array:
-    """(channel out, x, y, z) of a volume (channel in, x, y, z): tap by tap, as conv3d is defined."""
+    """(channel out, x, y, z) of a volume (channel in, x, y, z), as conv3d is defined; one row of z at a time."""
     padded = np.pad(volume, [(0, 0), *((p, p) for p in padding)])
-    size = output_size(volume.shape[1:], layer, stride, padding)
-    output = np.zeros((len(kernel), *size)) + bias.reshape(-1, 1, 1, 1)
-    for tap in np.ndindex(layer.size):
-        steps = zip(tap, layer.dilation, size, stride, strict=True)
-        window = tuple(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in steps)
-        output += np.tensordot(kernel[(..., *tap)], padded[(slice(None), *window)], 1)
+    extent = [(k - 1) * d + 1 for k, d in zip(layer.size, layer.dilation, strict=True)]
+    windows = sliding_window_view(padded, extent, axis=(1, 2, 3))  # (channel in, x, y, z, three axes of taps)
+    windows = windows[(slice(None), *(slice(None, None, step) for step in (*stride, *layer.dilation)))]
+    output = np.zeros((len(kernel), *windows.shape[1:4])) + bias.reshape(-1, 1, 1, 1)
+    for x, y in np.ndindex(output.shape[1:3]):
+        output[:, x, y] += np.tensordot(kernel, windows[:, x, y], ([1, 2, 3, 4], [0, 2, 3, 4]))
     return output
 
 

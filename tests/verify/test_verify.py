@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -20,6 +23,8 @@ from tests.verify.conftest import Files, failed, redigest, with_certificate, wit
 
 Verify = Callable[..., Report]
 VERIFIER = Path(basisgen.verify.__file__).parent
+REPOSITORY = VERIFIER.parent.parent
+DEGREES = "cutoff=12,12,12,12"
 
 # ------------------------------------------------------------------------------------------------------ good packages
 
@@ -328,3 +333,24 @@ def test_a_module_that_forgets_a_sign_is_found_without_the_compiler(small: Files
     changed = text.replace(old, "return -kernel.view(")
     report = verify(redigest({**small, "_steerable.py": changed.encode()}), run=True, compiler=False)
     assert failed(report) == {"kernel", "convolution"}
+
+
+# ------------------------------------------------------------------------------------------------------------ its cost
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "limit"), [(None, 20), (["6", "6", "--kernel-size", "7", "--radial", DEGREES], 120)]
+)
+def test_verifying_takes_seconds(tmp_path: Path, command: list[str] | None, limit: int) -> None:
+    """CPU seconds, so that a busy machine does not fail it: the committed package, and the largest pair."""
+    cli = [sys.executable, "-m", "basisgen.cli"]
+    package = REPOSITORY / "generated" / "tetris"
+    if command:
+        package = tmp_path / "conv"
+        subprocess.run([*cli, "conv", *command, "--out", tmp_path], check=True, cwd=REPOSITORY, capture_output=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run([*cli, "verify", package], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 0, result.stdout
+    assert after.ru_utime - before.ru_utime < limit
