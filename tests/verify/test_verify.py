@@ -300,6 +300,18 @@ def test_one_character_changed_in_a_module_is_found_even_with_a_matching_digest(
     assert failed(verify(redigest({**small, "_steerable.py": body}))) == {"code"}
 
 
+def test_a_manifest_that_states_other_facts_is_found(small: Files, verify: Verify) -> None:
+    for old, new in (
+        (b'"weights": ', b'"weights": 1'),
+        (b'"command": "', b'"command": "sudo '),
+        (b"{", b'{"more": 1,'),
+    ):
+        assert old in small["manifest.json"]
+        body = small["manifest.json"].replace(old, new, 1)
+        report = verify({**small, "manifest.json": body})
+        assert failed(report) == {"code"} and "is not what basisgen" in report.complaints[-1]
+
+
 MUTATIONS = {  # what the file says -> what the forger writes, and the check that must notice
     ("_steerable.py", "** 0.5", "** 0.6", "kernel"),
     ("_steerable.py", "copy_out * (2 * j + 1) + m", "copy_out * (2 * j + 1) + (2 * j - m)", "kernel"),
