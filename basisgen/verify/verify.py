@@ -200,8 +200,8 @@ _MODULE_CHECKS = {
 def _reason_not_to_run(run: bool, checks: Iterable[Check]) -> str | None:
     wrong = [check.name for check in checks if check.complaints]
     if wrong:
-        return f"code is run only if all else is right, and {wrong[0]} failed"
-    return None if run else "not asked for: no code of the package was run"
+        return f"{wrong[0]} failed, so no code is run"
+    return None if run else "no code of the package is run"
 
 
 def _check_module(

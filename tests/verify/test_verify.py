@@ -17,9 +17,11 @@ import pytest
 
 import basisgen.verify
 from basisgen.errors import OutputError
+from basisgen.pipeline import compile_package
+from basisgen.spec import parse_package
 from basisgen.verify.report import Report
 from basisgen.verify.verify import verify_package
-from tests.verify.conftest import Files, failed, redigest, with_certificate, with_tensors
+from tests.verify.conftest import ROTATIONS_ONLY, Files, failed, redigest, with_certificate, with_tensors
 
 Verify = Callable[..., Report]
 VERIFIER = Path(basisgen.verify.__file__).parent
@@ -227,6 +229,19 @@ def test_tensors_exchanged_missing_added_or_of_another_kind_are_found(
 ) -> None:
     report = verify(with_tensors(small, change), compiler=False)
     assert failed(report) == {"floats"} and any(complaint in text for text in report.complaints)
+
+
+def test_two_filter_tensors_of_one_shape_exchanged_are_found(verify: Verify) -> None:
+    two = ROTATIONS_ONLY + ROTATIONS_ONLY.split("\n", 2)[2].replace("Conv1", "Conv2")
+    files = compile_package(parse_package(two + 'radial = { family = "shells", sigma = 0.7 }\n'))
+
+    def exchange(tensors: dict[str, Any]) -> None:
+        a, b = "filters_3x3x3", "filters_3x3x3_2"
+        tensors[a], tensors[b] = tensors[b], tensors[a]
+
+    assert verify(files).verified
+    report = verify(with_tensors(files, exchange))
+    assert failed(report) == {"floats"} and "filters_3x3x3, element J = 0, profile exp(" in report.complaints[0]
 
 
 def _tensors(files: Files) -> dict[str, Any]:
