@@ -17,8 +17,9 @@ from examples.tetris.presets import load_preset
 @click.option("--preset", type=click.Choice(["quick", "paper"]), default="quick", show_default=True)
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs with seeds 0, 1, ...")
 @click.option("--network", "networks", multiple=True, type=click.Choice(["steerable", "conventional"]))
+@click.option("--resume", is_flag=True, help="Go on with an earlier run in the same directory.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/tetris"), show_default=True)
-def main(preset: str, seeds: int, networks: tuple[str, ...], out: Path) -> None:
+def main(preset: str, seeds: int, networks: tuple[str, ...], resume: bool, out: Path) -> None:
     """Recognise the Tetris shapes in any orientation after training on one.
 
     \b
@@ -28,7 +29,7 @@ def main(preset: str, seeds: int, networks: tuple[str, ...], out: Path) -> None:
     """
     settings = load_preset(preset)
     directory = out / preset
-    outcomes = run(settings, range(seeds), directory, networks or ("steerable", "conventional"))
+    outcomes = run(settings, range(seeds), directory, networks or ("steerable", "conventional"), resume)
     write_results(settings, outcomes, directory)
     draw(settings, outcomes, directory / "tetris.png")
     console = Console()

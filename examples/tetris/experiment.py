@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -58,13 +59,16 @@ class OneOrientation(Dataset[tuple[Tensor, int]]):
         return render(torch.eye(3)[None], self.preset.raster, shapes=[list(SHAPES)[index]], shift=shift)[0], index
 
 
-def run(preset: Preset, seeds: Sequence[int], directory: Path, networks: Sequence[str]) -> list[Outcome]:
-    """Trains and tests every network with every seed."""
+def run(preset: Preset, seeds: Sequence[int], directory: Path, networks: Sequence[str], resume: bool) -> list[Outcome]:
+    """Trains and tests every network with every seed; anew, or from where an earlier run stopped."""
     tests = render(random_rotations(preset.test_rotations, TEST_SEED), preset.raster)
     outcomes = []
     for seed in seeds:
         for network in networks:
-            outcomes.append(_train_and_test(network, preset.with_seed(seed), tests, directory / f"{network}-{seed}"))
+            place = directory / f"{network}-{seed}"
+            if not resume:
+                shutil.rmtree(place, ignore_errors=True)
+            outcomes.append(_train_and_test(network, preset.with_seed(seed), tests, place))
     return outcomes
 
 
@@ -113,7 +117,7 @@ def _train_and_test(network: str, preset: Preset, tests: Tensor, directory: Path
     if preset.calibrate and network != "conventional":
         calibrate(model, data.volumes[:, None], length=preset.calibrate)
     start = time.perf_counter()
-    result = train(model, data, preset.training, directory)
+    result = train(model, data, preset.training, directory, resume=True)
     seconds = time.perf_counter() - start
     answers = _classify(model, tests)  # (rotation, shape)
     right = answers == torch.arange(len(SHAPES))
