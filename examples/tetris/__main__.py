@@ -34,12 +34,13 @@ def main(preset: str, seeds: int, networks: tuple[str, ...], resume: bool, out: 
     draw(settings, outcomes, directory / "tetris.png")
     console = Console()
     console.print(_table(outcomes))
+    console.print("accuracy: on rotated shapes; unmoved: answers that a rotation does not change; time: of training")
     console.print(f"{directory / 'results.json'}, {directory / 'tetris.png'}")
 
 
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(title="Tetris: trained on one orientation, tested on random rotations")
-    columns = ("network", "seed", "parameters", "train loss", "test accuracy", "unmoved by rotation", "training")
+    columns = ("network", "seed", "weights", "loss", "accuracy", "unmoved", "time")
     for column in columns:
         table.add_column(column, justify="left" if column == "network" else "right")
     for outcome in outcomes:
