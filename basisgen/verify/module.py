@@ -137,20 +137,12 @@ def same_padding(layer: Layer) -> tuple[int, ...]:
 
 
 def _execute(directory: Path) -> None:
-    sites = {
-        str(Path(spec.origin).parent.parent)
-        for spec in map(find_spec, ("torch", "safetensors"))
-        if spec and spec.origin
-    }
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-B",
-        str(Path(__file__).with_name("probe.py")),
-        str(directory),
-        *sorted(sites),
-    ]
+    """Runs probe.py: isolated, without site customisation, and nothing on its path but where packages are installed."""
+    found = [spec.origin for spec in map(find_spec, ("torch", "safetensors")) if spec and spec.origin]
+    sites = {str(Path(origin).parent.parent) for origin in found}
+    sites |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    probe = str(Path(__file__).with_name("probe.py"))
+    command = [sys.executable, "-I", "-S", "-B", probe, str(directory), *sorted(sites)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     try:
         done = subprocess.run(

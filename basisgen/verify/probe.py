@@ -1,7 +1,7 @@
 """Runs a package's own code and writes down what it computed: `python -I -S -B probe.py DIRECTORY SITE...`.
 
 DIRECTORY holds generated/PACKAGE, task.json and inputs.safetensors, and receives outputs.safetensors and facts.json.
-SITE are the directories of the installed torch and safetensors. Nothing here judges.
+SITE are the directories of installed packages. Nothing here judges.
 """
 
 import importlib
