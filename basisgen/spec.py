@@ -94,7 +94,7 @@ def parse_package(text: str) -> PackageSpec:
     """
     table = _parse_toml(text)
     _check_keys(table, _PACKAGE_KEYS, "the spec")
-    name = _identifier(_required(table, "name", "the spec"), "package name")
+    name = identifier(_required(table, "name", "the spec"), "package name")
     defaults = _table(table.get("defaults", {}), "[defaults]")
     _check_keys(defaults, _OPTION_KEYS, "[defaults]")
     layers = table.get("conv", [])
@@ -112,7 +112,7 @@ def parse_layer(table: Mapping[str, object]) -> LayerSpec:
 
     Raises SpecError; every message begins with the layer's name.
     """
-    name = _identifier(_required(table, "name", "a [[conv]]"), "layer name")
+    name = identifier(_required(table, "name", "a [[conv]]"), "layer name")
     try:
         return _parse_named_layer(name, table)
     except SpecError as error:
@@ -145,7 +145,7 @@ def single_layer_package(name: object, layer: LayerSpec) -> PackageSpec:
     family = radial.pop("family")
     words += [] if family == "shells" else [f"--family {family}"]
     words += [f"--radial {key}={_option(value)}" for key, value in radial.items() if value is not None]
-    name = _identifier(name, "package name")
+    name = identifier(name, "package name")
     return PackageSpec(name, (layer,), " ".join([*filter(None, words), f"--name {name}"]))
 
 
@@ -206,7 +206,11 @@ def _table(value: object, where: str) -> Mapping[str, object]:
     return value
 
 
-def _identifier(value: object, what: str) -> str:
+def identifier(value: object, what: str) -> str:
+    """A name that becomes a module, a class or a directory: `value` itself if it may be one.
+
+    Raises SpecError, which begins with `what`.
+    """
     example = "for example 'tetris'" if what.startswith("package") else "for example 'Conv1'"
     if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
         raise SpecError(
