@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import basisgen
+from basisgen import completion
 from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
+from basisgen.new.presets import PRESETS
 
 if TYPE_CHECKING:
     from basisgen.spec import PackageSpec
@@ -82,9 +84,21 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool) -> None:
 @click.option("--kernel-size", required=True, help="Taps per axis: 5, or 5,5,3.")
 @click.option("--voxel-spacing", default="1", show_default=True, help="Physical voxel size: 1, or 1,1,3.")
 @click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
-@click.option("--family", default="shells", show_default=True, help="Radial family: shells, optimal or hermite.")
+@click.option(
+    "--family",
+    default="shells",
+    show_default=True,
+    help="Radial family: shells, optimal or hermite.",
+    shell_complete=completion.families,
+)
 @click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of the family, as in a spec.")
-@click.option("--execution", default="auto", show_default=True, help="auto, dense or separable.")
+@click.option(
+    "--execution",
+    default="auto",
+    show_default=True,
+    help="auto, dense or separable.",
+    shell_complete=completion.executions,
+)
 @click.option("--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for runtime.Gate.")
 @click.option("--name", default="conv", show_default=True, help="The package; its class is Conv.")
 @_OUT
@@ -116,7 +130,12 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
 @click.option("--voxel-spacing", default="1", show_default=True, help="Physical voxel size: 1, or 1,1,3.")
 @click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
 @click.option("--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for runtime.Gate.")
-@click.option("--family", default=None, help="Add a line for a family with your own settings, by default shells.")
+@click.option(
+    "--family",
+    default=None,
+    help="Add a line for a family with your own settings, by default shells.",
+    shell_complete=completion.families,
+)
 @click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec.")
 @click.option("--bandwidth", default="1/2", show_default=True, help="Of the input, in parts of the Nyquist frequency.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -160,7 +179,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
 
 
 @main.command()
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--no-run", is_flag=True, help="Run no code of the package: leave out the checks of what it computes.")
 @click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -193,7 +212,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 
 
 @main.command("report")
-@click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path))
+@click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option(
     "-o",
     "--output",
@@ -241,6 +260,37 @@ def show(j: int, l: int, style: str) -> None:
     from basisgen.so3.field_type import Irrep
 
     click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l)))))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--preset", type=click.Choice(list(PRESETS)), required=True, help="What the project does.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Directory that will hold it.  [default: here]",
+)
+@_explains_errors
+def new(name: str, preset: str, out: Path) -> None:
+    """Start a project in a new directory NAME: spec, data, network, training and property tests. It runs as it is.
+
+    \b
+    tetris          eight shapes, learnt in one orientation and recognised in all
+    segmentation    a U-Net that finds vessels in any direction
+    classification  point clouds as densities, told apart in any orientation
+
+    \b
+    Example:
+      basisgen new shapes --preset tetris
+    """
+    from basisgen.new.project import project, write_project
+
+    content = project(name, preset)
+    write_project(content, out / name)
+    for file in sorted(content):
+        click.echo(out / name / file)
+    click.echo(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py\n  pytest")
 
 
 def _compile(spec: PackageSpec, out: Path, check: bool, force: bool) -> None:

@@ -11,7 +11,7 @@ import basisgen
 
 ROOT = Path(basisgen.__file__).parent
 ORDER = ["errors", "algebra", "so3", "kernels", "sampling", "spec", "emission", "pipeline", "cli"]
-# on the side: `show`, `compare`, `report` and `testing` serve people, `verify` trusts nothing but the errors
+# on the side: `show`, `compare`, `report`, `new`, `completion` and `testing` serve people, `verify` trusts nothing but the errors
 AFTER = {
     "show": "kernels",
     "compare": "emission",
@@ -19,6 +19,8 @@ AFTER = {
     "report": "emission",
     "testing": "pipeline",
     "recompile": "pipeline",
+    "new": "spec",
+    "completion": "spec",
 }
 
 

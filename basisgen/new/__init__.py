@@ -1,0 +1,1 @@
+"""`basisgen new`: a small project that runs as it is."""

@@ -1,0 +1,7 @@
+"""The presets of `basisgen new`: name -> what the project is about, in words."""
+
+PRESETS = {
+    "tetris": "eight shapes, two of them mirror images, learnt in one orientation and recognised in all",
+    "segmentation": "a U-Net that finds vessels in any direction after training on vessels in one",
+    "classification": "point clouds as densities, learnt upright and told apart in any orientation",
+}

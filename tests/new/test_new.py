@@ -1,0 +1,128 @@
+"""`basisgen new`: every preset compiles, trains and passes its own tests; nothing is overwritten."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from basisgen.cli import main
+from basisgen.new.presets import PRESETS
+from basisgen.new.project import project, write_project
+from basisgen.spec import parse_package
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _new(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["new", *arguments], catch_exceptions=False)
+
+
+def _run(directory: Path, *arguments: str) -> str:
+    """In a fresh process of this interpreter that finds basisgen and runtime, as an installed one would."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_a_spec_the_compiler_takes_and_code_python_takes(preset: str) -> None:
+    result = _new("first", "--preset", preset)
+    assert result.exit_code == 0 and "cd first" in result.stdout
+    spec = parse_package(Path("first/first.toml").read_text())
+    assert spec.name == "first"
+    for path in Path("first").glob("*.py"):
+        compile(path.read_text(), path, "exec")
+    imported = re.search(r"from generated.first import (.*)", Path("first/network.py").read_text())
+    assert imported and set(imported[1].split(", ")) == {layer.name for layer in spec.layers}
+
+
+def test_no_output_of_a_preset_is_always_zero() -> None:
+    from basisgen.pipeline import plan
+
+    for preset in PRESETS:
+        spec = parse_package(project("first", preset)["first.toml"])
+        assert not any(layer.silent_terms for layer in plan(spec).layers), preset
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "arguments"),
+    [
+        ("tetris", ["--epochs", "2", "--rotations", "1"]),
+        ("segmentation", ["--epochs", "1", "--scans", "4"]),
+        ("classification", ["--epochs", "1", "--chains", "8"]),
+    ],
+)
+def test_every_preset_compiles_trains_and_passes_its_tests(preset: str, arguments: list[str]) -> None:
+    assert _new("first", "--preset", preset).exit_code == 0
+    home = Path("first")
+    _run(home, "-m", "basisgen.cli", "compile", "first.toml")
+    assert "verified" in _run(home, "-m", "basisgen.cli", "verify", "generated/first")
+    assert "loss" in _run(home, "train.py", *arguments)
+    assert "passed" in _run(home, "-m", "pytest", "-q")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "expected"), [("tetris", r"shapes: (100|9\d)\.\d%"), ("classification", "100.0%")])
+def test_the_presets_learn_what_they_claim(preset: str, expected: str) -> None:
+    _new("first", "--preset", preset)
+    _run(Path("first"), "-m", "basisgen.cli", "compile", "first.toml")
+    assert re.search(expected, _run(Path("first"), "train.py").splitlines()[-1])
+
+
+def test_an_empty_directory_is_filled() -> None:
+    Path("first").mkdir()
+    assert _new("first", "--preset", "tetris").exit_code == 0
+    assert Path("first/train.py").exists()
+
+
+def test_a_directory_with_anything_in_it_is_left_alone() -> None:
+    Path("first").mkdir()
+    Path("first/thesis.txt").write_text("years of work")
+    result = _new("first", "--preset", "tetris")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "basisgen: first is there already, and not an empty directory. Choose another name, or remove it.\n"
+    )
+    assert [path.name for path in Path().rglob("*")] == ["first", "thesis.txt"]
+
+
+def test_a_file_or_a_link_in_its_place_is_left_alone() -> None:
+    Path("first").write_text("a file")
+    Path("second").symlink_to("nowhere")
+    for name in ("first", "second"):
+        result = _new(name, "--preset", "tetris")
+        assert result.exit_code == 2 and "there already" in result.stderr
+    assert Path("first").read_text() == "a file"
+    assert sorted(path.name for path in Path().iterdir()) == ["first", "second"]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "import", "1st", "", "x" * 65, "a-b", "with space", '"\n[evil]'])
+def test_names_that_python_cannot_import_are_refused(name: str, tmp_path: Path) -> None:
+    result = _new(name, "--preset", "tetris")
+    assert result.exit_code == 2 and "package name" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_crash_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_project({"good.py": "", "bad.py": "\ud800"}, tmp_path / "first")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_preset_is_named() -> None:
+    result = _new("first", "--preset", "tertis")
+    assert result.exit_code == 2 and "tertis" in result.stderr and "segmentation" in result.stderr
