@@ -1,0 +1,168 @@
+"""Wheel and sdist work where the checkout cannot be seen: names, templates, commands, generated code, types.
+
+The packages they depend on are lent from the present environment by a .pth file, which is not read for .pth files of
+its own: so the editable install of the checkout stays out of sight. Every test asserts that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import basisgen
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+SPEC = """
+name = "first"
+[[conv]]
+name = "Conv1"
+in = "1x0"
+out = "2x0 + 1x1"
+kernel_size = 3
+gated = true
+"""
+
+USER = """
+import torch
+from generated.first import Conv1
+from runtime import Gate, GatedBlock, GlobalMean
+from runtime.testing import EquivarianceReport, assert_equivariant
+from runtime.train import TrainConfig, TrainResult
+
+block: torch.nn.Module = GatedBlock(Conv1(), activation=Gate)
+kernel: torch.Tensor = Conv1().kernel()
+plain: torch.nn.Conv3d = Conv1(stride=2, bias=False).to_conv3d()
+report: EquivarianceReport = assert_equivariant(block, wavelengths=())
+config: TrainConfig = TrainConfig(epochs=1, batch_size=2, learning_rate=0.1)
+"""
+
+NAMES = """
+import importlib, json, pkgutil, sys
+import basisgen, runtime
+modules = ["basisgen", "runtime"]
+for package in (basisgen, runtime):
+    modules += [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+missing = []
+for name in modules:
+    module = importlib.import_module(name)
+    missing += [f"{name}.{public}" for public in getattr(module, "__all__", ()) if not hasattr(module, public)]
+files = sorted({str(m.__file__) for n, m in sys.modules.items() if n.split(".")[0] in ("basisgen", "runtime")})
+print(json.dumps({"modules": modules, "missing": missing, "files": files, "version": basisgen.__version__}))
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wheel and sdist, built from a copy of the files git knows, the wheel from the sdist."""
+    place = tmp_path_factory.mktemp("built")
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        if (REPOSITORY / name).is_file():
+            (place / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, place / "source" / name)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist"), str(place / "source")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return place / "dist"
+
+
+@pytest.fixture(scope="module")
+def clean(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel in it, and the packages it needs."""
+    venv = tmp_path_factory.mktemp("clean") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (wheel,) = built.glob("*.whl")
+    install = [sys.executable, "-m", "pip", "--python", venv, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return venv
+
+
+def _run(venv: Path, directory: Path, *command: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COVERAGE"))}
+    environment |= {"OMP_NUM_THREADS": "1", "PATH": f"{venv / 'bin'}:{environment['PATH']}"}
+    program = [str(venv / "bin" / command[0]), *command[1:]]
+    result = subprocess.run(program, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_every_public_name_comes_from_the_wheel(built: Path, clean: Path, tmp_path: Path) -> None:
+    seen = json.loads(_run(clean, tmp_path, "python", "-c", NAMES))
+    source = built.parent / "source"
+    here = {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("basisgen", "runtime")
+        for path in (source / package).rglob("*.py")
+        if "templates" not in path.parts
+    }
+    assert here <= set(seen["modules"]) and not seen["missing"]
+    assert all(Path(file).is_relative_to(clean) for file in seen["files"])
+    assert seen["version"] == basisgen.__version__
+
+
+def test_the_version_comes_from_one_place(built: Path, clean: Path, tmp_path: Path) -> None:
+    assert basisgen.__version__ in _run(clean, tmp_path, "basisgen", "--version")
+    assert {path.name.split("-")[1].removesuffix(".tar.gz") for path in built.iterdir()} == {basisgen.__version__}
+
+
+def test_wheel_and_sdist_hold_what_is_not_python(built: Path) -> None:
+    (wheel,), (sdist,), source = built.glob("*.whl"), built.glob("*.tar.gz"), built.parent / "source"
+    in_wheel = set(zipfile.ZipFile(wheel).namelist())
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.split("/", 1)[-1] for name in archive.getnames()}
+    data = {
+        str(path.relative_to(source))
+        for package in ("basisgen", "runtime")
+        for path in (source / package).rglob("*")
+        if path.is_file() and path.suffix != ".py"
+    }
+    assert {"basisgen/py.typed", "runtime/py.typed", "basisgen/new/templates/common/README.md.jinja"} <= data
+    assert data <= in_wheel and data <= in_sdist
+    assert {"LICENSE", "README.md", "pyproject.toml"} <= in_sdist
+    assert {name.split("/")[0] for name in in_wheel} == {
+        "basisgen",
+        "runtime",
+        wheel.name.split("-py")[0] + ".dist-info",
+    }
+
+
+def test_commands_generated_code_and_types(clean: Path, tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text(SPEC)
+    (tmp_path / "user.py").write_text(USER)
+    _run(clean, tmp_path, "basisgen", "compile", "first.toml")
+    assert "verified" in _run(clean, tmp_path, "basisgen", "verify", "generated/first")
+    assert "opens in any browser" in _run(clean, tmp_path, "basisgen", "report", "generated/first")
+    assert "cd second" in _run(clean, tmp_path, "basisgen", "new", "second", "--preset", "tetris")
+    _run(clean, tmp_path, "python", "user.py")
+    assert "no issues" in _mypy(clean, tmp_path)
+    (tmp_path / "user.py").write_text(USER + "wrong: int = Conv1().kernel()\n")
+    with pytest.raises(AssertionError, match="Incompatible types in assignment"):
+        _mypy(clean, tmp_path)
+
+
+def _mypy(venv: Path, directory: Path) -> str:
+    program = "import sys; from mypy.__main__ import console_entry; sys.exit(console_entry())"
+    # silent: one call in the generated base class, of torch's own untyped `_apply`, is not for users to see
+    arguments = [
+        "--strict",
+        "--follow-imports=silent",
+        "--python-executable",
+        str(venv / "bin" / "python"),
+        "--cache-dir",
+        ".cache",
+        "user.py",
+    ]
+    return _run(venv, directory, "python", "-c", program, *arguments)
