@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from examples.tetris.experiment import Outcome, run, write_results
+from examples.tetris.experiment import Outcome, run
 from examples.tetris.figure import draw
 from examples.tetris.presets import load_preset
 
@@ -29,13 +29,21 @@ def main(preset: str, seeds: int, networks: tuple[str, ...], resume: bool, out: 
     """
     settings = load_preset(preset)
     directory = out / preset
-    outcomes = run(settings, range(seeds), directory, networks or ("steerable", "conventional"), resume)
-    write_results(settings, outcomes, directory)
-    draw(settings, outcomes, directory / "tetris.png")
     console = Console()
+    chosen = networks or ("steerable", "conventional")
+    outcomes = run(settings, range(seeds), directory, chosen, resume, lambda outcome: console.print(summary(outcome)))
+    draw(settings, outcomes, directory / "tetris.png")
     console.print(_table(outcomes))
     console.print("accuracy: on rotated shapes; unmoved: answers that a rotation does not change; time: of training")
     console.print(f"{directory / 'results.json'}, {directory / 'tetris.png'}")
+
+
+def summary(outcome: Outcome) -> str:
+    """One line about one network."""
+    return (
+        f"{outcome.network}, seed {outcome.seed}: {outcome.accuracy:.1%} of rotated shapes recognised, "
+        f"loss {outcome.train_loss:.4f}, {outcome.train_seconds:.0f} s of training"
+    )
 
 
 def _table(outcomes: list[Outcome]) -> Table:

@@ -39,15 +39,19 @@ class Steerable(nn.Module):
 
 
 class Conventional(nn.Module):
-    """Plain convolutions with batch norm and ReLU, the same strides, global mean, linear."""
+    """Plain convolutions with batch norm and ReLU, the same strides, global mean, linear.
 
-    def __init__(self, preset: Preset) -> None:
+    sync: the norms take their means over the samples of all processes, on any device; nn.SyncBatchNorm needs a GPU.
+    """
+
+    def __init__(self, preset: Preset, *, sync: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 1
         for width, stride in zip(preset.conventional_widths, preset.strides, strict=True):
             conv = nn.Conv3d(channels, width, preset.kernel_size, stride, preset.padding, bias=False)
-            layers += [conv, nn.BatchNorm3d(width), nn.ReLU()]
+            norm = runtime.BatchNorm(f"{width}x0", sync=True) if sync else nn.BatchNorm3d(width)
+            layers += [conv, norm, nn.ReLU()]
             channels = width
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
         self.classify = nn.Linear(channels, 8)

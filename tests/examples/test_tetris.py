@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from examples.tetris.experiment import build, run, write_results
+from examples.tetris.experiment import build, finished, run
 from examples.tetris.figure import draw
-from examples.tetris.presets import load_preset
+from examples.tetris.presets import Preset, load_preset
 from examples.tetris.shapes import SHAPES, Raster, random_rotations, render
 from runtime.so3 import cube_turns
 
@@ -66,14 +66,33 @@ def test_quarter_turns_do_not_change_the_answer(preset: str) -> None:
     torch.testing.assert_close(turned, expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
 
 
-def test_a_tiny_run_leaves_results_and_a_picture(tmp_path: Path) -> None:
+def tiny(**changes: object) -> Preset:
     preset = load_preset("quick")
     training = replace(preset.training, epochs=1, tensorboard=False)
-    tiny = replace(preset, raster=Raster(size=12, cell=1.5, blur=1.0), training=training, test_rotations=2)
-    outcomes = run(tiny, range(1), tmp_path, ("steerable", "conventional"), resume=False)
-    write_results(tiny, outcomes, tmp_path)
-    draw(tiny, outcomes, tmp_path / "tetris.png")
+    return replace(preset, raster=Raster(size=12, cell=1.5, blur=1.0), training=training, test_rotations=2, **changes)
+
+
+def test_a_tiny_run_leaves_results_and_a_picture(tmp_path: Path) -> None:
+    reported: list[str] = []
+    outcomes = run(
+        tiny(),
+        range(1),
+        tmp_path,
+        ("steerable", "conventional"),
+        False,
+        lambda outcome: reported.append(outcome.network),
+    )
+    draw(tiny(), outcomes, tmp_path / "tetris.png")
     results = json.loads((tmp_path / "results.json").read_text())["outcomes"]
-    assert [result["network"] for result in results] == ["steerable", "conventional"]
+    assert reported == [result["network"] for result in results] == ["steerable", "conventional"]
     assert all(set(result["accuracy_by_shape"]) == set(SHAPES) for result in results)
     assert (tmp_path / "tetris.png").stat().st_size > 10_000
+
+
+def test_finished_runs_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tiny(), range(1), tmp_path, ["conventional"], resume=False)
+    retested = run(tiny(shift=0.5), range(1), tmp_path, ["conventional"], resume=True)
+    assert finished(tiny(), tmp_path / "conventional-0") is None, "the directory now holds another preset's outcome"
+    monkeypatch.setattr("examples.tetris.experiment.prepare", None)
+    assert run(tiny(shift=0.5).with_seed(7), range(1), tmp_path, ["conventional"], resume=True) == retested
+    assert retested[0].train_loss == first[0].train_loss, "trained by the first run, tested by the second"
