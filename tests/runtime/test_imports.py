@@ -10,9 +10,9 @@ import pytest
 import runtime
 
 FOLDER = Path(runtime.__file__).parent
-# the training loop has the libraries of the `train` extra, the strategies those of `test`
+# the training loop has the libraries of the `train` extra, the strategies those of `test`, e3nn is for who has it
 TRAINING = {"train", "train_config", "checkpoint", "batches"}
-LAYERS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in TRAINING | {"strategies"})
+LAYERS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in TRAINING | {"strategies", "interop"})
 
 
 def imported_packages(path):
