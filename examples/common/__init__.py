@@ -1,0 +1,1 @@
+"""What the experiments share: presets, data files, compiled packages, cases run one by one, measures, results."""

@@ -1,0 +1,113 @@
+"""The command every experiment has: `python -m examples.<name> --preset quick|paper`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import click
+from torch import nn
+
+from examples.common.cases import OUTCOME, Case, Outcome, Run, read_outcome, run_cases
+from examples.common.files import DataError
+from examples.common.measure import parameter_count
+from examples.common.results import markdown, write_results
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment with its preset and data read: what can be run.
+
+    facts       what the results say about data and test, name -> text
+    networks    names; settings: what else varies, for example the parts of the training set
+    build       name of a network -> the network
+    run         trains and tests one case
+    agreement   heading of the measure of equivariance
+    picture     draws what the networks of finished cases predict, given the directory; for experiments that have one
+    """
+
+    title: str
+    facts: dict[str, str]
+    networks: tuple[str, ...]
+    settings: tuple[str, ...]
+    build: Callable[[str], nn.Module]
+    run: Run
+    agreement: str = "same answer when turned"
+    picture: Callable[[Path], None] | None = None
+
+
+def experiment(name: str, summary: str, prepare: Callable[[str, Path | None], Study]) -> click.Command:
+    """The command of an experiment. prepare: preset, path of the data -> the study; may raise DataError."""
+
+    def main(
+        preset: str,
+        data: Path | None,
+        seeds: int,
+        networks: tuple[str, ...],
+        settings: tuple[str, ...],
+        resume: bool,
+        plan: bool,
+        out: Path,
+    ) -> None:
+        try:
+            study = prepare(preset, data)
+        except DataError as error:
+            raise click.UsageError(str(error)) from error
+        _check_names("--network", networks, study.networks)
+        _check_names("--setting", settings, study.settings)
+        everything = _cases(study.networks, study.settings, seeds)
+        chosen = _cases(networks or study.networks, settings or study.settings, seeds)
+        command, directory = f"python -m examples.{name} --preset {preset}", out / preset
+        if plan:
+            facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
+            click.echo(markdown(study.title, facts, everything, (), command, study.agreement))
+            return
+        for outcome in run_cases(chosen, study.run, directory, resume=resume):
+            click.echo(_line(outcome))
+            outcomes = [read_outcome(p) for case in everything if (p := directory / case.directory / OUTCOME).exists()]
+            write_results(directory, study.title, study.facts, everything, outcomes, command, study.agreement)
+        if study.picture is not None:
+            study.picture(directory)
+        click.echo((directory / "results.md").read_text("utf-8"))
+
+    main.__doc__ = f"{summary}\n\n\b\nExample:\n  python -m examples.{name} --preset quick"
+    for option in reversed(_options(name)):
+        main = option(main)
+    return click.command(main)
+
+
+def _options(name: str) -> list[Callable[..., Callable[..., None]]]:
+    directory = click.Path(file_okay=False, path_type=Path)
+    many = {"multiple": True, "metavar": "NAME"}
+    return [
+        click.option("--preset", type=click.Choice(["quick", "paper"]), default="quick", show_default=True),
+        click.option("--data", type=click.Path(path_type=Path), help="The data, if not in the environment."),
+        click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Seeds 0, 1, ..."),
+        click.option("--network", "networks", **many, help="Only this network; may be repeated."),
+        click.option("--setting", "settings", **many, help="Only this setting; may be repeated."),
+        click.option("--resume", is_flag=True, help="Keep finished cases; go on with an interrupted one."),
+        click.option("--plan", is_flag=True, help="Build the networks and show the cases; run nothing."),
+        click.option("--out", type=directory, default=Path("runs") / name, show_default=True),
+    ]
+
+
+def _cases(networks: Sequence[str], settings: Sequence[str], seeds: int) -> list[Case]:
+    """Seed by seed, so that a run cut short has compared all networks."""
+    return [Case(n, s, seed) for seed, s, n in product(range(seeds), settings, networks)]
+
+
+def _check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise click.UsageError(f"{option} {name}: there is none of that name. Choose from {', '.join(known)}.")
+
+
+def _line(outcome: Outcome) -> str:
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in outcome.scores.items())
+    case = outcome.case
+    return (
+        f"{case.network}, {case.setting}, seed {case.seed}: {scores}, turned {outcome.agreement:.3f}, "
+        f"loss {outcome.train_loss:.4f}, {outcome.parameters:,} parameters, {outcome.train_seconds:.0f} s"
+    )

@@ -1,0 +1,112 @@
+"""What a run leaves: results.json, results.md and results.png, written anew whenever a case finishes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from examples.common.cases import Case, Outcome
+
+COLOURS = ("#2a7f62", "#b35c44", "#35506b", "#8a6fb0")
+
+
+def write_results(
+    directory: Path,
+    title: str,
+    facts: Mapping[str, str],
+    cases: Sequence[Case],
+    outcomes: Sequence[Outcome],
+    command: str,
+    agreement: str,
+) -> None:
+    """The three files. A case without an outcome is 'not run', with the command that would run it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = {"title": title, "command": command, "facts": dict(facts), "agreement": agreement}
+    content |= {"outcomes": [asdict(outcome) for outcome in outcomes]}
+    _replace(directory / "results.json", json.dumps(content, indent=1) + "\n")
+    _replace(directory / "results.md", markdown(title, facts, cases, outcomes, command, agreement))
+    if outcomes:
+        draw(outcomes, title, directory / "results.png")
+
+
+def markdown(
+    title: str,
+    facts: Mapping[str, str],
+    cases: Sequence[Case],
+    outcomes: Sequence[Outcome],
+    command: str,
+    agreement: str,
+) -> str:
+    """The results as a page: the facts, a row for every network and setting, and a row for every case."""
+    scores = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
+    rows = [["network", "setting", "parameters", "samples", *scores, agreement, "training", "seeds"]]
+    for network, setting in dict.fromkeys((case.network, case.setting) for case in cases):
+        own = [outcome for outcome in outcomes if (outcome.case.network, outcome.case.setting) == (network, setting)]
+        if not own:
+            how = f"not run: `{command} --network {network} --setting {setting}`"
+            rows.append([network, setting, how, *[""] * (len(rows[0]) - 3)])
+            continue
+        measured = [spread([outcome.scores[name] for outcome in own if name in outcome.scores]) for name in scores]
+        time = sum(outcome.train_seconds for outcome in own) / len(own)
+        measured += [spread([outcome.agreement for outcome in own]), f"{time:.0f} s"]
+        seeds = ", ".join(str(outcome.case.seed) for outcome in own)
+        rows.append([network, setting, f"{own[0].parameters:,}", f"{own[0].train_samples:,}", *measured, seeds])
+    places = sorted({f"{outcome.device}, {outcome.threads} threads, torch {outcome.torch}" for outcome in outcomes})
+    lines = [f"# {title}", "", f"    {command}", ""]
+    lines += [f"* {name}: {value}" for name, value in {**facts, "device": "; ".join(places) or "-"}.items()]
+    lines += ["", "Mean over the seeds; +- is the standard deviation over them.", "", *_table(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and, of several values, sample standard deviation."""
+    if not values:
+        return ""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.3f}"
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return f"{mean:.3f} +- {deviation:.3f}"
+
+
+def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
+    """A PNG: for every score one panel, over the settings one line per network through the means, a dot per seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    scores = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
+    settings = list(dict.fromkeys(outcome.case.setting for outcome in outcomes))
+    networks = list(dict.fromkeys(outcome.case.network for outcome in outcomes))
+    figure, panels = pyplot.subplots(
+        1, len(scores), figsize=(1.5 + 3.6 * len(scores), 3.4), squeeze=False, layout="constrained"
+    )
+    for axes, score in zip(panels[0], scores, strict=True):
+        for network, colour in zip(networks, COLOURS * len(networks), strict=False):
+            own = [outcome for outcome in outcomes if outcome.case.network == network and score in outcome.scores]
+            places = [settings.index(outcome.case.setting) for outcome in own]
+            values = [outcome.scores[score] for outcome in own]
+            axes.plot(places, values, "o", color=colour, markersize=4)
+            here = sorted(set(places))
+            means = [sum(v for p, v in zip(places, values, strict=True) if p == at) / places.count(at) for at in here]
+            axes.plot(here, means, color=colour, label=f"{network}, {own[0].parameters:,}" if own else network)
+        axes.set(xticks=range(len(settings)), xticklabels=settings, title=score)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=100, facecolor="white")
+    pyplot.close(figure)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return [head, "|---|---|" + "--:|" * (len(rows[0]) - 2), *body]
+
+
+def _replace(path: Path, text: str) -> None:
+    path.with_suffix(".part").write_text(text, encoding="utf-8")
+    path.with_suffix(".part").replace(path)

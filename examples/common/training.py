@@ -1,0 +1,60 @@
+"""One case from first weights to outcome: calibrate, train, measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from examples.common.cases import Case, Outcome
+from examples.common.measure import device_name, parameter_count
+from examples.common.networks import Network
+from runtime.calibration import calibrate
+from runtime.train import TrainConfig, train
+
+CALIBRATION_SAMPLES = 32
+
+
+def train_and_measure(
+    case: Case,
+    network: Network,
+    build: Callable[[], nn.Module],
+    data: Dataset[Any],
+    config: TrainConfig,
+    directory: Path,
+    measure: Callable[[nn.Module], tuple[dict[str, float], float]],
+    loss: Callable[..., torch.Tensor] = nn.functional.cross_entropy,
+) -> Outcome:
+    """Trains a network with the case's seed, from where an interrupted run stopped, and measures its last weights.
+
+    measure: trained network -> scores and agreement.
+    """
+    config = replace(config, seed=case.seed, learning_rate=network.learning_rate or config.learning_rate)
+    torch.manual_seed(case.seed)
+    model = build()
+    if network.calibrate:
+        chosen = torch.linspace(0, len(data) - 1, CALIBRATION_SAMPLES).long().tolist()  # type: ignore[arg-type]
+        calibrate(model.train(), torch.stack([data[index][0] for index in chosen]), length=network.calibrate)
+    start = time.perf_counter()
+    result = train(model, data, config, directory / "training", loss=loss, resume=True)
+    seconds = time.perf_counter() - start
+    scores, agreement = measure(model.eval())
+    return Outcome(
+        case=case,
+        parameters=parameter_count(model),
+        train_samples=len(data),  # type: ignore[arg-type]
+        epochs=len(result.history),
+        train_loss=result.history[-1]["train_loss"],
+        train_seconds=seconds,
+        scores=scores,
+        agreement=agreement,
+        device=device_name(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )

@@ -1,0 +1,121 @@
+"""What the experiments share: presets are read whole, cases resume, results say what was not run, measures are right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from examples.common.cases import Case, Outcome, run_cases
+from examples.common.files import DataError, find_data
+from examples.common.measure import accuracy, agreement, balanced_accuracy
+from examples.common.presets import PresetError, load_preset
+from examples.common.results import markdown, spread
+
+OUTCOME = Outcome(Case("steerable", "1/4", 0), 10, 20, 3, 0.5, 1.0, {"accuracy": 0.75}, 0.9, "a cpu", 1, "2.6")
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int
+    strides: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    networks: dict[str, Inner]
+    optional: Inner | None = None
+
+
+def test_a_preset_is_read_into_its_dataclasses(tmp_path: Path) -> None:
+    path = tmp_path / "quick.toml"
+    path.write_text("[inner]\nsize = 3\nstrides = [1, 2]\n[networks.a]\nsize = 4\n[optional]\nsize = 5\n")
+    assert load_preset(Outer, path) == Outer(Inner(3, (1, 2)), {"a": Inner(4)}, Inner(5))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[inner]\nsize = 3\nextra = 1\n[networks]", "quick.toml, inner: unknown key extra"),
+        ("[inner]\n[networks]", "quick.toml, inner: the key size is missing"),
+        ("[inner\n", "cannot read the preset"),
+    ],
+)
+def test_a_preset_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "quick.toml"
+    path.write_text(text)
+    with pytest.raises(PresetError, match=message):
+        load_preset(Outer, path)
+
+
+def test_data_are_found_by_option_then_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_DATA", str(tmp_path))
+    assert find_data(None, "SOME_DATA", "a file", "somewhere") == tmp_path
+    monkeypatch.delenv("SOME_DATA")
+    with pytest.raises(DataError, match=r"Use --data PATH or set SOME_DATA. Source: somewhere"):
+        find_data(None, "SOME_DATA", "a file", "somewhere")
+    with pytest.raises(DataError, match="does not exist"):
+        find_data(tmp_path / "absent", "SOME_DATA", "a file", "somewhere")
+
+
+def test_finished_cases_are_read_back_and_others_run(tmp_path: Path) -> None:
+    ran: list[Case] = []
+
+    def run(case: Case, directory: Path) -> Outcome:
+        ran.append(case)
+        if case.seed == 1 and len(ran) < 3:
+            raise KeyboardInterrupt
+        return replace(OUTCOME, case=case)
+
+    cases = [Case("steerable", "1/4", seed) for seed in (0, 1)]
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cases(cases, run, tmp_path, resume=False))
+    assert [outcome.case for outcome in run_cases(cases, run, tmp_path, resume=True)] == cases
+    assert [case.seed for case in ran] == [0, 1, 1]
+    assert list(run_cases(cases[:1], run, tmp_path, resume=False)) == [replace(OUTCOME, case=cases[0])]
+    assert len(ran) == 4
+
+
+def test_directories_of_different_cases_differ() -> None:
+    cases = [Case(n, s, k) for n in ("a", "a-b") for s in ("1", "1/4", "1/16") for k in (0, 1)]
+    assert len({case.directory for case in cases}) == len(cases)
+
+
+def test_the_table_names_what_was_not_run_and_how_to() -> None:
+    cases = [OUTCOME.case, Case("conventional", "1/4", 0)]
+    page = markdown("T", {"data": "made"}, cases, [OUTCOME], "python -m examples.t --preset paper", "agreement")
+    assert "| steerable | 1/4 | 10 | 20 | 0.750 | 0.900 | 1 s | 0 |" in page
+    assert "not run: `python -m examples.t --preset paper --network conventional --setting 1/4`" in page
+    assert "* data: made" in page
+    assert "a cpu, 1 threads, torch 2.6" in page
+
+
+def test_spread() -> None:
+    assert spread([0.5]) == "0.500"
+    assert spread([0.4, 0.6]) == "0.500 +- 0.141"
+
+
+def test_balanced_accuracy_is_the_mean_over_classes() -> None:
+    labels, answers = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 0, 0])
+    assert accuracy(answers, labels) == 0.75
+    assert balanced_accuracy(answers, labels) == 0.5
+
+
+def test_agreement_counts_the_answers_that_stay() -> None:
+    turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    points = torch.tensor([[3.0, 1.0, 2.0], [1.0, 3.0, 2.0], [1.0, 2.0, 3.0]])
+    rotations = torch.stack([torch.eye(3), turn])
+
+    def turned(rotation: torch.Tensor) -> list[torch.Tensor]:
+        return [points @ rotation.mT]
+
+    # as they are all three stay; a quarter turn about z, x to y and y to -x, leaves only the third its largest part
+    assert agreement(nn.Identity(), turned, rotations) == pytest.approx((3 + 1) / 6)
+    length = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 2))
+    with torch.no_grad():
+        length[1].weight.zero_()
+    assert agreement(length, turned, rotations) == 1.0
