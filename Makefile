@@ -1,12 +1,13 @@
 # make demo   set up, compile, verify, train the quick Tetris network and show the result
 # make test   set up and run the fast test suite
 # make lint   formatting, lint and types
+# make docs   the documentation as a site that opens offline, site/index.html
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint format lock clean
+.PHONY: demo test test-slow lint docs format lock clean
 
 demo: $(READY)
 	$(BIN)/basisgen compile examples/tetris/tetris.toml
@@ -23,6 +24,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

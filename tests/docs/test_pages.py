@@ -1,0 +1,71 @@
+"""Every code block and every `basisgen` command of the documentation and README.md runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.docs.page import blocks
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+CODE = [page for page in PAGES if blocks(page.read_text("utf-8"))]
+QUICK = {"README.md", "start.md"}
+
+
+def _run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(directory), str(REPOSITORY)]),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [sys.executable, "-m", "tests.docs.page", str(page)]
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(REPOSITORY)), marks=() if page.name in QUICK else [pytest.mark.slow])
+        for page in CODE
+    ],
+)
+def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
+    result = _run(page, tmp_path)
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+BROKEN = {
+    "code": ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", "line 6: AssertionError"),
+    "a test on the page": ("```python\ndef test_it():\n    assert False\n```\n", "AssertionError"),
+    "a command": ("```sh\nbasisgen compile missing.toml\n```\n", "exits with 2"),
+    "an indented command": ("Text:\n\n    basisgen show 1\n", "exits with 2"),
+    "what a command prints": ("```console\n$ basisgen show 0 0\nkernels of another world\n```\n", "prints"),
+    "a script": ("Save as `bad.py`:\n\n```python\n1 / 0\n```\n\n```sh\npython bad.py\n```\n", "ZeroDivisionError"),
+    "an unknown command": ("```sh\nrm -rf /\n```\n", "neither run nor listed"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_block_fails(case: str, tmp_path: Path) -> None:
+    text, complaint = BROKEN[case]
+    page = tmp_path / "broken.md"
+    page.write_text(text)
+    result = _run(page, tmp_path)
+    assert result.returncode and complaint in result.stderr
+
+
+def test_blocks_become_files_and_share_names(tmp_path: Path) -> None:
+    page = tmp_path / "good.md"
+    page.write_text(
+        'Save as `first.toml`:\n\n```toml\nname = "first"\n[[conv]]\nname = "A"\nin = "1x0"\nout = "1x1"\n'
+        "kernel_size = 3\n```\n\n1. Then\n\n   ```sh\n   basisgen compile first.toml\n   ```\n\n"
+        "```python\nfrom generated.first import A\n```\n\n"
+        "```python\nassert A().kernel().shape == (3, 1, 3, 3, 3)\n```\n"
+    )
+    result = _run(page, tmp_path)
+    assert result.returncode == 0 and "4 blocks" in result.stdout, result.stderr
