@@ -18,7 +18,7 @@ from basisgen.sampling.families import FilterGroup
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.hermite import Hermite
 from basisgen.sampling.moments import commuting_maps
-from basisgen.sampling.optimal import NOISE, Optimal, eigenfilters
+from basisgen.sampling.optimal import NOISE, Optimal, _with_right_moments, eigenfilters
 from basisgen.sampling.shells import Shells
 from basisgen.sampling.symmetry import residual, turn_matrix
 
@@ -170,6 +170,29 @@ def test_max_defect_cuts() -> None:
         Fraction(1, 5): [3, 2, 1, 1],
         Fraction(4, 5): [4, 3, 3, 2],
     }
+
+
+@pytest.mark.parametrize("J", [0, 1, 2])
+def test_filters_of_a_degree_are_orthonormal_and_span_the_eigenfilters(J: int) -> None:
+    """Nested: with one more filter, the others stay."""
+    grid = cube(7)
+    groups = Optimal(count=(3, 3, 3)).groups(grid, [J])
+    filters = np.stack([group.values.reshape(-1) for group in groups])
+    np.testing.assert_allclose(filters @ filters.T, np.eye(3), atol=1e-12)
+    _, eigen = _with_right_moments(J, grid, Gaussian())
+    flat = eigen[:3].reshape(3, -1)
+    np.testing.assert_allclose(flat @ filters.T @ filters, flat, atol=1e-9 * np.abs(flat).max())
+    for group, other in zip(Optimal(count=(2, 2, 2)).groups(grid, [J]), groups, strict=False):
+        np.testing.assert_allclose(group.values, other.values, atol=1e-12)
+
+
+def test_independent_weights_on_the_overlapping_eigenfilters_would_starve_the_scalars() -> None:
+    grid = cube(3)
+    _, eigen = _with_right_moments(0, grid, Gaussian())
+    overlapping = energies([FilterGroup(0, "", taps) for taps in eigen[:2]], grid)
+    assert np.trace(energies(list(Optimal(count=(2,)).groups(grid, [0])), grid).total) > 3.5 * np.trace(
+        overlapping.total
+    )
 
 
 def test_count_is_per_degree() -> None:
