@@ -21,6 +21,7 @@ class Network:
     widths          of a conventional network: channels out of its convolutions
     kernel_size     of a conventional network
     learning_rate   instead of the training's; 0: the training's
+    longer          trained for this many times the epochs, burn-in and decay stretched, where a network is cheaper
     calibrate       first weights scaled so that fields have this length on training data; 0: left as drawn
     description     what the results say about it
     """
@@ -30,6 +31,7 @@ class Network:
     widths: tuple[int, ...] = ()
     kernel_size: int = 0
     learning_rate: float = 0.0
+    longer: int = 1
     calibrate: float = 0.0
     description: str = ""
 

@@ -35,7 +35,14 @@ def train_and_measure(
 
     measure: trained network -> scores and agreement.
     """
-    config = replace(config, seed=case.seed, learning_rate=network.learning_rate or config.learning_rate)
+    config = replace(
+        config,
+        seed=case.seed,
+        learning_rate=network.learning_rate or config.learning_rate,
+        epochs=config.epochs * network.longer,
+        burn_in=config.burn_in * network.longer,
+        decay=config.decay ** (1 / network.longer),
+    )
     torch.manual_seed(case.seed)
     model = build()
     if network.calibrate:

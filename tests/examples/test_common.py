@@ -1,4 +1,4 @@
-"""What the experiments share: presets are read whole, cases resume, results say what was not run, measures are right."""
+"""What experiments share: presets are read whole, cases resume, results say what was not run, measures are right."""
 
 from __future__ import annotations
 
