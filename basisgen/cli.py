@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -259,7 +260,8 @@ def show(j: int, l: int, style: str) -> None:
     from basisgen.show import STYLES
     from basisgen.so3.field_type import Irrep
 
-    click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l)))))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l))), width))
 
 
 @main.command()

@@ -13,7 +13,7 @@ ROOT = Path(basisgen.__file__).parent
 ORDER = ["errors", "algebra", "so3", "kernels", "sampling", "spec", "emission", "pipeline", "cli"]
 # on the side: `show`, `compare`, `report`, `new`, `completion` and `testing` serve people, `verify` trusts nothing but the errors
 AFTER = {
-    "show": "kernels",
+    "show": "emission",
     "compare": "emission",
     "verify": "errors",
     "report": "emission",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
@@ -14,6 +14,7 @@ from math import gcd, lcm
 from basisgen.verify.statement import Certificate
 
 Exponents = tuple[int, int, int]
+Product = tuple[int, int, int, Fraction, Fraction, Mapping[Exponents, int]]  # m, n, sign, square, norm, polynomial
 Entry = dict[int, dict[Exponents, Fraction]]  # square-free s -> polynomial: sum of sqrt(s) * polynomial
 
 
@@ -32,15 +33,21 @@ class ExactKernel:
 
 
 def exact_kernel(certificate: Certificate, j: int, l: int, J: int) -> ExactKernel:
-    """kappa^J from degree l to degree j, its common factor taken out."""
+    """kappa^J from degree l to degree j, as a certificate states it, its common factor taken out."""
+    coefficients = certificate.clebsch_gordan[j, l][J].items()
+    harmonics = certificate.harmonics[J]
+    return simplified(J, j, l, ((m, n, sign, square, *harmonics[M]) for (m, n, M), (sign, square) in coefficients))
+
+
+def simplified(J: int, j: int, l: int, products: Iterable[Product]) -> ExactKernel:
+    """The matrix of the sums over M of sign sqrt(square) sqrt(norm) polynomial, in few roots, common factor out."""
     entries = [[Entry() for _ in range(2 * l + 1)] for _ in range(2 * j + 1)]
-    for (m, n, M), (sign, square) in certificate.clebsch_gordan[j, l][J].items():
-        norm, polynomial = certificate.harmonics[J][M]
+    for m, n, sign, square, norm, polynomial in products:
         factor, s = root(square * norm)
         total = entries[m + j][n + l].setdefault(s, {})
         for exponents, coefficient in polynomial.items():
             total[exponents] = total.get(exponents, Fraction(0)) + sign * factor * coefficient
-    return _simplified(J, [[_without_zeros(entry) for entry in row] for row in entries])
+    return _common_factor_out(J, [[_without_zeros(entry) for entry in row] for row in entries])
 
 
 def root(square: Fraction) -> tuple[Fraction, int]:
@@ -56,7 +63,7 @@ def root(square: Fraction) -> tuple[Fraction, int]:
     return Fraction(whole, square.denominator), free
 
 
-def _simplified(J: int, entries: list[list[Entry]]) -> ExactKernel:
+def _common_factor_out(J: int, entries: list[list[Entry]]) -> ExactKernel:
     """Takes the commonest root and the largest rational factor out of the matrix."""
     commonest = min(_roots(entries).items(), key=lambda item: (-item[1], item[0]))[0]
     relative = [[_relative(entry, commonest) for entry in row] for row in entries]

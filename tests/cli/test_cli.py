@@ -145,7 +145,7 @@ def test_bad_options_of_conv_are_one_line(bad: str) -> None:
 
 
 def test_show_prints_exact_kernels() -> None:
-    assert "sqrt(6)*z/2" in _run("show", "1", "1").stdout
+    assert "|x| kappa(x) = sqrt(6)/2 *\n  [  0    z   -y ]" in _run("show", "1", "1").stdout
     assert r"\begin{bmatrix}" in _run("show", "1", "2", "--format", "latex").stdout
     shown = json.loads(_run("show", "0", "2", "--format", "json").stdout)
     assert [element["J"] for element in shown["elements"]] == [2]

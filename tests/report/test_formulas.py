@@ -11,6 +11,7 @@ import pytest
 import sympy
 from markup import evaluate, kernel, parse
 
+from basisgen.algebra.polynomials import integer_terms
 from basisgen.emission.certificate import certificate
 from basisgen.kernels.proof import prove
 from basisgen.kernels.solver import solve
@@ -20,8 +21,8 @@ from basisgen.report.formulas import ExactKernel, exact_kernel, root
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.hermite import Hermite
 from basisgen.sampling.shells import Shells
-from basisgen.show import kernel_matrix
 from basisgen.so3.field_type import Irrep
+from basisgen.so3.harmonics import harmonics
 from basisgen.spec import parse_layer, single_layer_package
 from basisgen.verify.floats import evaluate_profile
 from basisgen.verify.statement import Certificate, read_certificate
@@ -41,9 +42,14 @@ def oracle(j: int, l: int, J: int) -> np.ndarray:
     """kappa^J at POINT from the solver, by sympy."""
     proven = prove(solve(Irrep(j), Irrep(l)))
     (element,) = (element for element in proven.basis.elements if element.J == J)
-    values = dict(zip("xyz", POINT, strict=True))
-    matrix = [[float(sympy.N(entry.subs(values), 30)) for entry in row] for row in kernel_matrix(proven, element)]
-    return np.array(matrix) / np.linalg.norm(POINT) ** J
+    values = dict(zip(sympy.symbols("x y z"), POINT, strict=True))
+    matrix = np.zeros((2 * j + 1, 2 * l + 1))
+    for (m, n, M), value in element.coefficients.items():
+        harmonic = harmonics(J)[M + J]
+        polynomial = sympy.Poly.from_dict(integer_terms(harmonic.polynomial), *values).as_expr()
+        root_of = sympy.sqrt(sympy.Rational(str(value.square * harmonic.square_norm)))
+        matrix[m + j, n + l] += value.sign * float(sympy.N((root_of * polynomial).subs(values), 30))
+    return matrix / np.linalg.norm(POINT) ** J
 
 
 @pytest.mark.parametrize(("j", "l"), PAIRS)
