@@ -29,8 +29,8 @@ from runtime.so3 import random_rotations
 from runtime.volumes import voxelize
 
 SOURCE = (
-    "PDB entries (rcsb.org, CC0) gathered into one npz file in the format of examples/amino_acids/data.py; "
-    "the sets of Torng and Altman, 2017, and Weiler et al., 2018, are made of PDB entries too"
+    "PDB entries (rcsb.org, CC0), made into one file by python -m examples.amino_acids.gather; the sets of "
+    "Torng and Altman, 2017, and Weiler et al., 2018, are made of PDB entries too"
 )
 VARIABLE = "AMINO_ACID_DATA"
 ELEMENTS = ("C", "N", "O", "S")

@@ -1,1 +1,1 @@
-"""Classes of protein folds from C-alpha positions, as the training data shrink (Weiler et al. 2018, section 5.4)."""
+"""Classes of protein folds from C-alpha positions, as the training data shrink (Weiler et al. 2018)."""

@@ -1,4 +1,4 @@
-"""The two ResNets of 34 layers: Weiler et al. 2018, section 5.4; He et al. 2016.
+"""The two ResNets of 34 layers: Weiler et al. 2018; He et al. 2016.
 
     stem 7^3 -> stages of 3, 4, 6 and 3 residual blocks of 3^3 convolutions -> global mean -> linear
 

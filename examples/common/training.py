@@ -21,6 +21,22 @@ from runtime.train import TrainConfig, train
 CALIBRATION_SAMPLES = 32
 
 
+class Stopwatch:
+    """Seconds spent within, added up in a file over the runs of an interrupted case."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds = float(path.read_text()) if path.exists() else 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._start
+        self.path.write_text(f"{self.seconds}\n")
+
+
 def train_and_measure(
     case: Case,
     network: Network,
@@ -48,9 +64,8 @@ def train_and_measure(
     if network.calibrate:
         chosen = torch.linspace(0, len(data) - 1, CALIBRATION_SAMPLES).long().tolist()  # type: ignore[arg-type]
         calibrate(model.train(), torch.stack([data[index][0] for index in chosen]), length=network.calibrate)
-    start = time.perf_counter()
-    result = train(model, data, config, directory / "training", loss=loss, resume=True)
-    seconds = time.perf_counter() - start
+    with Stopwatch(directory / "seconds.txt") as watch:
+        result = train(model, data, config, directory / "training", loss=loss, resume=True)
     scores, agreement = measure(model.eval())
     return Outcome(
         case=case,
@@ -58,7 +73,7 @@ def train_and_measure(
         train_samples=len(data),  # type: ignore[arg-type]
         epochs=len(result.history),
         train_loss=result.history[-1]["train_loss"],
-        train_seconds=seconds,
+        train_seconds=watch.seconds,
         scores=scores,
         agreement=agreement,
         device=device_name(),

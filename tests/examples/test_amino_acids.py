@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from click.testing import CliRunner
 from examples.amino_acids.__main__ import main
 from examples.amino_acids.data import Raster, TrainingSet, load, render
 from examples.amino_acids.experiment import HERE, Preset, build, train_and_test
+from examples.amino_acids.gather import gather
+from examples.amino_acids.gather import main as gather_command
 from examples.common.cases import Case
 from examples.common.files import DataError
 from examples.common.presets import load_preset
@@ -64,6 +67,52 @@ def test_a_file_of_another_format_is_refused(made: Path, tmp_path: Path) -> None
         np.savez(tmp_path / "other.npz", **{key: file[key] for key in file.files if key != "entry_split"})
     with pytest.raises(DataError, match="lacks entry_split"):
         load(tmp_path / "other.npz")
+
+
+PDB = """\
+HEADER    MADE
+MODEL        1
+ATOM      1  N   ALA A   1      11.104   6.134  -6.504  1.00  0.00           N
+ATOM      2  CA AALA A   1      11.639   6.071  -5.147  0.60  0.00           C
+ATOM      3  CA BALA A   1      11.700   6.000  -5.000  0.40  0.00           C
+ATOM      4  C   ALA A   1      10.603   5.500  -4.200  1.00  0.00           C
+ATOM      5  CB  ALA A   1      12.900   5.200  -5.100  1.00  0.00           C
+ATOM      6  N   CYS A   2       9.400   6.050  -4.250  1.00  0.00           N
+ATOM      7  CA  CYS A   2       8.300   5.600  -3.400  1.00  0.00           C
+ATOM      8  C   CYS A   2       8.600   5.950  -1.950  1.00  0.00           C
+ATOM      9  SG  CYS A   2       6.700   6.400  -3.900  1.00  0.00           S
+ATOM     10  CA  CYS A   2A      8.300   9.600  -3.400  1.00  0.00           C
+HETATM   11  O   HOH A 101       1.000   1.000   1.000  1.00  0.00           O
+ENDMDL
+MODEL        2
+ATOM      1  N   ALA A   1       0.000   0.000   0.000  1.00  0.00           N
+ENDMDL
+"""
+
+
+def test_pdb_files_are_gathered(tmp_path: Path) -> None:
+    (tmp_path / "1abc.pdb").write_text(PDB)
+    (tmp_path / "2abc.pdb.gz").write_bytes(gzip.compress(PDB.encode()))
+    (tmp_path / "splits.csv").write_text("entry,split\n1abc,0\n2abc,2\n")
+    out = tmp_path / "proteins.npz"
+    result = CliRunner().invoke(gather_command, [str(tmp_path / "splits.csv"), str(tmp_path), str(out)])
+    assert result.exit_code == 0, result.output
+    with np.load(out) as file:
+        assert file["entry_atom_offsets"].tolist() == [0, 9, 18]  # one location of an atom, one model, no water
+        assert file["residue_aa"].tolist() == [0, 1, 1] * 2
+        assert file["xyz"][1].tolist() == pytest.approx([11.639, 6.071, -5.147])
+    proteins = load(out)
+    assert proteins.centre_label.tolist() == [0, 1, 0, 1]  # the residue with C-alpha alone is no sample
+    assert proteins.centre_split.tolist() == [0, 0, 2, 2]
+    offsets, kinds = proteins.environment(1, 1000.0)
+    assert len(offsets) == 9 - 1
+    assert 3 not in kinds  # the own sulphur
+
+
+def test_missing_pdb_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "splits.csv").write_text("entry,split\n1abc,0\n")
+    with pytest.raises(DataError, match=r"neither 1abc\.pdb nor 1abc\.pdb\.gz"):
+        gather(tmp_path / "splits.csv", tmp_path)
 
 
 def test_the_own_side_chain_is_not_in_the_box_and_that_of_others_is(made: Path) -> None:

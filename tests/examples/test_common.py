@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from examples.common.files import DataError, find_data
 from examples.common.measure import accuracy, agreement, balanced_accuracy
 from examples.common.presets import PresetError, load_preset
 from examples.common.results import markdown, spread
+from examples.common.training import Stopwatch
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 OUTCOME = Outcome(Case("steerable", "1/4", 0), 10, 20, 3, 0.5, 1.0, {"accuracy": 0.75}, 0.9, "a cpu", 1, "2.6")
 
 
@@ -119,3 +122,25 @@ def test_agreement_counts_the_answers_that_stay() -> None:
     with torch.no_grad():
         length[1].weight.zero_()
     assert agreement(length, turned, rotations) == 1.0
+
+
+def test_the_time_of_an_interrupted_training_adds_up(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Stopwatch(tmp_path / "seconds.txt") as first:
+        raise KeyboardInterrupt
+    with Stopwatch(tmp_path / "seconds.txt") as second:
+        pass
+    assert second.seconds > first.seconds > 0
+
+
+@pytest.mark.parametrize("readme", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path) -> None:
+    page = readme.parent / "results" / "quick" / "results.md"
+    if not page.exists():
+        pytest.skip(f"{readme.parent.name} keeps its results elsewhere")
+    _, _, section = readme.read_text("utf-8").partition("## Results")
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 2
+    written = page.read_text("utf-8").splitlines()
+    assert [row for row in rows if row not in written] == []
+    outcomes = json.loads(page.with_suffix(".json").read_text("utf-8"))["outcomes"]
+    assert sum("not run" not in row for row in rows) - 2 == len({tuple(o["case"].items())[:2] for o in outcomes})
