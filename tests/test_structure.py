@@ -11,7 +11,7 @@ import basisgen
 
 ROOT = Path(basisgen.__file__).parent
 ORDER = ["errors", "algebra", "so3", "kernels", "sampling", "spec", "emission", "pipeline", "cli"]
-# on the side: `show`, `compare`, `report`, `new`, `completion` and `testing` serve people, `verify` trusts nothing but the errors
+# on the side: all but `verify` and `recompile` serve people; `verify` trusts nothing but the errors
 AFTER = {
     "show": "emission",
     "compare": "emission",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
-SETUP = re.compile(r"pip install|make (demo|test|lint|docs)|git clone|cd |pytest\b|eval |echo |source |#")
+SETUP = re.compile(r"pip install|make (demo|test|lint|docs)|git clone|pytest\b|eval |echo |source |#")
 LONG = re.compile(r"python (benchmarks/|-m examples\.|train\.py|docs/make_pictures)|UPDATE_DOCS=1")
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"^    ((?:\$ )?(?:basisgen|python|make|pip) [^\n]+)$", re.MULTILINE)
@@ -87,9 +88,13 @@ def _run_block(block: Block, page: Path, namespace: dict[str, object]) -> int:
             if name.startswith("test_") and inspect.isfunction(namespace[name]):
                 namespace[name]()
         return 1
-    if block.language in ("sh", "console"):
+    if block.language not in ("sh", "console"):
+        return 0
+    home = Path.cwd()
+    try:
         return sum(_run_command(command, shown) for command, shown in _commands(block))
-    return 0
+    finally:
+        os.chdir(home)  # a block's `cd` holds within the block
 
 
 def _commands(block: Block) -> list[tuple[str, str | None]]:
@@ -104,6 +109,9 @@ def _run_command(command: str, shown: str | None) -> int:
     if SETUP.match(command) or LONG.match(command):
         return 0
     words = shlex.split(command, comments=True)
+    if words[0] == "cd":
+        os.chdir(words[1])
+        return 0
     if words[0] == "basisgen":
         printed = _basisgen(words[1:])
     elif words[0] == "python":

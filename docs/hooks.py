@@ -1,0 +1,56 @@
+"""What mkdocs does besides: the pages that benchmarks and examples keep beside their code become pages of the site.
+
+They keep their addresses in the repository, so that links among them hold. `docs/` is the root of the site: links to it
+are made shorter. What is no part of the site, code and data, is named without a link.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
+
+
+def _pages() -> list[Path]:
+    """Every page of benchmark results and every README of an example."""
+    return sorted([*ROOT.glob("benchmarks/results/*.md"), *ROOT.glob("examples/*/README.md")])
+
+
+def _address(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages and the pictures beside them or in folders below."""
+    for page in _pages():
+        for path in (page, *sorted(page.parent.rglob("*.png")), *sorted(page.parent.rglob("*.svg"))):
+            if files.get_file_from_path(_address(path)) is None:
+                kind = InclusionLevel.NOT_IN_NAV
+                files.append(File.generated(config, _address(path), abs_src_path=str(path), inclusion=kind))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lists the pages at the end of the page of results; mends the links on them."""
+    if page.file.src_uri == "results.md":
+        titles = {_address(path): path.read_text("utf-8").splitlines()[0].lstrip("# ") for path in _pages()}
+        return markdown + "\n" + "\n".join(f"* [{title}]({address})" for address, title in titles.items()) + "\n"
+    if not page.file.src_uri.startswith(("benchmarks/", "examples/")):
+        return markdown
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def mended(match: re.Match[str]) -> str:
+        image, text, target, anchor = match.groups()
+        address = posixpath.normpath(posixpath.join(folder, target)).removeprefix("docs/")
+        if files.get_file_from_path(address) is None:
+            return text
+        return f"{image}[{text}]({posixpath.relpath(address, folder)}{anchor or ''})"
+
+    return LINK.sub(mended, markdown)
