@@ -11,6 +11,7 @@ from pathlib import Path
 from examples.common.cases import Case, Outcome
 
 COLOURS = ("#2a7f62", "#b35c44", "#35506b", "#8a6fb0")
+PANELS = 4  # in a row of the picture
 
 
 def write_results(
@@ -82,10 +83,13 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     scores = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
     settings = list(dict.fromkeys(outcome.case.setting for outcome in outcomes))
     networks = list(dict.fromkeys(outcome.case.network for outcome in outcomes))
-    figure, panels = pyplot.subplots(
-        1, len(scores), figsize=(1.5 + 3.6 * len(scores), 3.4), squeeze=False, layout="constrained"
-    )
-    for axes, score in zip(panels[0], scores, strict=True):
+    across = min(len(scores), PANELS)
+    down = math.ceil(len(scores) / across)
+    size = (1.5 + 3.2 * across, 0.5 + 2.9 * down)
+    figure, panels = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for axes in panels.flat[len(scores) :]:
+        axes.set_axis_off()
+    for axes, score in zip(panels.flat, scores, strict=False):
         for network, colour in zip(networks, COLOURS * len(networks), strict=False):
             own = [outcome for outcome in outcomes if outcome.case.network == network and score in outcome.scores]
             places = [settings.index(outcome.case.setting) for outcome in own]
@@ -94,7 +98,8 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
             here = sorted(set(places))
             means = [sum(v for p, v in zip(places, values, strict=True) if p == at) / places.count(at) for at in here]
             axes.plot(here, means, color=colour, label=f"{network}, {own[0].parameters:,}" if own else network)
-        axes.set(xticks=range(len(settings)), xticklabels=settings, title=score)
+        axes.set(xticks=range(len(settings)), xticklabels=settings, xlim=(-0.4, len(settings) - 0.6))
+        axes.set_title(score, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)

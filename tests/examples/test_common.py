@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from examples.common.cases import Case, Outcome, run_cases
+from examples.common.command import Study, experiment
 from examples.common.files import DataError, find_data
 from examples.common.measure import accuracy, agreement, balanced_accuracy
 from examples.common.presets import PresetError, load_preset
@@ -144,3 +147,58 @@ def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path)
     assert [row for row in rows if row not in written] == []
     outcomes = json.loads(page.with_suffix(".json").read_text("utf-8"))["outcomes"]
     assert sum("not run" not in row for row in rows) - 2 == len({tuple(o["case"].items())[:2] for o in outcomes})
+
+
+@pytest.fixture
+def made_command() -> click.Command:
+    """An experiment of two networks that runs in no time; the data path 'none' is refused."""
+
+    def prepare(preset: str, data: Path | None) -> Study:
+        if data == Path("none"):
+            raise DataError("there are no data. Source: nowhere")
+        networks, settings = ("steerable", "conventional"), ("1", "1/4")
+
+        def run(case: Case, directory: Path) -> Outcome:
+            assert directory.is_dir()
+            return replace(OUTCOME, case=case)
+
+        return Study(f"Made, {preset}", {"data": "made"}, networks, settings, lambda _: nn.Linear(2, 3), run)
+
+    return experiment("made", "Made.", prepare)
+
+
+def test_the_command_runs_the_chosen_cases_and_lists_the_others(
+    made_command: click.Command, tmp_path: Path
+) -> None:
+    chosen = ["--network", "steerable", "--out", str(tmp_path)]
+    result = CliRunner().invoke(made_command, chosen)
+    assert result.exit_code == 0, result.output
+    assert "steerable, 1/4, seed 0: accuracy 0.750, turned 0.900" in result.output
+    page = (tmp_path / "quick" / "results.md").read_text()
+    assert page.count("not run: `python -m examples.made --preset quick --network conventional") == 2
+    assert len(json.loads((tmp_path / "quick" / "results.json").read_text())["outcomes"]) == 2
+    assert (tmp_path / "quick" / "results.png").stat().st_size > 1000
+    CliRunner().invoke(made_command, ["--network", "conventional", "--seeds", "2", "--out", str(tmp_path)])
+    outcomes = json.loads((tmp_path / "quick" / "results.json").read_text())["outcomes"]
+    assert len(outcomes) == 2 + 4  # those of the first run are kept
+
+
+def test_the_plan_counts_parameters_and_runs_nothing(made_command: click.Command, tmp_path: Path) -> None:
+    result = CliRunner().invoke(made_command, ["--preset", "paper", "--plan", "--out", str(tmp_path)])
+    assert "* steerable: 9 parameters" in result.output
+    assert result.output.count("not run: `python -m examples.made --preset paper") == 4
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--network", "other"], "--network other: there is none of that name. Choose from steerable, conventional."),
+        (["--setting", "1/3"], "--setting 1/3: there is none of that name"),
+        (["--data", "none"], "there are no data. Source: nowhere"),
+    ],
+)
+def test_mistakes_of_the_caller_are_one_message(made_command: click.Command, options: list[str], message: str) -> None:
+    result = CliRunner().invoke(made_command, options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
