@@ -1,27 +1,37 @@
-"""Forward and backward of each runtime layer against the nearest torch layer, on CPU.
+"""Each runtime layer, forward and backward, against the nearest torch layer; the training loop against one by hand.
 
     python benchmarks/layers.py [--threads 1 2] [--rounds 15]
 
-Prints milliseconds and ratios, and writes benchmarks/results/layers.json. The volume is that of a hidden layer,
-(2, 256, 24, 24, 24) as 16x0 + 16x1 + 16x2 + 16x3; the two contestants take turns, and the fastest round of each counts.
+Layers: the volume is that of a hidden layer, (2, 256, 24, 24, 24) as 16x0 + 16x1 + 16x2 + 16x3. The loop: what
+`runtime.train` adds to a step of forward, backward and Adam on a small network and data in memory, (4, 1, 12, 12, 12).
+The two contestants take turns, and the fastest round of each counts; on a machine that does nothing else. Prints
+milliseconds and ratios as a table, and writes benchmarks/results/layers.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import runtime as rt
+from runtime.train import TrainConfig, train
 
 FIELDS = rt.as_field_type("16x0 + 16x1 + 16x2 + 16x3")
 CHANNELS, SPACE = 256, (24, 24, 24)
+GOALS = {"BatchNorm": 1.5, "Gate": 1.2}  # ratios
 RESULTS = Path(__file__).parent / "results" / "layers.json"
 
 
@@ -104,28 +114,90 @@ def compare(ours: nn.Module, theirs: nn.Module, channels: int, rounds: int) -> t
     return min(times[0][3:]), min(times[1][3:])
 
 
+LOOP = TrainConfig(
+    epochs=4, batch_size=4, learning_rate=0.01, device="cpu", tensorboard=False, progress=False, checkpoint_seconds=1e9
+)
+LOOP_SAMPLES = 200
+
+
+def loop_network() -> nn.Module:
+    """Two convolutions, a mean, a linear map: steps of a few milliseconds, so that the loop's own time shows."""
+    torch.manual_seed(0)
+    convolutions = nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 8, 3, padding=1), nn.ReLU()
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+def by_hand(model: nn.Module, data: TensorDataset) -> None:
+    """The loop as one writes it."""
+    volumes, labels = data.tensors
+    optimizer = torch.optim.Adam(model.parameters(), LOOP.learning_rate)
+    for _ in range(LOOP.epochs):
+        for rows in torch.randperm(len(data)).split(LOOP.batch_size):
+            loss = F.cross_entropy(model(volumes[rows]), labels[rows])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            loss.item()
+
+
+def compare_loops(rounds: int) -> tuple[float, float]:
+    """Milliseconds per step of `runtime.train` and of the loop by hand: the fastest run of each, taking turns."""
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(LOOP_SAMPLES, 1, 12, 12, 12), torch.randint(4, (LOOP_SAMPLES,)))
+    steps = LOOP.epochs * LOOP_SAMPLES // LOOP.batch_size
+    times: dict[str, list[float]] = {"train": [], "by hand": []}
+    for _ in range(max(3, rounds // 3)):
+        with tempfile.TemporaryDirectory() as directory:
+            start = time.perf_counter()
+            train(loop_network(), data, LOOP, directory)
+            times["train"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        by_hand(loop_network(), data)
+        times["by hand"].append(time.perf_counter() - start)
+    return 1e3 * min(times["train"]) / steps, 1e3 * min(times["by hand"]) / steps
+
+
+def measurements(threads: int, rounds: int) -> list[dict[str, Any]]:
+    """Every layer, then the loop, at a number of threads."""
+    torch.set_num_threads(threads)
+    compared = {
+        name: (other, *compare(make(), make_other(), 304 if name == "Gate" else CHANNELS, rounds))
+        for name, (make, other, make_other) in PAIRS.items()
+    }
+    compared["training step"] = ("loop by hand", *compare_loops(rounds))
+    return [
+        {"layer": name, "torch": other, "threads": threads, "ms": round(ours, 3), "torch_ms": round(theirs, 3)}
+        | {"ratio": round(ours / theirs, 3), "goal": GOALS.get(name)}
+        for name, (other, ours, theirs) in compared.items()
+    ]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results as text, one line each."""
+    head = f"{'threads':>7}  {'layer':15} {'ms':>8}  {'torch':17} {'ms':>8} {'ratio':>6}  goal"
+    return "\n".join(
+        [
+            head,
+            *(
+                f"{row['threads']:7}  {row['layer']:15} {row['ms']:8.2f}  {row['torch']:17} {row['torch_ms']:8.2f} "
+                f"{row['ratio']:6.2f}  {row['goal'] or ''}"
+                for row in results
+            ),
+        ]
+    )
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    results = []
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        for name, (make, other, make_other) in PAIRS.items():
-            channels = 304 if name == "Gate" else CHANNELS
-            ours, theirs = compare(make(), make_other(), channels, options.rounds)
-            results.append(
-                {"layer": name, "torch": other, "threads": threads, "ms": round(ours, 2), "torch_ms": round(theirs, 2)}
-            )
-            print(
-                f"{threads} threads  {name:15} {ours:8.2f} ms  {other:17} {theirs:8.2f} ms  ratio {ours / theirs:5.2f}"
-            )
+    results = [row for threads in options.threads for row in measurements(threads, options.rounds)]
+    print(table(results))
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps({"torch": torch.__version__, "shape": [2, CHANNELS, *SPACE], "results": results}, indent=1)
-    )
+    facts = {"torch": torch.__version__, "shape": [2, CHANNELS, *SPACE], "results": results}
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":
