@@ -1,7 +1,7 @@
 # make demo   set up, compile, verify, train the quick Tetris network and show the result
 # make test   set up and run the fast test suite
 # make lint   formatting, lint and types
-# make docs   the documentation as a site that opens offline, site/index.html
+# make docs   the documentation as a site, built offline: site/
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

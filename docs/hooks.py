@@ -1,7 +1,7 @@
 """What mkdocs does besides: the pages that benchmarks and examples keep beside their code become pages of the site.
 
-They keep their addresses in the repository, so that links among them hold. `docs/` is the root of the site: links to it
-are made shorter. What is no part of the site, code and data, is named without a link.
+They keep their addresses in the repository, and `docs/` is the root of the site: links between the two are rewritten.
+Where those pages link to what is no part of the site, code and data, it is named without a link.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "results.md":
         titles = {_address(path): path.read_text("utf-8").splitlines()[0].lstrip("# ") for path in _pages()}
         return markdown + "\n" + "\n".join(f"* [{title}]({address})" for address, title in titles.items()) + "\n"
-    if not page.file.src_uri.startswith(("benchmarks/", "examples/")):
-        return markdown
-    folder = posixpath.dirname(page.file.src_uri)
+    place = page.file.src_uri
+    elsewhere = place.startswith(("benchmarks/", "examples/"))
+    folder = posixpath.dirname(place if elsewhere else f"docs/{place}")  # in the repository
 
     def mended(match: re.Match[str]) -> str:
         image, text, target, anchor = match.groups()
         address = posixpath.normpath(posixpath.join(folder, target)).removeprefix("docs/")
         if files.get_file_from_path(address) is None:
-            return text
-        return f"{image}[{text}]({posixpath.relpath(address, folder)}{anchor or ''})"
+            return text if elsewhere else match[0]  # on pages of our own a dead link is an error
+        return f"{image}[{text}]({posixpath.relpath(address, posixpath.dirname(place))}{anchor or ''})"
 
     return LINK.sub(mended, markdown)
