@@ -63,8 +63,8 @@ class Optimal:
     """Least-defect filters: all with no combination above `max_defect`, or `count[J]` of each degree.
 
     `bandwidth` is the Gaussian spectrum's, as a fraction of the Nyquist frequency. At 0.35 instead of 0.5 the error of
-    equally many filters is two to five times smaller at wavelengths over 4 voxels, and larger under 2.5 where the kernel
-    is small: the choice for inputs without finer detail.
+    equally many filters is two to five times smaller at wavelengths over 4 voxels, and larger over the wider spectrum
+    as a whole: the choice for inputs without finer detail.
     """
 
     max_defect: Fraction = Fraction(1, 5)
