@@ -176,7 +176,8 @@ def _parse_named_layer(name: str, table: Mapping[str, object]) -> LayerSpec:
     out = out.with_gates() if gated else out
     _check_size(into, out, grid)
     radial = parse_radial(_table(table.get("radial", {"family": "shells"}), "radial"))
-    return LayerSpec(name, into, out, grid, radial, _execution(table.get("execution", "auto")), gated)
+    execution = _execution(table.get("execution", "auto"), radial)
+    return LayerSpec(name, into, out, grid, radial, execution, gated)
 
 
 def _parse_toml(text: str) -> dict[str, object]:
@@ -221,8 +222,8 @@ def identifier(value: object, what: str) -> str:
         raise SpecError(f"{what} {_quote(value)} is longer than {MAX_NAME_LENGTH} characters.")
     if keyword.iskeyword(value) or keyword.issoftkeyword(value) or "__" in value:
         raise SpecError(f"{what} '{value}' is reserved in Python. Choose another, {example}.")
-    if value == "SteerableConv3d":
-        raise SpecError(f"{what} '{value}' is the name of the generated base class. Choose another, {example}.")
+    if value in ("SteerableConv3d", "SeparableConv3d"):
+        raise SpecError(f"{what} '{value}' is the name of a generated base class. Choose another, {example}.")
     return value
 
 
@@ -298,10 +299,15 @@ def _triple(values: list[_T]) -> tuple[_T, _T, _T]:
     return x, y, z
 
 
-def _execution(value: object) -> Execution:
+def _execution(value: object, radial: RadialFamily) -> Execution:
     choices = [choice.value for choice in Execution]
     if value not in choices:
         raise SpecError(f"execution = {_quote(value)} is not one of {', '.join(choices)}.")
+    if value == Execution.SEPARABLE.value and radial.name != "hermite":
+        raise SpecError(
+            f"execution = 'separable' needs filters that are products of functions of x, y and z, which "
+            f'\'{radial.name}\' ones are not. Set radial = {{ family = "hermite" }}, or execution = "auto".'
+        )
     return Execution(value)
 
 

@@ -3,7 +3,8 @@
     harmonics       l -> for m = -l..l, [square norm, polynomial]: |x|^l Y_lm(x/|x|) = sqrt(square norm) * polynomial
     clebsch_gordan  "j l" -> J -> [m, n, M, C[m, n; J, M]], every one a signed root, sqrt(p/q) or -sqrt(p/q)
     pairs           for each pair of irreps: the degrees J of its kernels, and the dimension of all solutions
-    filters         for each filter tensor: the grid, and degree J and radial profile phi(r) of each group of rows
+    filters         for each filter tensor: the grid, and degree J and radial profile phi(r) of each group of rows;
+                    for separable layers also the sum of products that each row is: [row, a, b, c, E]
 
 docs/certificate.md says it in full; `basisgen.verify.checker` reads it and trusts nothing of it.
 """
@@ -17,6 +18,7 @@ from basisgen.algebra.polynomials import integer_terms
 from basisgen.emission.plan import PackagePlan, Pair
 from basisgen.kernels.constraint import number_of_solutions
 from basisgen.kernels.proof import ProvenBasis
+from basisgen.sampling.products import Products
 from basisgen.sampling.sample import SampledFilters
 from basisgen.so3.clebsch_gordan import Coefficients
 from basisgen.so3.harmonics import SolidHarmonic, harmonics
@@ -43,7 +45,10 @@ def certificate(plan: PackagePlan) -> dict[str, Any]:
         "harmonics": {str(l): [_harmonic(harmonic) for harmonic in harmonics(l)] for l in harmonic_degrees},
         "clebsch_gordan": _coefficients(plan),
         "pairs": [_pair(basis) for basis in plan.proven.values()],
-        "filters": {name: _filters(filters) for name, filters in _filter_tensors(plan).items()},
+        "filters": {
+            name: _filters(filters) | ({"products": _products(plan.products[name])} if name in plan.products else {})
+            for name, filters in _filter_tensors(plan).items()
+        },
     }
 
 
@@ -119,4 +124,14 @@ def _filters(filters: SampledFilters) -> dict[str, Any]:
             "dilation": list(grid.dilation),
         },
         "rows": [[group.J, group.profile] for group in filters.groups],
+    }
+
+
+def _products(products: Products) -> dict[str, Any]:
+    return {
+        "square_scale": str(products.square_scale),
+        "orders": list(products.orders),
+        "expansion": [
+            [row, *powers, str(value)] for row, sums in enumerate(products.expansion) for powers, value in sums.items()
+        ],
     }

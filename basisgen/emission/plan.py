@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from basisgen.emission import cost
+from basisgen.emission.cost import Cost
 from basisgen.errors import SpecError
 from basisgen.kernels.proof import ProvenBasis
+from basisgen.sampling.hermite import Hermite
+from basisgen.sampling.products import Products, expand
 from basisgen.sampling.sample import SampledFilters
 from basisgen.so3.clebsch_gordan import coupled_degrees
 from basisgen.so3.field_type import Irrep
-from basisgen.spec import LayerSpec, PackageSpec
+from basisgen.spec import Execution, LayerSpec, PackageSpec
 
 Pair = tuple[Irrep, Irrep]  # out, in
 Tensor = NDArray[np.float64]
@@ -43,10 +47,21 @@ class LayerPlan:
     filter_tensor: str
     filters: SampledFilters
     paths: tuple[Path, ...]
+    cost: Cost  # of the way it runs
 
     def __post_init__(self) -> None:
         assert self.paths, "a layer has at least one path"
         assert all(path.J in self.filters.rows for path in self.paths)
+
+    @property
+    def execution(self) -> Execution:
+        """Dense or separable: what `auto` became."""
+        return Execution.DENSE if self.cost.passes_before is None else Execution.SEPARABLE
+
+    @property
+    def predicted_ratio(self) -> float:
+        """The predicted time over that of a plain convolution of the same shape, on a large volume."""
+        return cost.predicted_ratio(self.cost, self.spec.into.dimension, self.spec.out.dimension, self.taps)
 
     @property
     def rows(self) -> dict[int, tuple[int, int]]:
@@ -96,6 +111,7 @@ class PackagePlan:
     spec: PackageSpec
     layers: tuple[LayerPlan, ...]
     tensors: Mapping[str, Tensor]
+    products: Mapping[str, Products]  # of the filter tensors of separable layers
     proven: Mapping[Pair, ProvenBasis]
 
 
@@ -125,7 +141,21 @@ def plan_layer(
             f"|j-l|..j+l{' of the right parity' if spec.out.has_parity else ''} with a filter on the {spec.grid} grid. "
             "Change the field types or enlarge the kernel."
         )
-    return LayerPlan(spec, filter_tensor, filters, tuple(paths))
+    return LayerPlan(spec, filter_tensor, filters, tuple(paths), choose_execution(spec, filters, tuple(paths)))
+
+
+def choose_execution(spec: LayerSpec, filters: SampledFilters, paths: tuple[Path, ...]) -> Cost:
+    """The cost of the way the spec names, or, for `auto`, of the way predicted to be faster on a large volume."""
+    into, out, taps = spec.into.dimension, spec.out.dimension, int(np.prod(spec.grid.size))
+    used = {J: filters.rows[J] for J in {path.J for path in paths}}
+    rows = sum(stop - start for start, stop in used.values())
+    dense = cost.dense(into, out, taps, rows)
+    if spec.execution is Execution.DENSE or not isinstance(spec.radial, Hermite):
+        return dense
+    levels = max(J + 2 * (sum(group.J == J for group in filters.groups) - 1) for J in filters.rows)
+    separable = cost.separable(into, out, levels, rows)
+    forced = spec.execution is Execution.SEPARABLE
+    return separable if forced or cost.predicted_ratio(separable, into, out, taps) < 1 else dense
 
 
 def plan_package(
@@ -139,10 +169,18 @@ def plan_package(
         plan_layer(layer, proven, filters[tensor_of_layer[layer.name]], tensor_of_layer[layer.name])
         for layer in spec.layers
     )
+    products = {
+        layer.filter_tensor: expand(layer.spec.radial, layer.filters)
+        for layer in layers
+        if layer.execution is Execution.SEPARABLE and isinstance(layer.spec.radial, Hermite)
+    }
     tensors = {name: sampled.values for name, sampled in filters.items()}
+    for name, of_filters in products.items():
+        tensors[f"{name}_products"] = of_filters.matrix
+        tensors |= {f"{name}_{axis}": taps for axis, taps in zip("xyz", of_filters.taps, strict=True)}
     for out, into in proven:
         tensors[f"clebsch_gordan_{out.degree}_{into.degree}"] = orthogonal_matrix(out, into, proven)
-    return PackagePlan(spec, layers, tensors, proven)
+    return PackagePlan(spec, layers, tensors, products, proven)
 
 
 def orthogonal_matrix(out: Irrep, into: Irrep, proven: Mapping[Pair, ProvenBasis]) -> Tensor:

@@ -26,7 +26,9 @@ MANIFEST_FORMAT = 1
 def render(plan: PackagePlan) -> dict[str, bytes]:
     """Every file of the package, by name; manifest.json holds the digests of the others."""
     header = {"version": basisgen.__version__, "command": plan.spec.command}
-    text = {"__init__.py": _init(plan, header), "_steerable.py": _base_class(), "certificate.json": _certificate(plan)}
+    text = {"__init__.py": _init(plan, header), "_steerable.py": _template("steerable.py")}
+    text |= {"_separable.py": _template("separable.py")} if plan.products else {}
+    text |= {"certificate.json": _certificate(plan)}
     text |= {f"{module_name(layer)}.py": _layer(layer, header) for layer in plan.layers}
     content = {name: body.encode() for name, body in text.items()} | {"basis.safetensors": save(dict(plan.tensors))}
     return content | {MANIFEST: to_json(manifest(plan, content)).encode()}
@@ -65,13 +67,15 @@ def _layer_facts(layer: LayerPlan, defects: Defects) -> dict[str, Any]:
         "weights": layer.weights,
         "dense_weights": layer.dense_weights,
         "defect_of_random_weights": round(defects.layer(layer.variance), 4),
-        "cost": {"multiply_adds_per_voxel": layer.dense_weights, "kernel_assembly_multiply_adds": _assembly(layer)},
+        "execution": layer.execution.value,
+        "cost": {
+            "multiply_adds_per_voxel": layer.cost.multiply_adds,
+            "multiply_adds_per_voxel_of_conv3d": layer.dense_weights,
+            "numbers_moved_per_voxel": layer.cost.numbers_moved,
+            "assembly_multiply_adds": layer.cost.assembly,
+            "predicted_ratio_to_conv3d": round(layer.predicted_ratio, 2),
+        },
     }
-
-
-def _assembly(layer: LayerPlan) -> int:
-    """Multiply-adds of one GEMM, (channels out * channels in, filter) x (filter, tap)."""
-    return sum(stop - start for start, stop in layer.rows.values()) * layer.dense_weights
 
 
 @cache
@@ -86,8 +90,8 @@ def _environment() -> Environment:
     )
 
 
-def _base_class() -> str:
-    return (files("basisgen.emission") / "templates" / "steerable.py").read_text("utf-8")
+def _template(name: str) -> str:
+    return (files("basisgen.emission") / "templates" / name).read_text("utf-8")
 
 
 def _certificate(plan: PackagePlan) -> str:
@@ -134,6 +138,7 @@ def _layer(layer: LayerPlan, header: dict[str, str]) -> str:
             filter_tensor=layer.filter_tensor,
             rows=_literal([(J, *rows) for J, rows in layer.rows.items()], "    rows = "),
             paths=_rows([(path.out_term, path.in_term, path.J) for path in layer.paths]),
+            passes_before=layer.cost.passes_before,
         )
     )
 

@@ -71,12 +71,15 @@ def prove_expansion(n: int, J: int, expansion: Expansion) -> None:
             raise ProofError(f"the expansion of Psi ({n}, {J}, {harmonic.order}) leaves {exact}")
 
 
+def square_kappa(n: int, J: int) -> Fraction:
+    """kappa_nJ^2, which makes Psi_nJM orthonormal but for pi^(-3/4)."""
+    return Fraction(2 ** (J + n) * factorial(n), prod(range(1, 2 * (J + n) + 2, 2)))
+
+
 def _square_factor(n: int, harmonic: SolidHarmonic, powers: Powers) -> Fraction:
     """The square of O over the rational coefficient of H_a H_b H_c: kappa^2 times the norms of Y and of the h."""
-    J = harmonic.degree
-    square_kappa = Fraction(2 ** (J + n) * factorial(n), prod(range(1, 2 * (J + n) + 2, 2)))
     square_h: int = 2 ** sum(powers) * prod(map(factorial, powers))
-    return square_kappa * harmonic.square_norm * square_h
+    return square_kappa(n, harmonic.degree) * harmonic.square_norm * square_h
 
 
 def _hermite(a: int, x: Polynomial) -> Polynomial:

@@ -2,6 +2,8 @@
 
     clebsch_gordan_j_l   C[m, n; J, M], float64 (m, n, J and M together), J = |j-l|..j+l, for each M = -J..J
     filters              phi(|x|) Y_JM(x/|x|), float64 (group and M together, x, y, z)
+    filters_products     E, float64 (group and M together, product): a + b + c <= N, by the sum, then in lexical order
+    filters_x, _y, _z    h_a at the taps of an axis, float64 (a, tap)
 
 An ulp is the distance of a float64 to its neighbour on the side of the exact number: 0.5 is correct rounding.
 """
@@ -9,6 +11,7 @@ An ulp is the distance of a float64 to its neighbour on the side of the exact nu
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import operator
 from collections.abc import Iterator, Mapping
@@ -19,7 +22,7 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.statement import Certificate, Filters, Harmonic, is_formula
+from basisgen.verify.statement import Certificate, Filters, Harmonic, Products, is_formula
 
 Exact = NDArray[np.object_]  # of mpmath numbers
 
@@ -69,13 +72,22 @@ def _shapes(certificate: Certificate) -> Iterator[tuple[str, tuple[int, ...]]]:
     for j, l in certificate.clebsch_gordan:
         yield f"clebsch_gordan_{j}_{l}", (2 * j + 1, 2 * l + 1, (2 * j + 1) * (2 * l + 1))
     for name, filters in certificate.filters.items():
-        yield name, (sum(2 * J + 1 for J, _ in filters.groups), *filters.size)
+        rows = sum(2 * J + 1 for J, _ in filters.groups)
+        yield name, (rows, *filters.size)
+        if filters.products is not None:
+            levels = filters.products.levels
+            yield f"{name}_products", (rows, math.comb(levels + 3, 3))
+            for axis, taps in zip("xyz", filters.size, strict=True):
+                yield f"{name}_{axis}", (levels + 1, taps)
 
 
 def _exact(name: str, certificate: Certificate) -> Iterator[tuple[Any, str, Exact]]:
     """Each element of a tensor: where in the tensor, what it is, and its exact values."""
     if name in certificate.filters:
         yield from _exact_filters(certificate.filters[name], certificate.harmonics)
+    stem, _, part = name.rpartition("_")
+    if stem in certificate.filters and (products := certificate.filters[stem].products) is not None:
+        yield from _exact_products(certificate.filters[stem], products, part)
     for (j, l), table in certificate.clebsch_gordan.items():
         if name == f"clebsch_gordan_{j}_{l}":
             for J in range(abs(j - l), j + l + 1):
@@ -110,6 +122,28 @@ def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) 
             for norm, p in harmonics[J].values()
         ]
         yield np.s_[start:stop], f"element J = {J}, profile {profile}", np.stack(exact)
+
+
+def _exact_products(filters: Filters, products: Products, part: str) -> Iterator[tuple[Any, str, Exact]]:
+    """E, or h_a(t) = (2^a a!)^(-1/2) H_a(t) exp(-t^2/2) at the taps of an axis, t = x/s; mpmath's own H_a."""
+    if part == "products":
+        indices = (i for i in itertools.product(range(products.levels + 1), repeat=3) if sum(i) <= products.levels)
+        columns = {index: column for column, index in enumerate(sorted(indices, key=lambda i: (sum(i), i)))}
+        exact = np.full((len(products.rows), len(columns)), mpmath.mpf(0))
+        for row, expansion in enumerate(products.rows):
+            for powers, (sign, square) in expansion.items():
+                exact[row, columns[powers]] = sign * _root(square)
+        yield np.s_[:], "products", exact
+    elif part in ("x", "y", "z"):
+        axis = "xyz".index(part)
+        n, pitch = filters.size[axis], filters.dilation[axis] * filters.spacing[axis]
+        exact = np.full((products.levels + 1, n), mpmath.mpf(0))
+        for tap in range(n):
+            x = (tap - Fraction(n - 1, 2)) * pitch
+            t = (-1 if x < 0 else 1) * _root(x**2 / products.square_scale)
+            for a in range(products.levels + 1):
+                exact[a, tap] = mpmath.hermite(a, t) * mpmath.exp(-(t**2) / 2) / mpmath.sqrt(2**a * math.factorial(a))
+        yield np.s_[:], f"functions of {part}", exact
 
 
 def evaluate_profile(formula: str, r: Any) -> Any:

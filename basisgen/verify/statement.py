@@ -16,8 +16,12 @@ from basisgen.verify.polynomials import Polynomial
 
 MAX_DEGREE = 64
 MAX_TAPS_PER_AXIS = 64
+MAX_LEVEL = 64
 
 Coefficients = dict[tuple[int, int, int], "Root"]  # (m, n, M) -> C[m, n; J, M]
+Powers = tuple[int, int, int]  # a, b, c
+
+PARTS = ("products", "x", "y", "z")  # of the tensors of filters that are sums of products
 
 _KEYS = ["format", "law", "solution", "proved", "harmonics", "clebsch_gordan", "pairs", "filters"]
 _RATIONAL = re.compile(r"(\d{1,400})(?:/(\d{1,400}))?", re.ASCII)
@@ -69,6 +73,19 @@ class Pair(NamedTuple):
         return f"pair {self.out} <- {self.into}"
 
 
+class Products(NamedTuple):
+    """Filters as sums of products: s^2, the n of each group, and of each row (a, b, c) -> E."""
+
+    square_scale: Fraction
+    orders: tuple[int, ...]
+    rows: tuple[dict[Powers, Root], ...]
+
+    @property
+    def levels(self) -> int:
+        """The largest a + b + c."""
+        return max(sum(powers) for row in self.rows for powers in row)
+
+
 class Filters(NamedTuple):
     """A filter tensor: its taps, and degree J and radial profile of each group of 2J+1 rows."""
 
@@ -76,6 +93,7 @@ class Filters(NamedTuple):
     spacing: tuple[Fraction, Fraction, Fraction]
     dilation: tuple[int, int, int]
     groups: tuple[tuple[int, str], ...]
+    products: Products | None  # of the filters of separable layers
 
 
 @dataclass(frozen=True)
@@ -179,11 +197,16 @@ def _coefficients(where: str, j: int, l: int, J: int, rows: list[list[Any]]) -> 
     for m, n, M, text in rows:
         _demand(_is_order(m, j) and _is_order(n, l) and _is_order(M, J), f"{where}: orders {m, n, M} do not exist")
         _demand((m, n, M) not in coefficients, f"{where}: entry {m, n, M} is there twice")
-        sign, square = _match(_ROOT, text).groups()
-        coefficients[m, n, M] = Root(-1 if sign else 1, read_rational(square))
-        _demand(coefficients[m, n, M].square > 0, f"{where}: entry {m, n, M} is zero")
+        coefficients[m, n, M] = _root(text, f"{where}: entry {m, n, M}")
     _demand(bool(coefficients), f"{where}: no entry")
     return coefficients
+
+
+def _root(text: str, where: str) -> Root:
+    sign, square = _match(_ROOT, text).groups()
+    root = Root(-1 if sign else 1, read_rational(square))
+    _demand(root.square > 0, f"{where} is zero")
+    return root
 
 
 def _pair(entry: dict[str, Any]) -> Pair:
@@ -196,12 +219,31 @@ def _pair(entry: dict[str, Any]) -> Pair:
 
 
 def _filters(name: str, entry: dict[str, Any]) -> Filters:
-    _demand(list(entry) == ["grid", "rows"], f"filters {name} are not grid, rows")
+    keys = ["grid", "rows", "products"]
+    _demand(list(entry) in (keys[:2], keys), f"filters {name} are not grid, rows, or grid, rows, products")
     _demand(list(entry["grid"]) == ["size", "spacing", "dilation"], f"grid of {name} is not size, spacing, dilation")
     groups = tuple((J, profile) for J, profile in entry["rows"])
     for J, profile in groups:
         _demand(_is_integer(J) and 0 <= J <= MAX_DEGREE and isinstance(profile, str), f"{name}: bad row {J, profile}")
-    return Filters(*read_grid(**entry["grid"]), groups)
+    products = _products(name, groups, **entry["products"]) if "products" in entry else None
+    return Filters(*read_grid(**entry["grid"]), groups, products)
+
+
+def _products(
+    name: str, groups: tuple[tuple[int, str], ...], square_scale: str, orders: list[int], expansion: list[list[Any]]
+) -> Products:
+    _demand(read_rational(square_scale) > 0, f"{name}: the scale of its products is zero")
+    _demand(all(_is_integer(n) and 0 <= n <= MAX_LEVEL for n in orders), f"{name}: {orders!r:.100} are not orders")
+    _demand(len(orders) == len(groups), f"{name} has {len(orders)} orders, and {len(groups)} groups of rows")
+    _demand(all(is_formula(profile) for _, profile in groups), f"{name} has products of taps without a formula")
+    rows: list[dict[Powers, Root]] = [{} for J, _ in groups for _ in range(2 * J + 1)]
+    for row, a, b, c, text in expansion:
+        _demand(_is_integer(row) and 0 <= row < len(rows), f"{name}: its products speak of a row {row!r:.100}")
+        _demand(all(_is_integer(n) and 0 <= n <= MAX_LEVEL for n in (a, b, c)), f"{name}: no product {a, b, c}")
+        _demand((a, b, c) not in rows[row], f"{name}: product {a, b, c} of row {row} is there twice")
+        rows[row][a, b, c] = _root(text, f"{name}: product {a, b, c} of row {row}")
+    _demand(all(rows), f"{name} has a row that is no sum of products")
+    return Products(read_rational(square_scale), tuple(orders), tuple(rows))
 
 
 def _cross_reference(certificate: Certificate) -> None:
@@ -220,6 +262,10 @@ def _cross_reference(certificate: Certificate) -> None:
     _demand(has == needs, f"there are harmonics of degrees {has}, the pairs need {needs}")
     for name, filters in certificate.filters.items():
         _demand(not name.startswith("clebsch_gordan_"), f"filters {name} are named like Clebsch-Gordan coefficients")
+        stem, _, part = name.rpartition("_")
+        _demand(
+            stem not in certificate.filters or part not in PARTS, f"filters {name} are named like products of {stem}"
+        )
         for J, _ in filters.groups:
             _demand(J in used, f"{name} has filters of degree {J}, which no pair needs")
 

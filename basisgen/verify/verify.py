@@ -2,6 +2,7 @@
 
 files        every digest, and no other file
 certificate  read strictly; the harmonics, the law, completeness, orthonormality: exactly
+products     filters of separable layers are the stated sums of products: exactly
 floats       basis.safetensors against the certificate, correctly rounded
 rotations    the unsampled kernels under random rotations
 code         the sources are what the compiler of the manifest's version writes   (if the caller can tell)
@@ -28,6 +29,7 @@ from basisgen.verify import checker
 from basisgen.verify.floats import MAX_ULPS, check_floats
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, read_manifest
 from basisgen.verify.module import ProbeError, check_module
+from basisgen.verify.products import check_products
 from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
 from basisgen.verify.statement import Certificate, CertificateError, is_formula, read_certificate
@@ -56,7 +58,7 @@ def verify_package(
     tensors, tensors_complaints = _read_tensors(files)
     checks = [files_check, certificate_check]
     if certificate is not None:
-        checks += _check_mathematics(certificate)
+        checks += [*_check_mathematics(certificate), *_check_products(certificate)]
         checks.append(_check_floats(certificate, tensors, tensors_complaints))
         if not any(check.complaints for check in checks[1:]):
             checks.append(_check_rotations(certificate, random))
@@ -137,6 +139,18 @@ def _check_mathematics(certificate: Certificate) -> list[Check]:
         ("orthonormal", "the Clebsch-Gordan coefficients", checker.check_orthonormal),
     )
     return [Check(name, how, "0, exactly", tuple(check(certificate))) for name, how, check in steps]
+
+
+def _check_products(certificate: Certificate) -> list[Check]:
+    """One line if there are separable layers."""
+    rows = sum(len(filters.products.rows) for filters in certificate.filters.values() if filters.products)
+    if not rows:
+        return []
+    how = f"{rows} filters = sums of functions of x times of y times of z, as polynomials"
+    try:
+        return [Check("products", how, "0, exactly", tuple(check_products(certificate)))]
+    except ValueError as error:  # a profile that is no formula
+        return [Check("products", how, "", (f"{CERTIFICATE}: {error}",))]
 
 
 def _check_floats(certificate: Certificate, tensors: Mapping[str, Any], complaints: list[str]) -> Check:

@@ -75,7 +75,7 @@ BAD = {
     "private": (GOOD.replace("Conv1", "_Conv"), "is not an identifier"),
     "look-alike": (GOOD.replace("Conv1", "Cоnv1"), "is not an identifier of ASCII"),
     "template": (GOOD.replace("Conv1", "{{ 7*7 }}"), "is not an identifier"),
-    "base class": (GOOD.replace("Conv1", "SteerableConv3d"), "the generated base class"),
+    "base class": (GOOD.replace("Conv1", "SteerableConv3d"), "the name of a generated base class"),
     "unknown family": (GOOD + 'radial = { family = "bessel" }\n', "bessel"),
     "unknown radial key": (GOOD + 'radial = { family = "shells", width = 1 }\n', "width"),
     "unknown execution": (GOOD + 'execution = "fast"\n', "execution = 'fast' is not one of auto, dense, separable"),

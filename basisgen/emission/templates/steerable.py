@@ -81,27 +81,23 @@ class SteerableConv3d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of (batch, channel in, x, y, z)."""
-        if input.ndim != 5 or input.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{type(self).__name__} takes (batch, {self.in_channels}, x, y, z), got {tuple(input.shape)}"
-            )
+        self._check(input)
         kernel = self.kernel()
         return functional.conv3d(input, kernel, self._channel_bias(), self.stride, self.padding, self.dilation)
 
     def kernel(self) -> Tensor:
         """The dense kernel, (channel out, channel in, x, y, z); assembled in float32 or better, autocast or not."""
-        device = self.weight.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self._assemble()
-        return self._assemble()
+        return self._in_full_precision(self._assemble)
 
     def _assemble(self) -> Tensor:
+        kernel = self._coefficients() @ self._filters
+        return kernel.view(self.out_channels, self.in_channels, *self.kernel_size).to(self.weight.dtype)
+
+    def _coefficients(self) -> Tensor:
+        """What each filter is multiplied by, (channel out and channel in, filter)."""
         values = self.weight.to(self._coefficient.dtype).index_select(0, self._path) * self._coefficient
         coefficients = values.new_zeros(self.out_channels * self.in_channels * len(self._filters))
-        coefficients = coefficients.index_copy(0, self._entry, values)
-        kernel = coefficients.view(-1, len(self._filters)) @ self._filters
-        return kernel.view(self.out_channels, self.in_channels, *self.kernel_size).to(self.weight.dtype)
+        return coefficients.index_copy(0, self._entry, values).view(-1, len(self._filters))
 
     def to_conv3d(self) -> nn.Conv3d:
         """A plain nn.Conv3d with the present kernel: the same map, for inference."""
@@ -129,6 +125,19 @@ class SteerableConv3d(nn.Module):
             f"stride={self.stride}, padding={self.padding}, bias={self.bias is not None}"
         )
 
+    def _check(self, input: Tensor) -> None:
+        if input.ndim != 5 or input.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes (batch, {self.in_channels}, x, y, z), got {tuple(input.shape)}"
+            )
+
+    def _in_full_precision(self, make: Callable[[], Tensor]) -> Tensor:
+        device = self.weight.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return make()
+        return make()
+
     def _channel_bias(self) -> Tensor | None:
         if self.bias is None:
             return None
@@ -148,13 +157,16 @@ class SteerableConv3d(nn.Module):
     def _take_constants(self) -> None:
         """The constants on the weights' device: float64 for float64 weights, else float32; not part of the state."""
         constants = self._constants()
-        device = self.weight.device
+        self._constant("_filters", constants.filters)
+        self._constant("_coefficient", constants.coefficient)
+        self._constant("_entry", constants.entry)
+        self._constant("_path", constants.path)
+        self._constant("_bias_channel", constants.bias_channel)
+
+    def _constant(self, name: str, value: Tensor) -> None:
         dtype = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
-        self.register_buffer("_filters", constants.filters.to(device, dtype), persistent=False)
-        self.register_buffer("_coefficient", constants.coefficient.to(device, dtype), persistent=False)
-        self.register_buffer("_entry", constants.entry.to(device), persistent=False)
-        self.register_buffer("_path", constants.path.to(device), persistent=False)
-        self.register_buffer("_bias_channel", constants.bias_channel.to(device), persistent=False)
+        value = value.to(self.weight.device, dtype if value.is_floating_point() else value.dtype)
+        self.register_buffer(name, value, persistent=False)
 
     @classmethod
     @functools.cache

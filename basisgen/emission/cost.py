@@ -1,0 +1,74 @@
+"""What a convolution costs, dense or separable, counted per voxel; and which of the two to emit.
+
+    dense       taps * C_in * C_out multiply-adds
+    separable   products * C_in * C_out multiply-adds to mix the channels, and the passes before and after it
+    products    (N+1)(N+2)(N+3)/6, the a + b + c <= N = levels of the oscillator filters
+
+The passes work on n_before(N) * C_in + n_after(N) * C_out numbers per voxel, where n are the numbers of indices; how
+many of the three go before the mixing is free, and chosen here. A pass multiplies by matrices that are zero off a band,
+COLUMNS wide, and is bound by memory: by measurement one of its multiply-adds takes as long as PASS of the mixing's, and
+a number written and read as long as MOVE of them (benchmarks/speed.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from basisgen.sampling.products import product_indices
+
+COLUMNS = 24
+PASS = 2.5
+MOVE = 20.0
+DENSE_OVERHEAD = 400.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts per voxel of the output, at stride 1, of a forward pass; the backward pass takes twice as much."""
+
+    passes_before: int | None  # of a separable layer: how many passes go before the mixing
+    multiply_adds: int
+    pass_multiply_adds: int  # of these, in passes
+    numbers_moved: int  # written and read again between input and output
+    assembly: int  # multiply-adds per call, whatever the volume
+
+    @property
+    def time(self) -> float:
+        """A prediction, in multiply-adds of a matrix product."""
+        return self.multiply_adds + (PASS - 1) * self.pass_multiply_adds + MOVE * self.numbers_moved
+
+
+def dense(channels_in: int, channels_out: int, taps: int, filters: int) -> Cost:
+    """conv3d, and its kernel from the weights by one GEMM, (channels out * channels in, filter) x (filter, tap)."""
+    pairs = channels_in * channels_out
+    return Cost(None, pairs * taps, 0, 0, pairs * taps * filters)
+
+
+def separable(channels_in: int, channels_out: int, levels: int, filters: int) -> Cost:
+    """The cheapest split of the passes into those before and those after the mixing."""
+    products, pairs = len(product_indices(levels)), channels_in * channels_out
+    candidates = []
+    for before in range(4):
+        spread = [_indices(axes, levels) * channels_in for axes in range(1, before + 1)]
+        gather = [_indices(axes, levels) * channels_out for axes in range(1, 4 - before)]
+        passes = COLUMNS * (sum(spread) + sum(gather))
+        candidates.append(
+            Cost(before, products * pairs + passes, passes, sum(spread) + sum(gather), products * pairs * filters)
+        )
+    return min(candidates, key=lambda cost: cost.time)
+
+
+def predicted_ratio(cost: Cost, channels_in: int, channels_out: int, taps: int) -> float:
+    """The time of a layer over that of a plain conv3d of its shape, on a volume that dwarfs the assembly."""
+    plain = channels_in * channels_out * taps + DENSE_OVERHEAD * (channels_in + channels_out)
+    return 1.0 if cost.passes_before is None else cost.time / plain
+
+
+@cache
+def _indices(axes: int, levels: int) -> int:
+    """The number of tuples of that many whole numbers with a sum of at most `levels`: binomial(levels + axes, axes)."""
+    count = 1
+    for i in range(1, axes + 1):
+        count = count * (levels + i) // i
+    return count

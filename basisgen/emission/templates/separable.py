@@ -1,0 +1,427 @@
+"""A steerable convolution that never makes its kernel: passes of short filters along x, y and z.
+
+    kernel[m, n](x, y, z) = sum over a + b + c <= levels of  mixing[abc, m, n] * h_a(x) * h_b(y) * h_c(z)
+
+The h are oscillator functions, and the change from spherical to Cartesian products is exact; float64 both, in
+basis.safetensors. The channels are mixed after the first passes, say those along x; then alpha = (a), beta = (b, c):
+
+    u[alpha, n] = input[n] correlated with h_a
+    v[beta, m]  = sum over alpha and n of  mixing[alpha beta, m, n] * u[alpha, n]        |alpha| + |beta| <= levels
+    output[m]   = sum over beta of  v[beta, m] correlated with h_b and h_c
+
+That is products * channels in * channels out multiply-adds per voxel in place of taps * channels in * channels out. The
+work is done in parts, which keeps u and v small, and the backward pass makes u again. There is no second derivative.
+"""
+
+import functools
+from collections.abc import Iterator
+from itertools import pairwise, product
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ._steerable import SteerableConv3d, _tables
+
+BLOCK = 32  # the most outputs a pass along y or z makes at a time: its matrix is zero off a band
+CACHED_VOXELS = 2048  # in one part of the work on a CPU: u and v stay in its cache
+WORKSPACE = 1 << 25  # in one part of the work elsewhere: the numbers in u and v
+
+Index = tuple[int, ...]
+
+
+class SeparableConv3d(SteerableConv3d):
+    """The map of `SteerableConv3d`, with the same weights, by passes along x, y and z.
+
+    Exports and traces hold the dense convolution, whose operators every run time has.
+    """
+
+    passes_before: int  # the channels are mixed, unless there is a stride: then all, and the outputs' voxels are mixed
+
+    _products: Tensor
+    _taps_x: Tensor
+    _taps_y: Tensor
+    _taps_z: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolution of (batch, channel in, x, y, z)."""
+        if _is_exporting():
+            return super().forward(input)
+        self._check(input)
+        mixing = self._in_full_precision(self._mixing)
+        device = input.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device) if mixing.dtype != torch.float64 else mixing.dtype
+            input, mixing = input.to(dtype), mixing.to(dtype)
+        taps = [table.to(mixing.dtype) for table in (self._taps_x, self._taps_y, self._taps_z)]
+        geometry = [*self.stride, *self.padding, *self.dilation]
+        output = separable_conv3d(input, mixing, *taps, geometry, self._passes_before())
+        bias = self._channel_bias()
+        return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1, 1)
+
+    def _passes_before(self) -> int:
+        return self.passes_before if self.stride == (1, 1, 1) else 3
+
+    def _mixing(self) -> Tensor:
+        """The coefficients of the products, (product, channel out, channel in), in the order of `_grouped`."""
+        mixing = self._products.t() @ self._coefficients().t()
+        return mixing.view(-1, self.out_channels, self.in_channels).to(self.weight.dtype)
+
+    def _take_constants(self) -> None:
+        super()._take_constants()
+        tables = _tables()
+        products = torch.cat([tables[f"{self.filter_tensor}_products"][start:stop] for _, start, stop in self.rows])
+        taps = [tables[f"{self.filter_tensor}_{axis}"] for axis in "xyz"]
+        position = {abc: i for i, abc in enumerate(_indices(3, len(taps[0]) - 1))}
+        order = [
+            position[*alpha, *beta]
+            for betas, alphas in _grouped(len(taps[0]) - 1, self._passes_before())
+            for beta in betas
+            for alpha in alphas
+        ]
+        self._constant("_products", products[:, order])
+        for axis, table in zip("xyz", taps, strict=True):
+            self._constant(f"_taps_{axis}", table)
+
+
+def _is_exporting() -> bool:
+    """Whether a graph is being made for another run time; torch 2.6 cannot tell this from torch.compile."""
+    jit: Any = torch.jit
+    compiler: Any = torch.compiler
+    if jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return True
+    return bool(compiler.is_exporting() if hasattr(compiler, "is_exporting") else compiler.is_compiling())
+
+
+_LIBRARY = __name__.replace(".", "_")  # of operators: opaque to torch.compile, which keeps the parts, and the memory
+
+
+@torch.library.custom_op(f"{_LIBRARY}::separable_conv3d", mutates_args=())
+def separable_conv3d(
+    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: list[int], before: int
+) -> Tensor:
+    """(batch, channel in, x, y, z) -> (batch, channel out, x', y', z').
+
+    `mixing` is (product, channel out, channel in) in the order of `_grouped`, taps are (level, tap), and `geometry` is
+    stride, padding and dilation, three numbers each.
+    """
+    work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
+    volume, output = input.contiguous(), _zeros(input, mixing.shape[1], work.output_size)
+    groups = list(zip(work.groups, work.matrices(mixing), strict=True))
+    for part in work.parts():
+        u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels)
+        fields: list[Tensor] = []
+        for (betas, alphas), matrix in groups:
+            v = _multiply(matrix, _rows(u[: len(alphas)]))
+            fields += v.view(len(betas), -1, *u.shape[2:]).unbind(0)
+        v_of = dict(zip(_indices(3 - before, work.levels), fields, strict=True))
+        part.of_output(output).add_(_gather(v_of, part.forth[before:], 2 + before))
+    return output
+
+
+@separable_conv3d.register_fake
+def _(
+    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: list[int], before: int
+) -> Tensor:
+    return _zeros(input, mixing.shape[1], _output_size(input, (taps_x, taps_y, taps_z), geometry))
+
+
+@torch.library.custom_op(f"{_LIBRARY}::separable_conv3d_backward", mutates_args=())
+def separable_conv3d_backward(
+    gradient: Tensor,
+    input: Tensor,
+    mixing: Tensor,
+    taps_x: Tensor,
+    taps_y: Tensor,
+    taps_z: Tensor,
+    geometry: list[int],
+    before: int,
+    of_input: bool,
+    of_mixing: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `input` and `mixing`, from that of the output; empty where not asked for."""
+    work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
+    volume, gradient = input.contiguous(), gradient.contiguous()
+    matrices = work.matrices(mixing)
+    transposed = [matrix.t().contiguous() for matrix in matrices]
+    sums = [torch.zeros_like(matrix, dtype=_accumulator(matrix.dtype)) for matrix in matrices]
+    grad_input = _zeros(input, input.shape[1], input.shape[2:]) if of_input else input.new_empty(0)
+    for part in work.parts():
+        dv = _spread(part.of_output(gradient), part.back[before:], 2 + before, work.levels)
+        u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels) if of_mixing else None
+        du = dv.new_zeros(len(_indices(before, work.levels)), input.shape[1], *dv.shape[2:])
+        done = 0
+        for group, (betas, alphas) in enumerate(work.groups):
+            dv_rows, done = _rows(dv[done : done + len(betas)]), done + len(betas)
+            if u is not None:
+                sums[group] += _multiply(dv_rows, _rows(u[: len(alphas)]).t())
+            if of_input:
+                _rows(du[: len(alphas)]).add_(_multiply(transposed[group], dv_rows))
+        if of_input:
+            du_of = dict(zip(_indices(before, work.levels), du.unbind(0), strict=True))
+            part.of_input(grad_input).add_(_gather(du_of, part.back[:before], 2))
+    return grad_input, work.products(sums).to(mixing.dtype) if of_mixing else mixing.new_empty(0)
+
+
+@separable_conv3d_backward.register_fake
+def _(
+    gradient: Tensor,
+    input: Tensor,
+    mixing: Tensor,
+    taps_x: Tensor,
+    taps_y: Tensor,
+    taps_z: Tensor,
+    geometry: list[int],
+    before: int,
+    of_input: bool,
+    of_mixing: bool,
+) -> tuple[Tensor, Tensor]:
+    grad_input = _zeros(input, input.shape[1], input.shape[2:]) if of_input else input.new_empty(0)
+    return grad_input, torch.empty_like(mixing) if of_mixing else mixing.new_empty(0)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.geometry, ctx.before = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:2]
+    gradients = separable_conv3d_backward(gradient, *ctx.saved_tensors, ctx.geometry, ctx.before, *wanted)
+    return *(tensor if want else None for tensor, want in zip(gradients, wanted, strict=True)), *[None] * 5
+
+
+separable_conv3d.register_autograd(_differentiate, setup_context=_save)
+
+
+class _Pass(NamedTuple):
+    """The correlations with every filter along one axis, as matrices; all but zeros lies in the blocks."""
+
+    matrix: Tensor  # (level, place out, place in)
+    blocks: list[tuple[slice, slice]]  # the places out, in order, and the places in they come from
+
+    def apply(self, level: int, field: Tensor, axis: int, target: Tensor, accumulate: bool) -> None:
+        """Writes into `target`, or adds to it, one correlation of `field`; axes (channel, sample, x, y, z)."""
+        _, places, places_in = self.matrix.shape
+        outer, inner = prod(field.shape[:axis]), prod(field.shape[axis + 1 :])
+        source, target = field.reshape(outer, places_in, inner), target.view(outer, places, inner)
+        for out, into in self.blocks:
+            matrix = self.matrix[level, out, into]
+            if inner == 1:
+                target[:, out, 0].addmm_(source[:, into, 0], matrix.t(), beta=int(accumulate))
+            else:
+                matrices = matrix.expand(len(source), *matrix.shape)
+                target[:, out].baddbmm_(matrices, source[:, into], beta=int(accumulate))
+
+
+class _Axis(NamedTuple):
+    """How the places of one axis meet: place out i takes tap t of place in i * stride - padding + t * dilation."""
+
+    places: int  # out
+    places_in: int
+    taps: int
+    stride: int
+    padding: int
+    dilation: int
+
+    def taken(self, out: slice) -> slice:
+        """The places in that some places out take."""
+        first = out.start * self.stride - self.padding
+        last = (out.stop - 1) * self.stride - self.padding + (self.taps - 1) * self.dilation
+        return _clipped(first, last, self.places_in)
+
+    def takers(self, into: slice) -> slice:
+        """The places out that take some places in."""
+        first = into.start + self.padding - (self.taps - 1) * self.dilation
+        return _clipped(-(-first // self.stride), (into.stop - 1 + self.padding) // self.stride, self.places)
+
+    def matrices(self, table: Tensor) -> Tensor:
+        """(level, place out, place in) of taps (level, tap)."""
+        out, into = (torch.arange(n, device=table.device) for n in (self.places, self.places_in))
+        offset = into - out.unsqueeze(1) * self.stride + self.padding
+        tap = offset.div(self.dilation, rounding_mode="floor")
+        is_tap = (offset % self.dilation == 0) & (tap >= 0) & (tap < self.taps)
+        return functional.pad(table, (0, 1))[:, torch.where(is_tap, tap, self.taps)]
+
+
+class _Part(NamedTuple):
+    """Some samples, and along x some places out and the places in they take, or the other way round."""
+
+    samples: slice
+    out: slice
+    into: slice
+    forth: list[_Pass]
+    back: list[_Pass]
+
+    def of_input(self, volume: Tensor) -> Tensor:
+        """(channel, sample, x, y, z)."""
+        return volume[self.samples, :, self.into].transpose(0, 1)
+
+    def of_output(self, volume: Tensor) -> Tensor:
+        """(channel, sample, x', y', z')."""
+        return volume[self.samples, :, self.out].transpose(0, 1)
+
+
+class _Work:
+    """What there is to do for one input: the passes, the groups of products, and the parts."""
+
+    def __init__(
+        self, input: Tensor, mixing: Tensor, taps: tuple[Tensor, Tensor, Tensor], geometry: list[int], before: int
+    ) -> None:
+        self.levels = len(taps[0]) - 1
+        self.before = before
+        self.groups = _grouped(self.levels, before)
+        self.channels = (mixing.shape[1], mixing.shape[2])
+        self.samples = len(input)
+        self.output_size = _output_size(input, taps, geometry)
+        steps = zip(self.output_size, input.shape[2:], taps, *_triples(geometry), strict=True)
+        self.axes = [_Axis(out, into, table.shape[1], s, p, d) for out, into, table, s, p, d in steps]
+        self.passes = [axis.matrices(table) for axis, table in zip(self.axes, taps, strict=True)]
+        self.on_cpu = input.device.type == "cpu"
+
+    def matrices(self, mixing: Tensor) -> list[Tensor]:
+        """For each group of products, (beta and channel out, alpha and channel in)."""
+        sizes = [len(betas) * len(alphas) for betas, alphas in self.groups]
+        return [
+            part.view(len(betas), len(alphas), *self.channels).transpose(1, 2).flatten(2).flatten(0, 1)
+            for part, (betas, alphas) in zip(mixing.split(sizes), self.groups, strict=True)
+        ]
+
+    def products(self, matrices: list[Tensor]) -> Tensor:
+        """What `matrices` undoes: (product, channel out, channel in)."""
+        out, into = self.channels
+        return torch.cat(
+            [
+                matrix.view(len(betas), out, len(alphas), into).transpose(1, 2).flatten(0, 1)
+                for matrix, (betas, alphas) in zip(matrices, self.groups, strict=True)
+            ]
+        )
+
+    def parts(self) -> Iterator[_Part]:
+        """Slabs of x-planes of a sample, or whole samples where they are small."""
+        x, *others = self.axes
+        forth = [_Pass(m, _blocks(a.places, BLOCK, a.taken)) for m, a in zip(self.passes[1:], others, strict=True)]
+        back = [
+            _Pass(m.transpose(1, 2), _blocks(a.places_in, BLOCK, a.takers))
+            for m, a in zip(self.passes[1:], others, strict=True)
+        ]
+        mixed = [axis.places if i < self.before else axis.places_in for i, axis in enumerate(self.axes)]
+        planes, samples = self._sizes(mixed[0], mixed[1] * mixed[2])
+        slabs = _blocks(x.places, planes, x.taken) if self.before else _blocks(x.places_in, planes, x.takers)
+        for first in range(0, self.samples, samples):
+            for slab in slabs:
+                out, into = slab if self.before else slab[::-1]
+                matrix = self.passes[0][:, out, into]
+                all_out, all_in = slice(0, matrix.shape[1]), slice(0, matrix.shape[2])
+                along_x = _Pass(matrix, [(all_out, all_in)]), _Pass(matrix.transpose(1, 2), [(all_in, all_out)])
+                part = slice(first, min(first + samples, self.samples))
+                yield _Part(part, out, into, [along_x[0], *forth], [along_x[1], *back])
+
+    def _sizes(self, planes: int, plane: int) -> tuple[int, int]:
+        """How many planes of how many voxels, and how many samples, are mixed at a time."""
+        out, into = self.channels
+        numbers = len(_indices(3 - self.before, self.levels)) * out + len(_indices(self.before, self.levels)) * into
+        voxels = CACHED_VOXELS if self.on_cpu else WORKSPACE // numbers
+        return max(1, min(planes, voxels // plane)), max(1, voxels // (plane * planes))
+
+
+def _spread(field: Tensor, passes: list[_Pass], axis: int, levels: int) -> Tensor:
+    """Every correlation of a field along some axes: (index, channel, sample, x, y, z), in the order of `_indices`."""
+    field = field.contiguous() if field.shape[1] > 1 or not passes else field
+    stage = field.unsqueeze(0)
+    fields: dict[Index, Tensor] = {(): field}
+    for number, step in enumerate(passes):
+        size = list(stage.shape[1:])
+        size[axis + number] = step.matrix.shape[1]
+        indices = _indices(number + 1, levels)
+        stage = field.new_empty(len(indices), *size)
+        before, fields = fields, dict(zip(indices, stage.unbind(0), strict=True))
+        for index, target in fields.items():
+            step.apply(index[-1], before[index[:-1]], axis + number, target, False)
+    return stage
+
+
+def _gather(fields: dict[Index, Tensor], passes: list[_Pass], axis: int) -> Tensor:
+    """The sum over the indices of each field's correlations: (channel, sample, x, y, z)."""
+    for number in reversed(range(len(passes))):
+        sums: dict[Index, Tensor] = {}
+        for index, field in fields.items():
+            is_first = index[:-1] not in sums
+            if is_first:
+                size = list(field.shape)
+                size[axis + number] = passes[number].matrix.shape[1]
+                sums[index[:-1]] = field.new_empty(size)
+            passes[number].apply(index[-1], field, axis + number, sums[index[:-1]], not is_first)
+        fields = sums
+    return fields[()]
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b; on a CPU by oneDNN, whose conv3d this must match: BLAS can be half as fast."""
+    if b.device.type == "cpu" and b.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+        return result
+    return a @ b
+
+
+@functools.cache
+def _indices(axes: int, levels: int) -> tuple[Index, ...]:
+    """Every index of some axes with a sum of at most `levels`, by the sum: those of a smaller one are a head of it."""
+    indices = [index for index in product(range(levels + 1), repeat=axes) if sum(index) <= levels]
+    return tuple(sorted(indices, key=lambda index: (sum(index), index)))
+
+
+@functools.cache
+def _grouped(levels: int, before: int) -> tuple[tuple[tuple[Index, ...], tuple[Index, ...]], ...]:
+    """The products in groups: the betas of one sum, and all the alphas they go with."""
+    after = _indices(3 - before, levels)
+    groups = []
+    for level in sorted({sum(beta) for beta in after}):
+        betas = tuple(beta for beta in after if sum(beta) == level)
+        groups.append((betas, _indices(before, levels - level)))
+    return tuple(groups)
+
+
+def _blocks(places: int, largest: int, partner: Any) -> list[tuple[slice, slice]]:
+    """The places in slices of about one size, each with the slice it meets."""
+    count = -(-places // largest)
+    edges = [places * i // count for i in range(count + 1)]
+    slices = [slice(first, last) for first, last in pairwise(edges)]
+    return [(part, partner(part)) for part in slices]
+
+
+def _clipped(first: int, last: int, places: int) -> slice:
+    first = min(max(first, 0), places)
+    return slice(first, max(first, min(last + 1, places)))
+
+
+def _output_size(input: Tensor, taps: tuple[Tensor, ...], geometry: list[int]) -> list[int]:
+    axes = zip(input.shape[2:], taps, *_triples(geometry), strict=True)
+    size = [(n + 2 * p - d * (table.shape[1] - 1) - 1) // s + 1 for n, table, s, p, d in axes]
+    if min(size) < 1:
+        raise ValueError(f"a volume of {tuple(input.shape[2:])} voxels, padded, is smaller than the kernel")
+    return size
+
+
+def _zeros(like: Tensor, channels: int, size: Any) -> Tensor:
+    """A volume of zeros in the memory format of another."""
+    channels_last = torch.channels_last_3d if like.dim() == 5 else torch.contiguous_format
+    keep = like.is_contiguous(memory_format=channels_last) and not like.is_contiguous()
+    memory_format = channels_last if keep else torch.contiguous_format
+    shape = (len(like), channels, *size)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format).zero_()
+
+
+def _rows(fields: Tensor) -> Tensor:
+    """(index, channel, sample, x, y, z) -> (index and channel, voxel)."""
+    return fields.view(fields.shape[0] * fields.shape[1], -1)
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def _triples(numbers: list[int]) -> list[list[int]]:
+    return [numbers[:3], numbers[3:6], numbers[6:]]

@@ -1,0 +1,245 @@
+"""Separable layers: the dense map by other means, in value, in gradient, and in everything torch does to a module."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from basisgen.errors import SpecError
+from basisgen.pipeline import plan
+from basisgen.spec import Execution, parse_package
+
+Compile = Callable[[str], ModuleType]
+
+SPEC = """
+name = "separable"
+[defaults]
+radial = { family = "hermite", n_max = 3 }
+execution = "separable"
+kernel_size = 5
+[[conv]]
+name = "Small"
+in = "2x0 + 1x1"
+out = "1x0 + 1x2 + 1x1"
+[[conv]]
+name = "Uneven"
+in = "1x0 + 1x1"
+out = "2x0 + 1x1"
+kernel_size = [5, 4, 3]
+voxel_spacing = [1, 1, 1.5]
+dilation = [1, 2, 1]
+[[conv]]
+name = "Scalars"
+in = "2x0"
+out = "3x0"
+radial = { family = "hermite", n_max = 5 }
+[[conv]]
+name = "Mirrored"
+in = "2x0e + 1x1o"
+out = "1x0e + 1x0o + 1x2e"
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    import sys
+
+    from basisgen.emission.write import write_package
+    from basisgen.pipeline import compile_package
+
+    place = tmp_path_factory.mktemp("packages")
+    write_package(compile_package(parse_package(SPEC)), place / "separable")
+    sys.path.insert(0, str(place))
+    try:
+        return importlib.import_module("separable")
+    finally:
+        sys.path.remove(str(place))
+
+
+def _dense(conv: nn.Module, volume: Tensor) -> Tensor:
+    """The same layer by conv3d and its own kernel()."""
+    bias = conv._channel_bias()
+    return nn.functional.conv3d(volume, conv.kernel(), bias, conv.stride, conv.padding, conv.dilation)
+
+
+def _compare(conv: nn.Module, volume: Tensor) -> float:
+    """The worst relative difference of the outputs, and of the gradients of input, weight and bias."""
+    output, dense = conv(volume), _dense(conv, volume)
+    gradient = torch.randn(output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(1))
+    sources = [volume, *conv.parameters()]
+    ours = torch.autograd.grad(output, sources, gradient)
+    plain = torch.autograd.grad(dense, sources, gradient)
+    pairs = zip((output, *ours), (dense, *plain), strict=True)
+    return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
+def test_separable_equals_dense_in_value_and_in_every_gradient(package: ModuleType, name: str, before: int) -> None:
+    torch.manual_seed(0)
+    layer = getattr(package, name)
+    conv = type(name, (layer,), {"passes_before": before})().double()
+    volume = torch.randn(2, conv.in_channels, 7, 9, 8, dtype=torch.float64, requires_grad=True)
+    assert _compare(conv, volume) < 1e-12
+
+
+def test_the_comparison_can_fail(package: ModuleType) -> None:
+    conv = package.Small().double()
+    conv._products[3, 2] += 1e-6
+    assert _compare(conv, torch.randn(1, 5, 6, 6, 6, dtype=torch.float64, requires_grad=True)) > 1e-9
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    stride=st.tuples(*[st.integers(1, 3)] * 3),
+    padding=st.tuples(*[st.integers(0, 4)] * 3),
+    size=st.tuples(*[st.integers(7, 12)] * 3),
+    samples=st.integers(0, 3),
+    cached=st.sampled_from([1, 100, 2048]),
+    block=st.sampled_from([1, 3, 32]),
+    before=st.integers(0, 3),
+)
+def test_any_geometry_and_any_cut_of_the_work(
+    package: ModuleType,
+    stride: tuple[int, int, int],
+    padding: tuple[int, int, int],
+    size: tuple[int, int, int],
+    samples: int,
+    cached: int,
+    block: int,
+    before: int,
+) -> None:
+    torch.manual_seed(0)
+    module = importlib.import_module("separable._separable")
+    conv = type("Cut", (package.Uneven,), {"_passes_before": lambda self: before})
+    conv = conv(stride=stride, padding=padding).double()
+    volume = torch.randn(samples, 4, *size, dtype=torch.float64, requires_grad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CACHED_VOXELS", cached)
+        patch.setattr(module, "BLOCK", block)
+        if samples:
+            assert _compare(conv, volume) < 1e-12
+        else:
+            assert conv(volume).shape == _dense(conv, volume).shape
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_gradcheck(package: ModuleType, before: int) -> None:
+    module = importlib.import_module("separable._separable")
+    conv = type("Split", (package.Scalars,), {"passes_before": before})().double()
+    volume = torch.randn(2, 2, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    mixing = conv._mixing().detach().requires_grad_()
+    taps = (conv._taps_x, conv._taps_y, conv._taps_z)
+    geometry = [1, 1, 1, 2, 2, 2, 1, 1, 1]
+    assert torch.autograd.gradcheck(
+        lambda *sources: module.separable_conv3d(*sources, *taps, geometry, before), (volume, mixing), fast_mode=True
+    )
+    torch.library.opcheck(module.separable_conv3d, (volume, mixing, *taps, geometry, before))
+
+
+def test_only_the_wanted_gradient_is_made(package: ModuleType) -> None:
+    conv = package.Small()
+    (conv(torch.randn(1, 5, 6, 6, 6)) ** 2).sum().backward()
+    assert conv.weight.grad is not None
+    conv = package.Small().requires_grad_(False)
+    volume = torch.randn(1, 5, 6, 6, 6, requires_grad=True)
+    (conv(volume) ** 2).sum().backward()
+    assert volume.grad is not None and conv.weight.grad is None
+
+
+def test_single_precision_and_autocast(package: ModuleType) -> None:
+    torch.manual_seed(0)
+    conv, volume = package.Small(), torch.randn(2, 5, 8, 8, 8)
+    exact = _dense(conv, volume)
+    assert (conv(volume) - exact).abs().max() < 1e-5 * exact.abs().max()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = conv(volume)
+        half.float().square().sum().backward()
+    assert half.dtype == torch.bfloat16 and (half.float() - exact).abs().max() < 3e-2 * exact.abs().max()
+    assert conv.weight.grad.dtype == torch.float32 and conv.weight.grad.isfinite().all()
+    assert (conv.bfloat16()(volume.bfloat16()).float() - exact).abs().max() < 3e-2 * exact.abs().max()
+
+
+def test_channels_last_is_accepted_and_kept(package: ModuleType) -> None:
+    conv, volume = package.Small(), torch.randn(2, 5, 8, 7, 6)
+    output = conv(volume.to(memory_format=torch.channels_last_3d))
+    assert output.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(output, conv(volume))
+
+
+def test_compiles_whole_and_exports_as_the_dense_convolution(package: ModuleType) -> None:
+    torch.manual_seed(0)
+    conv, volume = package.Small(), torch.randn(2, 5, 8, 8, 8)
+    expected = conv(volume)
+    torch.testing.assert_close(torch.compile(conv, fullgraph=True, backend="aot_eager")(volume), expected)
+    size = {0: torch.export.Dim("batch"), 2: torch.export.Dim("x"), 3: torch.export.Dim("y"), 4: torch.export.Dim("z")}
+    program = torch.export.export(conv, (volume,), dynamic_shapes=(size,))
+    assert any("conv3d" in str(node.target) and "aten" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(volume), expected)
+    larger = torch.randn(1, 5, 9, 10, 11)
+    torch.testing.assert_close(program.module()(larger), conv(larger))
+    torch.testing.assert_close(conv.to_conv3d()(volume), expected)
+
+
+def test_on_the_meta_device_and_back(package: ModuleType) -> None:
+    conv = package.Small()
+    assert conv.to("meta")(torch.empty(2, 5, 8, 8, 8, device="meta")).shape == (2, 9, 8, 8, 8)
+
+
+def test_a_volume_smaller_than_the_kernel_is_refused_with_its_size(package: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"a volume of \(4, 8, 8\) voxels, padded, is smaller than the kernel"):
+        package.Small(padding=0)(torch.randn(1, 5, 4, 8, 8))
+    with pytest.raises(ValueError, match=r"Small takes \(batch, 5, x, y, z\), got \(1, 4, 8, 8, 8\)"):
+        package.Small()(torch.randn(1, 4, 8, 8, 8))
+
+
+def test_the_backward_pass_keeps_nothing_but_its_inputs(package: ModuleType) -> None:
+    conv, volume = package.Small(), torch.randn(1, 5, 8, 8, 8, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
+        conv(volume)
+    assert max(kept) <= volume.numel()
+
+
+# --------------------------------------------------------------------------------------------------------- the choice
+
+
+def _spec(**options: object) -> str:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in options.items() if key != "radial"]
+    radial = options.get("radial", '{ family = "hermite", n_max = 4 }')
+    return "\n".join(['name = "p"', "[[conv]]", 'name = "C"', f"radial = {radial}", *lines])
+
+
+WIDE = {"in": "32x0 + 16x1 + 8x2", "out": "32x0 + 16x1 + 8x2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "execution"),
+    [
+        ({**WIDE, "kernel_size": 7}, Execution.SEPARABLE),
+        ({**WIDE, "kernel_size": 7, "execution": "dense"}, Execution.DENSE),
+        ({**WIDE, "kernel_size": 3}, Execution.DENSE),
+        ({"in": "1x0", "out": "1x0", "kernel_size": 3, "execution": "separable"}, Execution.SEPARABLE),
+        ({**WIDE, "kernel_size": 7, "radial": '{ family = "shells" }'}, Execution.DENSE),
+        ({**WIDE, "kernel_size": 7, "radial": '{ family = "optimal", max_defect = 0.1 }'}, Execution.DENSE),
+    ],
+)
+def test_the_plan_chooses(options: dict[str, object], execution: Execution) -> None:
+    (layer,) = plan(parse_package(_spec(**options))).layers
+    assert layer.execution is execution
+    assert (layer.predicted_ratio < 1) or options.get("execution") == "separable" or execution is Execution.DENSE
+
+
+@pytest.mark.parametrize("family", ["shells", "optimal"])
+def test_other_families_are_not_products(family: str) -> None:
+    text = _spec(**WIDE, kernel_size=5, execution="separable", radial=f'{{ family = "{family}" }}')
+    with pytest.raises(SpecError, match=f"layer 'C': execution = 'separable' needs .* '{family}' ones are not"):
+        parse_package(text)
