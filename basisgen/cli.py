@@ -61,7 +61,7 @@ def main() -> None:
     """
 
 
-@main.command("compile")
+@main.command("compile", short_help="Compile a spec into a package.")
 @click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))
 @_OUT
 @_CHECK
@@ -79,7 +79,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool) -> None:
     _compile(parse_package(_read(spec)), out, check, force)
 
 
-@main.command()
+@main.command(short_help="Compile one layer, without a spec.")
 @click.argument("into", metavar="IN")
 @click.argument("out_type", metavar="OUT")
 @click.option("--kernel-size", required=True, help="Taps per axis: 5, or 5,5,3.")
@@ -124,7 +124,7 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
     _compile(single_layer_package(options["name"], layer), options["out"], options["check"], options["force"])
 
 
-@main.command()
+@main.command(short_help="Compare filters for a layer, before training.")
 @click.argument("into", metavar="IN")
 @click.argument("out_type", metavar="OUT")
 @click.option("--kernel-size", multiple=True, required=True, help="Taps per axis: 5, or 5,5,3. May be repeated.")
@@ -179,7 +179,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     click.echo(f"\n{explanation(rows)}")
 
 
-@main.command()
+@main.command(short_help="Re-check a package independently.")
 @click.argument("package", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--no-run", is_flag=True, help="Run no code of the package: leave out the checks of what it computes.")
 @click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier report.")
@@ -212,7 +212,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     sys.exit(0 if report.verified else 1)
 
 
-@main.command("report")
+@main.command("report", short_help="Write an HTML page about a package.")
 @click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option(
     "-o",
@@ -242,7 +242,7 @@ def report_command(package: Path, output: Path) -> None:
     click.echo(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
 
 
-@main.command()
+@main.command(short_help="Show the exact kernels of two degrees.")
 @click.argument("j", type=click.IntRange(0, 20))
 @click.argument("l", type=click.IntRange(0, 20))
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
@@ -264,7 +264,7 @@ def show(j: int, l: int, style: str) -> None:
     click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l))), width))
 
 
-@main.command()
+@main.command(short_help="Start a project that runs as it is.")
 @click.argument("name")
 @click.option("--preset", type=click.Choice(list(PRESETS)), required=True, help="What the project does.")
 @click.option(

@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import sqrt
 from typing import Any
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from basisgen.emission.plan import LayerPlan, Pair, pairs, plan_layer
@@ -158,7 +159,8 @@ def as_table(rows: Sequence[Row]) -> Table:
     """For a terminal, 80 columns wide: a blank line between kernel sizes."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=column != COLUMNS[1])
+        justify: JustifyMethod = "left" if column in COLUMNS[:2] else "right"
+        table.add_column(column, justify=justify, no_wrap=column != COLUMNS[1], overflow="fold")
     for before, row in zip((None, *rows), rows, strict=False):
         if before is not None and before.candidate.layer.grid != row.candidate.layer.grid:
             table.add_row()
