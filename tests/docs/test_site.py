@@ -132,7 +132,7 @@ def test_pages_in_a_browser_ask_nothing_of_the_network(site: Path, tmp_path: Pat
 
 
 def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
-    for name in ("docs", "basisgen", "runtime"):
+    for name in ("docs", "basisgen", "runtime", "benchmarks", "examples"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     shutil.copy(REPOSITORY / "mkdocs.yml", tmp_path)
     assert _build(tmp_path, tmp_path / "site").returncode == 0
