@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ _CHECK = click.option("--check", is_flag=True, help="Write nothing; exit 1 with 
 _FORCE = click.option(
     "--force", is_flag=True, help="Compile even if nothing has changed (for work on basisgen itself)."
 )
+_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show how each layer will run, and what it costs.")
 
 
 def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,8 +68,9 @@ def main() -> None:
 @_OUT
 @_CHECK
 @_FORCE
+@_VERBOSE
 @_explains_errors
-def compile_command(spec: Path, out: Path, check: bool, force: bool) -> None:
+def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bool) -> None:
     """Compile the layers of SPEC (TOML) into the package OUT/<name>.
 
     \b
@@ -76,7 +79,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool) -> None:
     """
     from basisgen.spec import parse_package
 
-    _compile(parse_package(_read(spec)), out, check, force)
+    _compile(parse_package(_read(spec)), out, check, force, verbose)
 
 
 @main.command(short_help="Compile one layer, without a spec.")
@@ -105,6 +108,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool) -> None:
 @_OUT
 @_CHECK
 @_FORCE
+@_VERBOSE
 @_explains_errors
 def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **options: Any) -> None:
     """Compile one convolution from IN to OUT fields, without a spec file: package NAME, class Conv.
@@ -121,7 +125,8 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
     for key in ("kernel_size", "voxel_spacing", "dilation"):
         table[key] = _toml_value(options[key], key)
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
-    _compile(single_layer_package(options["name"], layer), options["out"], options["check"], options["force"])
+    flags = (options[key] for key in ("out", "check", "force", "verbose"))
+    _compile(single_layer_package(options["name"], layer), *flags)
 
 
 @main.command(short_help="Compare filters for a layer, before training.")
@@ -212,6 +217,39 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     sys.exit(0 if report.verified else 1)
 
 
+@main.command("tune", short_help="Choose dense or separable by measurement.")
+@click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
+@click.option("--volume", default="24", show_default=True, help="Voxels per axis: 32, or 64,64,32.")
+@click.option("--samples", type=click.IntRange(1), default=2, show_default=True, help="Volumes in a batch.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--threads", type=click.IntRange(1), default=None, help="Of the CPU.  [default: torch's]")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Timed steps of each.")
+@_explains_errors
+def tune_command(package: Path, volume: str, samples: int, device: str, threads: int | None, rounds: int) -> None:
+    """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
+
+    Layers with execution "auto" and filters of family "hermite" are compiled both ways; a training step of each is
+    timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec keeps it.
+
+    \b
+    Example:
+      basisgen tune generated/segmentation --volume 48 --samples 1
+    """
+    from rich.console import Console
+
+    from basisgen.emission.write import write_package
+    from basisgen.pipeline import compile_package
+    from basisgen.tune import Setting, read_spec, tune
+
+    spec = read_spec(package)
+    setting = Setting.parse(_toml_value(volume, "volume"), samples, device, threads, rounds)
+    with Console(stderr=True).status("") as status:
+        tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"))
+    write_package(compile_package(tuned), package)
+    _show_plan(tuned)
+    click.echo(f"{package} is tuned")
+
+
 @main.command("report", short_help="Write an HTML page about a package.")
 @click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option(
@@ -295,13 +333,16 @@ def new(name: str, preset: str, out: Path) -> None:
     click.echo(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py\n  pytest")
 
 
-def _compile(spec: PackageSpec, out: Path, check: bool, force: bool) -> None:
+def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bool) -> None:
     """Compiles a package spec and writes it, or with `check` compares it with what is on disk."""
     from basisgen.emission.render import made_from
-    from basisgen.emission.write import difference, is_up_to_date, read_package, write_package
+    from basisgen.emission.write import difference, is_up_to_date, read_package, tuning_of, write_package
 
     directory = out / spec.name
+    spec = replace(spec, tuned=tuning_of(directory, made_from(spec)))
     if not check and not force and is_up_to_date(directory, made_from(spec)):
+        if verbose:
+            _show_plan(spec)
         click.echo(f"{directory} is up to date")
         return
     from basisgen.emission.render import render
@@ -323,6 +364,15 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool) -> None:
             click.echo(
                 f"note: no kernel reaches {', '.join(layer.silent_terms)} of {layer.spec.name}: always zero.", err=True
             )
+    if verbose:
+        _show_plan(spec)
+
+
+def _show_plan(spec: PackageSpec) -> None:
+    from basisgen.pipeline import plan
+    from basisgen.plan_table import as_text
+
+    click.echo(f"\n{as_text(plan(spec))}\n")
 
 
 def _read(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import basisgen
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
-from basisgen.spec import LayerSpec, PackageSpec, parse_layer
+from basisgen.spec import LayerSpec, PackageSpec, Tuning, parse_layer
 
 
 def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
@@ -21,11 +21,21 @@ def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
 
     Raises SpecError where the manifest's spec is not one.
     """
+    spec = spec_of(manifest)
+    try:
+        return None if spec is None else compile_package(spec)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SpecError(f"{type(error).__name__}: {error}") from None
+
+
+def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
+    """The spec in a manifest; None if another version wrote it. Raises SpecError where it is not one."""
     if manifest.get("basisgen") != basisgen.__version__:
         return None
     try:
         layers = tuple(_layer(description) for description in manifest["spec"])
-        return compile_package(PackageSpec(manifest["name"], layers, manifest["command"]))
+        tuned = Tuning.parse(manifest["tuned"]) if "tuned" in manifest else None
+        return PackageSpec(manifest["name"], layers, manifest["command"], tuned)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{type(error).__name__}: {error}") from None
 

@@ -79,12 +79,46 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What `basisgen tune` measured, and where: for each layer the time of both ways over a plain convolution's."""
+
+    setting: str
+    ratios: Mapping[str, Mapping[str, float]]  # layer -> dense, separable -> ratio
+
+    def choice(self, layer: str) -> Execution | None:
+        """The faster way of a layer; None where it was not measured."""
+        ratios = self.ratios.get(layer)
+        return None if ratios is None else Execution(min(ratios, key=lambda way: ratios[way]))
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON values, which `parse` reads."""
+        return {"setting": self.setting, "ratios": {name: dict(ratios) for name, ratios in self.ratios.items()}}
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any]) -> Tuning:
+        """Reads what `describe` wrote; raises SpecError."""
+        ways = {Execution.DENSE.value, Execution.SEPARABLE.value}
+        try:
+            setting, ratios = table["setting"], {name: dict(entry) for name, entry in table["ratios"].items()}
+            good = isinstance(setting, str) and all(
+                entry.keys() == ways and all(isinstance(ratio, float) and ratio > 0 for ratio in entry.values())
+                for entry in ratios.values()
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            good = False
+        if not good:
+            raise SpecError(f"tuned = {_quote(table)} is not what basisgen tune writes. Compile with --force.")
+        return cls(setting, ratios)
+
+
+@dataclass(frozen=True)
 class PackageSpec:
-    """A package: its name, its layers in order, and the command that makes it."""
+    """A package: its name, its layers in order, the command that makes it, and what `basisgen tune` measured."""
 
     name: str
     layers: tuple[LayerSpec, ...]
     command: str
+    tuned: Tuning | None = None
 
 
 def parse_package(text: str) -> PackageSpec:

@@ -19,6 +19,8 @@ AFTER = {
     "report": "emission",
     "testing": "pipeline",
     "recompile": "pipeline",
+    "tune": "pipeline",
+    "plan_table": "emission",
     "new": "spec",
     "completion": "spec",
 }

@@ -22,7 +22,7 @@ from basisgen.sampling.products import Products, expand
 from basisgen.sampling.sample import SampledFilters
 from basisgen.so3.clebsch_gordan import coupled_degrees
 from basisgen.so3.field_type import Irrep
-from basisgen.spec import Execution, LayerSpec, PackageSpec
+from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
 
 Pair = tuple[Irrep, Irrep]  # out, in
 Tensor = NDArray[np.float64]
@@ -122,9 +122,13 @@ def pairs(spec: LayerSpec) -> tuple[Pair, ...]:
 
 
 def plan_layer(
-    spec: LayerSpec, proven: Mapping[Pair, ProvenBasis], filters: SampledFilters, filter_tensor: str
+    spec: LayerSpec,
+    proven: Mapping[Pair, ProvenBasis],
+    filters: SampledFilters,
+    filter_tensor: str,
+    tuned: Tuning | None = None,
 ) -> LayerPlan:
-    """Lists the paths of a layer.
+    """Lists the paths of a layer, and chooses how it runs.
 
     Raises SpecError where no path is left: no pair of terms has an allowed J with a filter on the grid.
     """
@@ -141,21 +145,25 @@ def plan_layer(
             f"|j-l|..j+l{' of the right parity' if spec.out.has_parity else ''} with a filter on the {spec.grid} grid. "
             "Change the field types or enlarge the kernel."
         )
-    return LayerPlan(spec, filter_tensor, filters, tuple(paths), choose_execution(spec, filters, tuple(paths)))
+    return LayerPlan(spec, filter_tensor, filters, tuple(paths), choose_execution(spec, filters, tuple(paths), tuned))
 
 
-def choose_execution(spec: LayerSpec, filters: SampledFilters, paths: tuple[Path, ...]) -> Cost:
-    """The cost of the way the spec names, or, for `auto`, of the way predicted to be faster on a large volume."""
+def choose_execution(
+    spec: LayerSpec, filters: SampledFilters, paths: tuple[Path, ...], tuned: Tuning | None = None
+) -> Cost:
+    """The cost of the way the spec names, or, for `auto`, of the one measured, else predicted, to be faster."""
     into, out, taps = spec.into.dimension, spec.out.dimension, int(np.prod(spec.grid.size))
     used = {J: filters.rows[J] for J in {path.J for path in paths}}
     rows = sum(stop - start for start, stop in used.values())
     dense = cost.dense(into, out, taps, rows)
-    if spec.execution is Execution.DENSE or not isinstance(spec.radial, Hermite):
+    wanted = spec.execution
+    if wanted is Execution.AUTO and tuned is not None:
+        wanted = tuned.choice(spec.name) or wanted
+    if wanted is Execution.DENSE or not isinstance(spec.radial, Hermite):
         return dense
     levels = max(J + 2 * (sum(group.J == J for group in filters.groups) - 1) for J in filters.rows)
     separable = cost.separable(into, out, levels, rows)
-    forced = spec.execution is Execution.SEPARABLE
-    return separable if forced or cost.predicted_ratio(separable, into, out, taps) < 1 else dense
+    return separable if wanted is Execution.SEPARABLE or cost.predicted_ratio(separable, into, out, taps) < 1 else dense
 
 
 def plan_package(
@@ -166,7 +174,7 @@ def plan_package(
 ) -> PackagePlan:
     """Plans every layer and gathers the tensors they share."""
     layers = tuple(
-        plan_layer(layer, proven, filters[tensor_of_layer[layer.name]], tensor_of_layer[layer.name])
+        plan_layer(layer, proven, filters[tensor_of_layer[layer.name]], tensor_of_layer[layer.name], spec.tuned)
         for layer in spec.layers
     )
     products = {

@@ -55,6 +55,7 @@ def manifest(plan: PackagePlan, content: dict[str, bytes]) -> dict[str, Any]:
     measured = {layer.filter_tensor: measure(layer.filters) for layer in plan.layers}
     return {
         **made_from(plan.spec),
+        **({"tuned": plan.spec.tuned.describe()} if plan.spec.tuned else {}),
         "filters": {name: {"defect": defects.describe()} for name, defects in measured.items()},
         "layers": {layer.spec.name: _layer_facts(layer, measured[layer.filter_tensor]) for layer in plan.layers},
         "sha256": {name: hashlib.sha256(content[name]).hexdigest() for name in sorted(content)},

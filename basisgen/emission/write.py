@@ -21,7 +21,8 @@ from difflib import unified_diff
 from pathlib import Path
 
 from basisgen.emission.render import MANIFEST
-from basisgen.errors import OutputError
+from basisgen.errors import OutputError, SpecError
+from basisgen.spec import Tuning
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2
@@ -51,6 +52,16 @@ def is_up_to_date(directory: Path, facts: dict[str, object]) -> bool:
     except (OutputError, KeyError, ValueError, TypeError, RecursionError):
         return False
     return made_from == facts and digests == {name: hashlib.sha256(body).hexdigest() for name, body in content.items()}
+
+
+def tuning_of(directory: Path, facts: dict[str, object]) -> Tuning | None:
+    """What `basisgen tune` measured for the package on disk, if it was made from the same facts."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_bytes())
+        same = {key: manifest[key] for key in facts} == facts
+        return Tuning.parse(manifest["tuned"]) if same else None
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, SpecError):
+        return None
 
 
 def write_package(content: dict[str, bytes], directory: Path) -> None:

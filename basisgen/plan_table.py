@@ -1,0 +1,48 @@
+"""The execution plan as a table for people: `basisgen compile -v`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from basisgen.emission.plan import LayerPlan, PackagePlan
+
+COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
+EXPLANATION = """\
+multiply-adds   per voxel, forward; of conv3d's: over those of a plain convolution of the same shape
+numbers moved   written and read again between input and output, per voxel; a dense convolution has none
+assembly        multiply-adds from weights to kernel, once per call
+predicted       the time of a training step over a plain convolution's, on a large volume
+measured        the same, by basisgen tune"""
+
+
+def as_text(plan: PackagePlan) -> str:
+    """Aligned columns, one line per layer, and what they mean."""
+    lines = [COLUMNS, *(_cells(layer, plan) for layer in plan.layers)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    rows = (
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+    tuned = plan.spec.tuned
+    return "\n".join([*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])])
+
+
+def _cells(layer: LayerPlan, plan: PackagePlan) -> Sequence[str]:
+    cost, tuned = layer.cost, plan.spec.tuned
+    measured = tuned.ratios.get(layer.spec.name) if tuned else None
+    runs = layer.execution.value
+    if cost.passes_before is not None:
+        runs += f", {cost.passes_before} + {3 - cost.passes_before} passes"
+    return (
+        layer.spec.name,
+        runs,
+        f"{cost.multiply_adds:,}",
+        f"{cost.multiply_adds / layer.dense_weights:.3f}",
+        f"{cost.numbers_moved:,}",
+        f"{cost.assembly:.1e}",
+        f"{layer.predicted_ratio:.2f}",
+        "" if measured is None else f"{measured[layer.execution.value]:.2f}",
+    )

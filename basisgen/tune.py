@@ -1,0 +1,167 @@
+"""`basisgen tune`: dense or separable, decided by measurement on the present machine.
+
+Every layer that may run either way is compiled both ways and timed, forward and backward, against the plain
+torch.nn.Conv3d of the same shape; the three take turns, and medians count. The faster way and the ratios go into the
+package's manifest; compiling the same spec again keeps them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+from basisgen.emission.write import write_package
+from basisgen.errors import OutputError, SpecError
+from basisgen.pipeline import compile_package
+from basisgen.recompile import spec_of
+from basisgen.sampling.hermite import Hermite
+from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
+
+PATHS = (Execution.DENSE, Execution.SEPARABLE)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to time a layer on: (samples, channel, x, y, z) on a device, with so many threads."""
+
+    volume: tuple[int, int, int]
+    samples: int
+    device: str
+    rounds: int
+
+    @classmethod
+    def parse(cls, volume: object, samples: int, device: str, threads: int | None, rounds: int) -> Setting:
+        """Checks what the command line says; raises SpecError. The number of threads is the process's from now on."""
+        import torch
+
+        given = volume if isinstance(volume, list) else [volume] * 3
+        sizes = [size for size in given if isinstance(size, int) and size >= 1]
+        if not len(sizes) == len(given) == 3:
+            raise SpecError(f"--volume {volume!r} is not a number of voxels, or three: 32, or 64,64,32.")
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise SpecError(f"--device {device!r} is not there: {reason}. Take cpu, or one that torch has.") from None
+        if threads is not None:
+            torch.set_num_threads(threads)
+        x, y, z = sizes
+        return cls((x, y, z), samples, device, rounds)
+
+    def describe(self) -> str:
+        """One line for the manifest: it goes with the ratios."""
+        import torch
+
+        threads = f", {torch.get_num_threads()} threads" if self.device == "cpu" else ""
+        size = "x".join(map(str, self.volume))
+        return f"{self.device}{threads}, {self.samples} volumes of {size}, float32, torch {torch.__version__}"
+
+
+def read_spec(directory: Path) -> PackageSpec:
+    """The spec of a package on disk.
+
+    Raises OutputError where there is no package, SpecError where another version of basisgen made it.
+    """
+    try:
+        manifest = json.loads((directory / "manifest.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot read {directory / 'manifest.json'}: {error}. Name a package's directory.") from None
+    spec = spec_of(manifest) if isinstance(manifest, dict) else None
+    if spec is None:
+        raise SpecError(f"{directory} was made by another version of basisgen. Compile it again first.")
+    return spec
+
+
+def free_layers(spec: PackageSpec) -> tuple[LayerSpec, ...]:
+    """The layers whose way is open: `execution = "auto"`, and filters that are products."""
+    return tuple(
+        layer for layer in spec.layers if layer.execution is Execution.AUTO and isinstance(layer.radial, Hermite)
+    )
+
+
+def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:
+    """The spec with the ratios of its free layers measured.
+
+    Raises SpecError where no layer is free.
+    """
+    layers = free_layers(spec)
+    if not layers:
+        raise SpecError(
+            f"package '{spec.name}' has nothing to tune: no layer has filters of family 'hermite' and execution "
+            "'auto'. Other filters run as dense convolutions only."
+        )
+    ratios = {}
+    with tempfile.TemporaryDirectory(prefix="basisgen-tune-") as place:
+        for layer in layers:
+            progress(layer.name)
+            ratios[layer.name] = _ratios(layer, setting, Path(place))
+    return replace(spec, tuned=Tuning(setting.describe(), ratios))
+
+
+def _ratios(layer: LayerSpec, setting: Setting, place: Path) -> Mapping[str, float]:
+    """The time of a training step, for each way over that of a plain convolution."""
+    import torch
+
+    shape = (setting.samples, layer.into.dimension, *setting.volume)
+    volume = torch.randn(shape, device=setting.device, requires_grad=True)
+    x, y, z = (d * (n - 1) // 2 for n, d in zip(layer.grid.size, layer.grid.dilation, strict=True))
+    plain = torch.nn.Conv3d(
+        layer.into.dimension, layer.out.dimension, layer.grid.size, padding=(x, y, z), dilation=layer.grid.dilation
+    ).to(setting.device)
+    steps = {"plain": _step(plain, volume)}
+    for path in PATHS:
+        name = f"{layer.name}_{path.value}"
+        package = PackageSpec(name, (replace(layer, execution=path),), "basisgen tune")
+        write_package(compile_package(package), place / name)
+        with _imported(place, name) as module:
+            steps[path.value] = _step(getattr(module, layer.name)().to(setting.device), volume)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(setting.rounds + 1):
+        for name, step in steps.items():
+            times[name].append(step())
+    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
+    return {path.value: round(medians[path.value] / medians["plain"], 3) for path in PATHS}
+
+
+def _step(module: Any, volume: Any) -> Callable[[], float]:
+    """One training step of a module: the seconds it takes."""
+    import torch
+
+    gradient = torch.ones_like(module(volume.detach()))
+
+    def synchronise() -> None:
+        if volume.is_cuda:
+            torch.cuda.synchronize()
+
+    def step() -> float:
+        volume.grad = None
+        module.zero_grad()
+        synchronise()
+        start = perf_counter()
+        module(volume).backward(gradient)
+        synchronise()
+        return perf_counter() - start
+
+    return step
+
+
+@contextmanager
+def _imported(place: Path, name: str) -> Iterator[ModuleType]:
+    sys.path.insert(0, str(place))
+    try:
+        importlib.invalidate_caches()
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(place))
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            del sys.modules[module]
