@@ -15,6 +15,7 @@ Data sets draw random numbers from the global generators of torch, numpy or pyth
 """
 
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -55,6 +56,9 @@ class Processes:
                 dist.broadcast(tensor, 0)
 
 
+_TRAININGS = itertools.count()  # of this process; all processes train the same number of times
+
+
 @contextmanager
 def joined_processes(device: str) -> Iterator[Processes]:
     """The processes torchrun started (or the group that is already there), else this one alone.
@@ -67,8 +71,12 @@ def joined_processes(device: str) -> Iterator[Processes]:
         # imported once the group exists, as Adam does, this module's default arguments keep the group alive for ever,
         # and gloo's threads with it: the process may then abort at its exit, after all work is done
         import torch.distributed.nn  # noqa: F401
+        from torch.distributed.rendezvous import rendezvous
 
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # names of its own: in those of an earlier training's group the others' old addresses would be found
+        store, rank, size = next(rendezvous("env://"))
+        named = dist.PrefixStore(f"training {next(_TRAININGS)}", store)  # type: ignore[attr-defined]
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", store=named, rank=rank, world_size=size)
     grouped = dist.is_available() and dist.is_initialized()
     rank, size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
     agreed = False

@@ -133,6 +133,24 @@ def test_two_processes_resume_exactly_and_one_can_go_on_alone(tmp_path: Path) ->
         assert row == pytest.approx(other, abs=1e-5)
 
 
+TWICE = """
+import os, sys, time
+from pathlib import Path
+from train_case import run
+for number in range(2):
+    time.sleep(2 * number * (os.environ["RANK"] == "1"))
+    run(Path(sys.argv[1]) / str(number), dropout=0.0, epochs=1)
+"""
+
+
+def test_processes_that_train_twice_need_not_arrive_together(tmp_path: Path) -> None:
+    """The second group must not find the addresses of the first."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    environment = ENVIRONMENT | {"PYTHONWARNINGS": "", "PYTHONPATH": f"{HERE.parent.parent}:{HERE}"}
+    subprocess.run([*TORCHRUN, str(tmp_path / "twice.py"), str(tmp_path)], env=environment, check=True, timeout=60)
+    assert (tmp_path / "0" / "history.csv").read_text() == (tmp_path / "1" / "history.csv").read_text()
+
+
 def test_a_bad_sample_in_one_process_is_named_by_all(tmp_path: Path) -> None:
     """All leave together: none waits in the synchronised norm, no name is lost with the process that is killed."""
     process = start(tmp_path, TORCHRUN, norm="sync", bad=7)
