@@ -33,6 +33,7 @@ from runtime.train import TrainConfig
 HERE = Path(__file__).parent
 SETTINGS = {"about-z": False, "all-orientations": True}
 TRAIN_SEED, MARGIN = 0, 3  # of the training volumes; voxels at the border that are not tested
+SCORES = ("error about z", "error turned", "change by new noise")
 WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the structure tensor's Gaussians
 
 
@@ -76,15 +77,15 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             "setting": "the fibres trained on: as made, or each volume turned at random; tests are the same for both",
             "error": "degrees between predicted and true direction, mean over points of the fibres inside the volume",
             "turned": f"the test volumes in {preset.test_rotations} random orientations, drawn anew on the grid",
-            "change when turned": "degrees between the turned prediction and the prediction for the turned volume; "
-            "the noise of the two is independent, and its part of the change is in the figure",
+            "change when turned": "degrees between the turned prediction and that for the turned volume, which "
+            "has noise of its own; 'change by new noise' is the part of it that has nothing to do with turning",
             **{name: network.description for name, network in preset.networks.items()},
         },
         networks=tuple(preset.networks),
         settings=tuple(SETTINGS),
         build=lambda name: build(preset.networks[name]),
         run=lambda case, directory: train_and_test(preset, case, directory),
-        agreement="change when turned, degrees",
+        agreement="change when turned",
         picture=lambda directory: _draw(preset, directory),
     )
 
@@ -107,9 +108,8 @@ def train_and_test(preset: Preset, case: Case, directory: Path) -> Outcome:
     tests = FibreVolumes(preset.raster, preset.test_volumes, TEST_SEED, turned=False)
 
     def measure(model: nn.Module) -> tuple[dict[str, float], float]:
-        straight, turned, change = errors(model, tests.curves, preset)
         torch.save(model.state_dict(), directory / "weights.pt")
-        return {"error, about z": straight, "error, turned": turned}, change
+        return errors(model, tests.curves, preset)
 
     if network.kind == "structure-tensor":
         model = best_structure_tensor(preset, data)
@@ -144,20 +144,23 @@ def predicted(model: nn.Module, seen: View) -> Tensor:
     return directions(at_points(outputs(model, [seen.density[None]])[0], seen.points.points))
 
 
-def errors(model: nn.Module, tests: list[Curves], preset: Preset) -> tuple[float, float, float]:
-    """Degrees: error on the volumes as made, error on the turned volumes, change of the prediction by turning."""
+def errors(model: nn.Module, tests: list[Curves], preset: Preset) -> tuple[dict[str, float], float]:
+    """The scores of SCORES and the change of the prediction by turning, in degrees."""
     straight = [view(curves, preset.raster, seed) for seed, curves in enumerate(tests)]
     answers = [predicted(model, seen) for seen in straight]
+    own = [angles(answer, seen.points.tangents) for answer, seen in zip(answers, straight, strict=True)]
+    again = [predicted(model, view(curves, preset.raster, len(tests) + seed)) for seed, curves in enumerate(tests)]
+    noise = [angles(answer, other) for answer, other in zip(answers, again, strict=True)]
     rotations = random_rotations(preset.test_rotations, generator=torch.Generator().manual_seed(TEST_SEED))
     off, changes = [], []
     for number, rotation in enumerate(rotations.float()):
         index = number % len(tests)
-        seen = view(tests[index], preset.raster, len(tests) + number, rotation)
+        seen = view(tests[index], preset.raster, 2 * len(tests) + number, rotation)
         answer = predicted(model, seen)
         off.append(angles(answer, seen.points.tangents))
         changes.append(angles(answer, answers[index] @ rotation.mT))
-    own = [angles(answer, seen.points.tangents) for answer, seen in zip(answers, straight, strict=True)]
-    return tuple(torch.cat(values).mean().item() for values in (own, off, changes))  # type: ignore[return-value]
+    means = [torch.cat(values).mean().item() for values in (own, off, noise, changes)]
+    return dict(zip(SCORES, means[:3], strict=True)), means[3]
 
 
 def _draw(preset: Preset, directory: Path) -> None:
