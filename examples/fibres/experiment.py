@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from examples.common.cases import Case, Outcome
 from examples.common.command import Study
-from examples.common.files import compiled
+from examples.common.files import DataError, compiled
 from examples.common.measure import TEST_SEED, device_name, outputs
 from examples.common.networks import Network
 from examples.common.presets import PresetError, load_preset
@@ -65,7 +65,9 @@ class View:
 
 
 def prepare(preset_name: str, data: Path | None) -> Study:
-    """The study of a preset; it makes its own data."""
+    """The study of a preset; it makes its own data. Raises DataError if some are given."""
+    if data is not None:
+        raise DataError(f"fibres are made by the command itself, but --data is {data}. Leave it out.")
     preset = load_preset(Preset, HERE / "presets" / f"{preset_name}.toml")
     raster = preset.raster
     return Study(

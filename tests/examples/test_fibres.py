@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from examples.common.cases import OUTCOME, Case, run_cases
+from examples.common.files import DataError
 from examples.common.presets import load_preset
-from examples.fibres.experiment import HERE, SCORES, Preset, build, errors, predicted, train_and_test, view
+from examples.fibres.experiment import HERE, SCORES, Preset, build, errors, predicted, prepare, train_and_test, view
 from examples.fibres.figure import draw
 from examples.fibres.networks import StructureTensor
 from examples.fibres.volumes import (
@@ -133,6 +134,11 @@ def test_errors_are_zero_for_a_network_that_knows_and_large_for_one_that_does_no
     assert scores["change by new noise"] < 0.1
     assert scores["error turned"] > 20
     assert change == pytest.approx(scores["error turned"], abs=0.1)
+
+
+def test_given_data_are_refused() -> None:
+    with pytest.raises(DataError, match="Leave it out"):
+        prepare("quick", Path("data.npz"))
 
 
 def test_a_tiny_run_leaves_outcomes_and_a_picture(tmp_path: Path) -> None:
