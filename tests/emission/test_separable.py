@@ -103,7 +103,7 @@ def test_the_comparison_can_fail(package: ModuleType) -> None:
     padding=st.tuples(*[st.integers(0, 4)] * 3),
     size=st.tuples(*[st.integers(7, 12)] * 3),
     samples=st.integers(0, 3),
-    cached=st.sampled_from([1, 100, 2048]),
+    cache=st.sampled_from([1, 10_000, 1 << 22]),
     block=st.sampled_from([1, 3, 32]),
     before=st.integers(0, 3),
 )
@@ -113,7 +113,7 @@ def test_any_geometry_and_any_cut_of_the_work(
     padding: tuple[int, int, int],
     size: tuple[int, int, int],
     samples: int,
-    cached: int,
+    cache: int,
     block: int,
     before: int,
 ) -> None:
@@ -123,7 +123,7 @@ def test_any_geometry_and_any_cut_of_the_work(
     conv = conv(stride=stride, padding=padding).double()
     volume = torch.randn(samples, 4, *size, dtype=torch.float64, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CACHED_VOXELS", cached)
+        patch.setattr(module, "CACHE", cache)
         patch.setattr(module, "BLOCK", block)
         if samples:
             assert _compare(conv, volume) < 1e-12

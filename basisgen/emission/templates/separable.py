@@ -26,8 +26,8 @@ from torch.nn import functional
 from ._steerable import SteerableConv3d, _tables
 
 BLOCK = 32  # the most outputs a pass along y or z makes at a time: its matrix is zero off a band
-CACHED_VOXELS = 2048  # in one part of the work on a CPU: u and v stay in its cache
-WORKSPACE = 1 << 25  # in one part of the work elsewhere: the numbers in u and v
+CACHE = 1 << 22  # numbers in u and v of one part of the work, on a CPU
+WORKSPACE = 1 << 25  # the same elsewhere
 
 Index = tuple[int, ...]
 
@@ -323,7 +323,7 @@ class _Work:
         """How many planes of how many voxels, and how many samples, are mixed at a time."""
         out, into = self.channels
         numbers = len(_indices(3 - self.before, self.levels)) * out + len(_indices(self.before, self.levels)) * into
-        voxels = CACHED_VOXELS if self.on_cpu else WORKSPACE // numbers
+        voxels = (CACHE if self.on_cpu else WORKSPACE) // numbers
         return max(1, min(planes, voxels // plane)), max(1, voxels // (plane * planes))
 
 
