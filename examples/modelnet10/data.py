@@ -8,6 +8,7 @@ test_same_as_a_train_grid (shape)     test grids that are also in the training s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,10 +34,15 @@ GRID = 30
 
 @dataclass(frozen=True)
 class Raster:
-    """Volumes of `size` voxels per axis, each as wide as `spacing` voxels of the grids, blurred to that width."""
+    """Volumes of `size` voxels per axis, each as wide as `spacing` voxels of the grids.
+
+    blur: width (sigma) of the Gaussian before a grid is turned, in voxels of the volume: what is sharper than the volume's
+    voxels looks different in every orientation.
+    """
 
     size: int
     spacing: float
+    blur: float = 0.0
 
 
 class Shapes(Protocol):
@@ -64,7 +70,7 @@ class Grids:
 
     def __init__(self, bits: Tensor, labels: Tensor, duplicate: Tensor, names: tuple[str, ...], raster: Raster) -> None:
         self.bits, self.labels, self.duplicate, self.names, self.raster = bits, labels, duplicate, names, raster
-        self.blur = LowPass("1x0e", 1, scale=max(1.0, raster.spacing))
+        self.blur = LowPass("1x0e", 1, scale=math.hypot(1, 2 * raster.blur * raster.spacing))
 
     def __len__(self) -> int:
         return len(self.labels)
