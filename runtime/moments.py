@@ -15,16 +15,17 @@ from runtime.fields import FieldType, split_terms
 
 def moments(
     fields: Tensor, field_type: FieldType, *, per_sample: bool = False, sync: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Mean m of the even scalars (set, scalar copy), and mean square of x - m (set, channel); m = 0 for other fields.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The fields, mean m of the even scalars (set, scalar copy), mean square of x - m (set, channel); m = 0 for others.
 
-    fields: (batch, channel, *space). The means are over the voxels, and over the batch unless `per_sample`; with
+    What is made of the fields next should be made of those returned: their gradient then takes that of the moments
+    along, in one pass. fields: (batch, channel, *space). The means are over the voxels, and over the batch unless `per_sample`; with
     `sync` over the batches of all processes, should there be several. In float32 or better, whatever the fields are.
     """
     sync = sync and dist.is_available() and dist.is_initialized()
     voxels = fields.reshape(*fields.shape[:2], -1).unsqueeze(0 if per_sample else 1)
-    mean, square = _Moments.apply(voxels, field_type, sync)  # type: ignore[no-untyped-call]
-    return mean, square
+    same, mean, square = _Moments.apply(voxels, field_type, sync)  # type: ignore[no-untyped-call]
+    return same.reshape(fields.shape), mean, square
 
 
 def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -53,11 +54,12 @@ def spread(scalars: Tensor, field_type: FieldType) -> Tensor:
 class _Moments(torch.autograd.Function):
     """The moments of fields (sample, set, channel, voxel) over samples and voxels.
 
-    Keeps the fields only; the gradient is one pass, dL/dx = (2 (x - m) dL/dsquare + dL/dm) / count.
+    Returns the fields too, y = x, and keeps nothing else; the gradient is one pass,
+    dL/dx = dL/dy + (2 (x - m) dL/dsquare + dL/dm) / count.
     """
 
     @staticmethod
-    def forward(fields: Tensor, field_type: FieldType, sync: bool) -> tuple[Tensor, Tensor]:
+    def forward(fields: Tensor, field_type: FieldType, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.promote_types(fields.dtype, torch.float32)
         count = _count(fields, sync)
         terms = list(zip(field_type, split_terms(fields, field_type, 2), strict=True))
@@ -69,21 +71,27 @@ class _Moments(torch.autograd.Function):
         for (term, x), centre in zip(terms, split_terms(spread(mean, field_type), field_type), strict=True):
             centred = x - centre[..., None] if term.is_even_scalar else x
             squares.append(torch.linalg.vector_norm(centred, dim=3, dtype=dtype).square().sum(0))
-        return mean, _sum_over_processes(torch.cat(squares, 1), sync) / count
+        return fields.view_as(fields), mean, _sum_over_processes(torch.cat(squares, 1), sync) / count
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, FieldType, bool], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, FieldType, bool], output: tuple[Tensor, Tensor, Tensor]) -> None:
         fields, ctx.field_type, ctx.sync = inputs
-        ctx.save_for_backward(fields, output[0])
+        ctx.save_for_backward(fields, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_same: Tensor, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor, None, None]:
         fields, mean = ctx.saved_tensors
         count = _count(fields, ctx.sync)
         slope = 2 * _sum_over_processes(grad_square, ctx.sync) / count
         offset = spread(_sum_over_processes(grad_mean, ctx.sync) / count, ctx.field_type)
         shift = offset - slope * spread(mean, ctx.field_type)
-        return channel_affine(fields.flatten(1, 2), slope, shift).reshape(fields.shape), None, None
+        gradient = torch.addcmul(grad_same, fields, slope[..., None].to(fields.dtype))
+        first = 0
+        for term, of_term in zip(ctx.field_type, split_terms(shift, ctx.field_type), strict=True):
+            if term.is_even_scalar:
+                gradient[:, :, first : first + term.channels] += of_term[..., None].to(fields.dtype)
+            first += term.channels
+        return gradient, None, None
 
 
 def _count(fields: Tensor, sync: bool) -> int | Tensor:

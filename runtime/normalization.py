@@ -49,7 +49,7 @@ class BatchNorm(FieldLayer):
         """(batch, channel, *space) -> the same shape."""
         self.check(fields)
         if self.training:
-            mean, power = moments(fields, self.in_type, sync=self.sync)
+            fields, mean, power = moments(fields, self.in_type, sync=self.sync)
             mean, square = mean[0], _squared_lengths(power, self.in_type, self.per_component)[0]
             with torch.no_grad():
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
@@ -93,7 +93,7 @@ class GroupNorm(FieldLayer):
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> the same shape."""
         self.check(fields)
-        mean, power = moments(fields, self.in_type, per_sample=True)
+        fields, mean, power = moments(fields, self.in_type, per_sample=True)
         mean, square = self._over_groups(mean, _squared_lengths(power, self.in_type, self.per_component))
         return channel_affine(fields, *_scale_and_shift(self.weight, self.bias, mean, square + self.eps, self.in_type))
 
