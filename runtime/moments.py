@@ -19,8 +19,9 @@ def moments(
     """The fields, mean m of the even scalars (set, scalar copy), mean square of x - m (set, channel); m = 0 for others.
 
     What is made of the fields next should be made of those returned: their gradient then takes that of the moments
-    along, in one pass. fields: (batch, channel, *space). The means are over the voxels, and over the batch unless `per_sample`; with
-    `sync` over the batches of all processes, should there be several. In float32 or better, whatever the fields are.
+    along, in one pass. fields: (batch, channel, *space). The means are over the voxels, and over the batch unless
+    `per_sample`; with `sync` over the batches of all processes, should there be several. In float32 or better,
+    whatever the fields are.
     """
     sync = sync and dist.is_available() and dist.is_initialized()
     voxels = fields.reshape(*fields.shape[:2], -1).unsqueeze(0 if per_sample else 1)
