@@ -117,8 +117,7 @@ def _layer(
         "weights": grouped(layer.weights),
         "dense": grouped(layer.dense_weights),
         "ratio": times(layer.dense_weights, layer.weights),
-        "execution": layer.execution,
-        "cost": [(key.replace("_", " "), _figure(value)) for key, value in layer.cost.items()],
+        "execution": _execution(layer),
         "paths": [_path(path, layer) for path in layer.paths],
         "code": usage.layer(layer, directory),
         "silent": ", ".join(layer.silent_terms),
@@ -129,6 +128,19 @@ def _layer(
         "compare": usage.compare(layer),
         "worst_filter": _worst_filter(layer, defects[tensor]),
     }
+
+
+def _execution(layer: Layer) -> str:
+    ratio = layer.multiply_adds / layer.dense_weights
+    how = {
+        "dense": "the kernel is put together, then one conv3d",
+        "separable": "passes along x, y and z around one mixing of channels",
+    }.get(layer.execution, "")
+    share = "as many as" if ratio == 1 else f"{ratio:.2f} times those of"
+    return (
+        f"{layer.execution}: {how}; {grouped(layer.multiply_adds)} multiply-adds per voxel, {share} "
+        f"a plain convolution; training step over its: {layer.tuned or f'{layer.predicted:.2f}, predicted'}"
+    )
 
 
 def _worst_filter(layer: Layer, defects: Defects) -> str:
@@ -289,9 +301,3 @@ def _radial_words(layer: Layer) -> str:
 
 def _plain(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _figure(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return _plain(value)
-    return grouped(value)

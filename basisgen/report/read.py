@@ -32,8 +32,10 @@ class Layer:
     stated: stated.Layer
     gated: bool
     radial: Mapping[str, Any]
-    execution: str
-    cost: Mapping[str, Any]
+    execution: str  # as it runs: dense or separable
+    multiply_adds: int  # per voxel
+    predicted: float  # the time of a training step over a plain convolution's
+    tuned: str  # what `basisgen tune` measured, and where
     filters: SampledFilters
     paths: tuple[KernelPath, ...]
     weights: int
@@ -140,8 +142,7 @@ def _package(files: Mapping[str, bytes], checks: Report) -> Package:
                 stated=layer,
                 gated=bool(specs[layer.name]["gated"]),
                 radial=dict(specs[layer.name]["radial"]),
-                execution=str(specs[layer.name]["execution"]),
-                cost=dict(manifest.text["layers"][layer.name]["cost"]),
+                **_execution(manifest.text, layer.name),
                 filters=filters[layer.filter_tensor],
                 paths=tuple(paths(layer, certificate)),
                 weights=weight_count(layer, certificate),
@@ -153,6 +154,18 @@ def _package(files: Mapping[str, bytes], checks: Report) -> Package:
         certificate=certificate,
         checks=checks,
     )
+
+
+def _execution(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """How a layer runs, and what that costs."""
+    facts, tuned = manifest["layers"][name], manifest.get("tuned", {"ratios": {}})
+    cost, way, ratios = facts["cost"], str(facts["execution"]), tuned["ratios"].get(name)
+    return {
+        "execution": way,
+        "multiply_adds": int(cost["multiply_adds_per_voxel"]),
+        "predicted": float(cost["predicted_ratio_to_conv3d"]),
+        "tuned": f"{float(ratios[way]):.2f}, measured with {tuned['setting']}" if ratios else "",
+    }
 
 
 def _filters(name: str, certificate: Certificate, values: NDArray[np.float64]) -> SampledFilters:

@@ -350,11 +350,11 @@ def test_a_missing_file_gets_no_page(plain: Path, tmp_path: Path) -> None:
         report(copy)
 
 
-@pytest.mark.parametrize("key", ["gated", "radial", "execution"])
+@pytest.mark.parametrize("key", ["gated", "radial", "execution", "cost"])
 def test_a_manifest_that_lacks_something_is_explained(plain: Path, tmp_path: Path, key: str) -> None:
     copy = _copy(plain, tmp_path)
     manifest = json.loads((copy / "manifest.json").read_bytes())
-    del manifest["spec"][0][key]
+    del (manifest["layers"]["Conv1"] if key in ("execution", "cost") else manifest["spec"][0])[key]
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(OutputError, match=r"manifest.json is not in the documented form \(KeyError"):
         report(copy)
@@ -364,12 +364,12 @@ def test_nothing_in_the_manifest_becomes_markup(plain: Path, tmp_path: Path) -> 
     copy = _copy(plain, tmp_path)
     manifest = json.loads((copy / "manifest.json").read_bytes())
     evil = "</code><script>alert(1)</script>"
-    manifest["command"] = manifest["basisgen"] = manifest["spec"][0]["execution"] = evil
+    manifest["command"] = manifest["basisgen"] = manifest["layers"]["Conv1"]["execution"] = evil
     manifest["spec"][0]["radial"] = {"family": evil, evil: [evil]}
-    manifest["layers"]["Conv1"]["cost"] = {evil: evil}
+    manifest["tuned"] = {"setting": evil, "ratios": {"Conv1": {evil: 0.5}}}
     (copy / "manifest.json").write_text(json.dumps(manifest))
     page = report(copy)
-    assert page.count("&lt;script&gt;") == 8 and "<script" not in page
+    assert page.count("&lt;script&gt;") == 7 and "<script" not in page
     Reader(page)
 
 
