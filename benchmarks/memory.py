@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py
 
-Both are the residual network of SYSTEMS: a stem of 7 taps, stages of 3, 4, 6 and 3 blocks with 32, 64, 128 and 256
-channels, kernel 3, halved by average pooling at stages 2 to 4, one (1, 1, 50, 50, 50) volume, float32, one thread.
+Both are the residual network for CATH of the 3D Steerable CNN paper (Weiler et al. 2018, arXiv:1807.02547): a stem of 7
+taps, stages of 3, 4, 6 and 3 blocks with 32, 64, 128 and 256 channels, kernel 3, halved by average pooling at stages 2
+to 4, one (1, 1, 50, 50, 50) volume, float32, one thread.
 
     steerable   gated blocks over degrees 0..3 (`benchmarks/cath.toml`), runtime.BatchNorm, Gate
     plain       nn.Conv3d, nn.BatchNorm3d, ReLU in the same order
@@ -89,7 +90,7 @@ def _tensors(values: object) -> list[Tensor]:
 
 
 def steerable() -> nn.Module:
-    """The network of SYSTEMS, from generated convolutions and runtime blocks."""
+    """The paper's steerable network, from generated convolutions and runtime blocks."""
     package = _compiled()
     pool = partial(rt.AveragePool, kernel_size=3, stride=2)
 

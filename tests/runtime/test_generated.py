@@ -3,10 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from generated import tetris
 from runtime import BatchNorm, GatedBlock, GlobalMean, freeze
 from runtime.testing import assert_equivariant
+from runtime.train import TrainConfig, TrainingError, train
 
 
 def network(**options):
@@ -45,3 +47,27 @@ def test_frozen_network_is_equal_and_plain(norm):
     torch.testing.assert_close(frozen(x), net.eval()(x))
     assert sum(type(module) is nn.Conv3d for module in frozen.modules()) == 4
     assert not any(type(module).__module__.startswith("generated") for module in frozen.modules())
+
+
+def test_a_volume_that_does_not_fit_is_refused_with_its_size():
+    with pytest.raises(RuntimeError, match=r"input size.*\(4 x 8 x 8\).*Kernel size: \(5 x 5 x 5\).*can't be greater"):
+        tetris.Conv1(padding=0)(torch.zeros(1, 1, 4, 8, 8))
+    assert tetris.Conv1(padding=0)(torch.zeros(1, 1, 5, 8, 8)).shape[2:] == (1, 4, 4)
+    with pytest.raises(ValueError, match=r"Conv1 takes \(batch, 1, x, y, z\), got \(1, 2, 8, 8, 8\)"):
+        tetris.Conv1()(torch.zeros(1, 2, 8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        ((1, 4, 4, 4), r"rejects volumes \(4, 1, 4, 4, 4\).*Kernel size: \(5 x 5 x 5\)"),
+        ((2, 9, 9, 9), r"rejects volumes \(4, 2, 9, 9, 9\).*Conv1 takes \(batch, 1, x, y, z\)"),
+    ],
+)
+def test_training_on_volumes_that_do_not_fit_is_one_error_and_nothing_is_written(tmp_path, shape, message):
+    block = GatedBlock(tetris.Conv1(padding=0))
+    model = nn.Sequential(block, GlobalMean(block.out_type))
+    data = TensorDataset(torch.randn(4, *shape), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(TrainingError, match=message):
+        train(model, data, TrainConfig(epochs=1, batch_size=4, learning_rate=0.1, device="cpu"), tmp_path / "run")
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
