@@ -61,7 +61,7 @@ def test_a_volume_that_does_not_fit_is_refused_with_its_size():
     "shape, message",
     [
         ((1, 4, 4, 4), r"rejects volumes \(4, 1, 4, 4, 4\).*Kernel size: \(5 x 5 x 5\)"),
-        ((2, 9, 9, 9), r"rejects volumes \(4, 2, 9, 9, 9\).*Conv1 takes \(batch, 1, x, y, z\)"),
+        ((2, 9, 9, 9), r"rejects volumes \(4, 2, 9, 9, 9\).*takes 1 channels \(field type 1x0\)"),
     ],
 )
 def test_training_on_volumes_that_do_not_fit_is_one_error_and_nothing_is_written(tmp_path, shape, message):
