@@ -25,6 +25,7 @@ Harmonics = dict[int, Harmonic]
 
 MAX_RESIDUAL = 1e-13
 MAX_ROUNDING = 1e-14
+TINY = 1e-100
 ROTATIONS = 3
 DIGITS = 30
 
@@ -68,6 +69,10 @@ def check_symmetry(certificate: Certificate, tensors: Mapping[str, Array]) -> tu
         for J, profile in filters.groups:
             start, stop = stop, stop + 2 * J + 1
             values = tensors[name][start:stop].reshape(2 * J + 1, -1)
+            where = f"basis.safetensors: {name}, element J = {J}, {profile}"
+            if not TINY < abs(values).max(initial=0) < 1 / TINY:
+                complaints.append(f"{where}: is zero or out of range")
+                continue
             for g in [] if is_formula(profile) else turns_of(filters.size, steps, mirrors=True):
                 D = turn_matrix(Irrep(J, (-1) ** J), certificate.harmonics[J], g)
                 turned, mixed = values[:, permutation(filters.size, steps, g)], D @ values
@@ -75,7 +80,6 @@ def check_symmetry(certificate: Certificate, tensors: Mapping[str, Array]) -> tu
                 worst = max(worst, residual)
                 permutes = bool((np.count_nonzero(D, axis=0) == 1).all())
                 if not residual <= (0 if permutes else MAX_ROUNDING):
-                    where = f"basis.safetensors: {name}, element J = {J}, {profile}"
                     complaints.append(f"{where}: the turn {g.tolist()} leaves {residual:.1e}")
     return worst, complaints
 

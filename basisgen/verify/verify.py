@@ -5,6 +5,8 @@ certificate  read strictly; the harmonics, the law, completeness, orthonormality
 products     filters of separable layers are the stated sums of products: exactly
 floats       basis.safetensors against the certificate, correctly rounded
 rotations    the unsampled kernels under random rotations
+symmetry     filters that have no formula, under the turns of their grid
+defect       the manifest's figures, by quadrature over plane waves
 code         the sources are what the compiler of the manifest's version writes   (if the caller can tell)
 module       the package's own code, in a fresh process, only if its bytes passed `files` and `code`
 """
@@ -26,6 +28,7 @@ from safetensors.numpy import load
 
 from basisgen.errors import BasisgenError, OutputError
 from basisgen.verify import checker
+from basisgen.verify.defect import TOLERANCE, check_defect
 from basisgen.verify.floats import MAX_ULPS, check_floats
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, read_manifest
 from basisgen.verify.module import ProbeError, check_module
@@ -63,6 +66,8 @@ def verify_package(
         if not any(check.complaints for check in checks[1:]):
             checks.append(_check_rotations(certificate, random))
             checks += _check_symmetry(certificate, tensors)
+        if manifest is not None and not any(check.complaints for check in checks[1:]):
+            checks.append(_check_defect(manifest, certificate, tensors))
     done = {check.name for check in checks}
     checks += [Check(name, "", "", not_done="what it needs failed") for name in _NEED_CERTIFICATE if name not in done]
     checks.append(_check_code(files, manifest, recompile))
@@ -176,6 +181,12 @@ def _check_symmetry(certificate: Certificate, tensors: Mapping[str, Any]) -> lis
     return [Check("symmetry", how, f"{worst:.1e}", tuple(complaints))]
 
 
+def _check_defect(manifest: Manifest, certificate: Certificate, tensors: Mapping[str, Any]) -> Check:
+    count, worst, complaints = check_defect(manifest, certificate, tensors)
+    how = f"{count} figures of {MANIFEST}, by quadrature over plane waves, to {TOLERANCE}"
+    return Check("defect", how, f"{worst:.1e}", tuple(complaints))
+
+
 def _check_code(files: Mapping[str, bytes], manifest: Manifest | None, recompile: Recompile | None) -> Check:
     how = "modules and certificate, to the byte, and manifest are what the compiler writes"
     if recompile is None or manifest is None:
@@ -205,7 +216,7 @@ def _agree(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-_NEED_CERTIFICATE = ("harmonics", "law", "complete", "orthonormal", "floats", "rotations")
+_NEED_CERTIFICATE = ("harmonics", "law", "complete", "orthonormal", "floats", "rotations", "defect")
 _MODULE_CHECKS = {
     "kernel": "kernel() = random weights times the certificate's basis, in a fresh process",
     "convolution": "forward and to_conv3d = correlation with that kernel, stride 1 and more",

@@ -36,7 +36,7 @@ def test_a_good_package_is_verified_and_nothing_is_left_out(mirrored: Files, ver
     assert report.verified and all(check.passed for check in report.checks), report.complaints
     assert [check.name for check in report.checks] == [
         *("files", "certificate", "harmonics", "law", "complete", "orthonormal", "floats", "rotations"),
-        *("code", "kernel", "convolution", "turns"),
+        *("defect", "code", "kernel", "convolution", "turns"),
     ]
     assert json.loads(report.as_json())["verified"] is True
 
