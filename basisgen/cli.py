@@ -69,8 +69,11 @@ def main() -> None:
 @_CHECK
 @_FORCE
 @_VERBOSE
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one grid or family each."
+)
 @_explains_errors
-def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bool) -> None:
+def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bool, jobs: int) -> None:
     """Compile the layers of SPEC (TOML) into the package OUT/<name>.
 
     \b
@@ -79,7 +82,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
     """
     from basisgen.spec import parse_package
 
-    _compile(parse_package(_read(spec)), out, check, force, verbose)
+    _compile(parse_package(_read(spec)), out, check, force, verbose, jobs)
 
 
 @main.command(short_help="Compile one layer, without a spec.")
@@ -333,7 +336,7 @@ def new(name: str, preset: str, out: Path) -> None:
     click.echo(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py\n  pytest")
 
 
-def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bool) -> None:
+def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bool, jobs: int = 1) -> None:
     """Compiles a package spec and writes it, or with `check` compares it with what is on disk."""
     from basisgen.emission.render import made_from
     from basisgen.emission.write import difference, is_up_to_date, read_package, tuning_of, write_package
@@ -348,7 +351,7 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bo
     from basisgen.emission.render import render
     from basisgen.pipeline import plan
 
-    planned = plan(spec)
+    planned = plan(spec, jobs)
     content = render(planned)
     if check:
         stale = difference(read_package(directory), content)

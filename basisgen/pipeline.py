@@ -8,7 +8,7 @@ Everything here is pure; `basisgen.emission.write` puts the files on disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from basisgen.emission.plan import PackagePlan, Pair, pairs, plan_package
 from basisgen.emission.render import render
@@ -18,28 +18,49 @@ from basisgen.sampling.sample import SampledFilters, sample
 from basisgen.spec import LayerSpec, PackageSpec
 
 
-def compile_package(spec: PackageSpec) -> dict[str, bytes]:
+def compile_package(spec: PackageSpec, jobs: int = 1) -> dict[str, bytes]:
     """Every file of the package a spec describes.
 
     Raises SpecError or SamplingError for what the caller can mend, ProofError for a bug of ours.
     """
-    return render(plan(spec))
+    return render(plan(spec, jobs))
 
 
-def plan(spec: PackageSpec) -> PackagePlan:
-    """Solves, proves and samples every layer; pairs, and filters of one grid and radial family, are shared."""
-    proven = {pair: prove(solve(*pair)) for layer in spec.layers for pair in pairs(layer)}
+def plan(spec: PackageSpec, jobs: int = 1) -> PackagePlan:
+    """Solves, proves and samples every layer; pairs, and filters of one grid and radial family, are shared.
+
+    With several jobs the filters of each grid and family are sampled in a process of their own.
+    """
     tensor_of_layer = _name_filters(spec)
-    filters = {}
-    for tensor in dict.fromkeys(tensor_of_layer.values()):
-        sharing = [layer for layer in spec.layers if tensor_of_layer[layer.name] == tensor]
-        filters[tensor] = _sample(sharing, proven)
+    sharing: dict[str, list[LayerSpec]] = {}
+    for layer in spec.layers:
+        sharing.setdefault(tensor_of_layer[layer.name], []).append(layer)
+    if jobs > 1 and len(sharing) > 1:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(min(jobs, len(sharing)), get_context("spawn")) as pool:
+            sampled = pool.map(_prove_and_sample, sharing.values())
+            proven = _prove(spec.layers)
+            filters = dict(zip(sharing, sampled, strict=True))
+    else:
+        proven = _prove(spec.layers)
+        filters = {tensor: _sample(layers, proven) for tensor, layers in sharing.items()}
     return plan_package(spec, proven, filters, tensor_of_layer)
+
+
+def _prove(layers: Iterable[LayerSpec]) -> dict[Pair, ProvenBasis]:
+    return {pair: prove(solve(*pair)) for layer in layers for pair in pairs(layer)}
 
 
 def _sample(layers: list[LayerSpec], proven: Mapping[Pair, ProvenBasis]) -> SampledFilters:
     needed = {pair: proven[pair] for layer in layers for pair in pairs(layer)}
     return sample(needed.values(), layers[0].radial, layers[0].grid)
+
+
+def _prove_and_sample(layers: list[LayerSpec]) -> SampledFilters:
+    """In a process of its own: a proof cannot be sent, it is made anew."""
+    return _sample(layers, _prove(layers))
 
 
 def _name_filters(spec: PackageSpec) -> dict[str, str]:
