@@ -49,6 +49,16 @@ def test_every_preset_has_a_spec_the_compiler_takes_and_code_python_takes(preset
     assert imported and set(imported[1].split(", ")) == {layer.name for layer in spec.layers}
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_project_is_formatted_and_clean(preset: str) -> None:
+    pytest.importorskip("ruff")
+    _new("first", "--preset", preset)
+    Path("first/generated/first").mkdir(parents=True)  # so that it counts as the project's own
+    options = ("--isolated", "--line-length", "120", "--target-version", "py311", ".")
+    _run(Path("first"), "-m", "ruff", "check", "--select", "E,F,W,I,UP,B,C4,SIM,RET,PTH,RUF", *options)
+    _run(Path("first"), "-m", "ruff", "format", "--check", *options)
+
+
 def test_no_output_of_a_preset_is_always_zero() -> None:
     from basisgen.pipeline import plan
 

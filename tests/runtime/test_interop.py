@@ -124,6 +124,17 @@ def test_a_kernel_of_the_same_profiles_is_found_exactly(compile_and_import, into
     assert torch.allclose(target.weight, source.weight, atol=1e-5)
 
 
+def test_narrow_shells_at_the_distances_of_the_grid_take_a_voxel_convolution_exactly(compile_and_import) -> None:
+    """e3nn's cutoff at 1.5 voxels leaves the distances 0, 1 and sqrt(2): three free values per J, three shells."""
+    theirs = _voxel_convolution("1x0e + 1x1o", "2x0e + 1x1o", 3)
+    radial = '{ family = "shells", sigma = 0.05, radii = [0, 1, 1.41421356], cutoff = [0, 2, 2] }'
+    package = compile_and_import(PACKAGE.format(n=6, into="1x0e + 1x1o", out="2x0e + 1x1o", size=3, radial=radial))
+    conv = package.Conv(bias=False)
+    assert fit_kernel(conv, kernel_from_e3nn(theirs)) < 1e-6
+    volumes = torch.randn(1, 4, 6, 7, 8)
+    assert torch.allclose(conv(volumes), theirs(volumes), atol=1e-5)
+
+
 def test_a_single_tap_is_a_linear_map_exactly(compile_and_import) -> None:
     """A voxel convolution of e3nn that sees one voxel, o3.Linear, and a generated one: one map."""
     package = compile_and_import(PACKAGE.format(n=2, into="2x0e + 3x1o", out="3x0e + 2x1o", size=1, radial=SHELLS))
