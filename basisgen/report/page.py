@@ -131,15 +131,14 @@ def _layer(
 
 
 def _execution(layer: Layer) -> str:
-    ratio = layer.multiply_adds / layer.dense_weights
     how = {
         "dense": "the kernel is put together, then one conv3d",
         "separable": "passes along x, y and z around one mixing of channels",
     }.get(layer.execution, "")
-    share = "as many as" if ratio == 1 else f"{ratio:.2f} times those of"
+    plain = f" instead of {grouped(layer.dense_weights)}" if layer.multiply_adds != layer.dense_weights else ""
     return (
-        f"{layer.execution}: {how}; {grouped(layer.multiply_adds)} multiply-adds per voxel, {share} "
-        f"a plain convolution; training step over its: {layer.tuned or f'{layer.predicted:.2f}, predicted'}"
+        f"{layer.execution}: {how}; {grouped(layer.multiply_adds)} multiply-adds per voxel{plain}; "
+        f"a training step takes {layer.time:.2f} times as long as a plain convolution's ({layer.timed})"
     )
 
 

@@ -34,8 +34,8 @@ class Layer:
     radial: Mapping[str, Any]
     execution: str  # as it runs: dense or separable
     multiply_adds: int  # per voxel
-    predicted: float  # the time of a training step over a plain convolution's
-    tuned: str  # what `basisgen tune` measured, and where
+    time: float  # of a training step, over a plain convolution's
+    timed: str  # predicted, or measured by `basisgen tune`, and where
     filters: SampledFilters
     paths: tuple[KernelPath, ...]
     weights: int
@@ -163,8 +163,8 @@ def _execution(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "execution": way,
         "multiply_adds": int(cost["multiply_adds_per_voxel"]),
-        "predicted": float(cost["predicted_ratio_to_conv3d"]),
-        "tuned": f"{float(ratios[way]):.2f}, measured with {tuned['setting']}" if ratios else "",
+        "time": float(ratios[way] if ratios else cost["predicted_ratio_to_conv3d"]),
+        "timed": f"measured: {tuned['setting']}" if ratios else "predicted",
     }
 
 
