@@ -36,8 +36,8 @@ GRID = 30
 class Raster:
     """Volumes of `size` voxels per axis, each as wide as `spacing` voxels of the grids.
 
-    blur: width (sigma) of the Gaussian before a grid is turned, in voxels of the volume: what is sharper than the volume's
-    voxels looks different in every orientation.
+    blur: width (sigma) of the Gaussian before a grid is turned, in voxels of the volume: what is sharper than these voxels
+    looks different in every orientation.
     """
 
     size: int
