@@ -5,6 +5,7 @@
                                                      after a line that names `name.py`, it becomes that file instead
     ```sh, ```console and indented commands          `basisgen ...` and `python ...` run; `basisgen` must exit with 0
     ```console                                       what stands under a command is what it prints, but for figures
+    `basisgen ...` within a sentence                 runs; with a PLACEHOLDER, or without arguments, it must exist
 
 Commands that set up a machine are not run; they are in SETUP, and any other command is an error. `python -m
 tests.docs.page PAGE` runs a page in the present directory, which should be empty.
@@ -28,6 +29,8 @@ SETUP = re.compile(r"pip install|make (demo|test|lint|docs)|git clone|pytest\b|e
 LONG = re.compile(r"python (benchmarks/|-m examples\.|train\.py|docs/make_pictures)|UPDATE_DOCS=1")
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"^    ((?:\$ )?(?:basisgen|python|make|pip) [^\n]+)$", re.MULTILINE)
+INLINE = re.compile(r"`(basisgen [^`]+)`")
+PLACEHOLDER = re.compile(r"\b[A-Z]{1,}[A-Z_]*\b|\.\.\.|<")
 FILE = re.compile(r"`(\w+\.(?:toml|py))`[^`\n]*\n+\Z")
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 
@@ -56,6 +59,10 @@ def blocks(text: str) -> list[Block]:
         found.append(Block(_line(text, match.start(3)), match[2], body, named[1] if named else None))
     outside = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     found += [Block(_line(text, match.start()), "sh", match[1] + "\n", None) for match in INDENTED.finditer(outside)]
+    found += [
+        Block(_line(text, match.start()), "inline", " ".join(match[1].split()), None)
+        for match in INLINE.finditer(outside)
+    ]
     return sorted(found, key=lambda block: block.line)
 
 
@@ -88,6 +95,8 @@ def _run_block(block: Block, page: Path, namespace: dict[str, object]) -> int:
             if name.startswith("test_") and inspect.isfunction(namespace[name]):
                 namespace[name]()
         return 1
+    if block.language == "inline":
+        return _run_inline(block.text)
     if block.language not in ("sh", "console"):
         return 0
     home = Path.cwd()
@@ -125,6 +134,22 @@ def _run_command(command: str, shown: str | None) -> int:
     if shown and shown.strip() and NUMBER.sub("#", shown.strip()) != NUMBER.sub("#", printed.strip()):
         raise PageError(f"`{command}` prints\n{printed}")
     return 1
+
+
+def _run_inline(command: str) -> int:
+    words = shlex.split(command)[1:]
+    if len(words) > 1 and not PLACEHOLDER.search(re.sub(r'"[^"]*"', "", command)):
+        return _run_command(command, None)
+    from basisgen.cli import main
+
+    known = main.commands.get(words[0])
+    if known is None and not words[0].startswith("-") and not PLACEHOLDER.fullmatch(words[0]):
+        raise PageError(f"`{command}`: there is no such command")
+    options = {option for parameter in (known or main).params for option in parameter.opts} | {"--help"}
+    unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in options]
+    if unknown:
+        raise PageError(f"`{command}`: there is no option {unknown[0]}")
+    return 0
 
 
 def _basisgen(arguments: list[str]) -> str:

@@ -46,6 +46,9 @@ BROKEN = {
     "an indented command": ("Text:\n\n    basisgen show 1\n", "exits with 2"),
     "what a command prints": ("```console\n$ basisgen show 0 0\nkernels of another world\n```\n", "prints"),
     "a script": ("Save as `bad.py`:\n\n```python\n1 / 0\n```\n\n```sh\npython bad.py\n```\n", "ZeroDivisionError"),
+    "a command in a sentence": ("Say `basisgen show 1 99`.\n", "exits with 2"),
+    "a command that does not exist": ("Say `basisgen frobnicate PACKAGE`.\n", "no such command"),
+    "an option that does not exist": ("Say `basisgen defect IN OUT --size K`.\n", "no option --size"),
     "an unknown command": ("```sh\nrm -rf /\n```\n", "neither run nor listed"),
 }
 
