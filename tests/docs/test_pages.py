@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.docs.page import blocks
+from tests.docs.page import PageError, blocks, run
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 CODE = [page for page in PAGES if blocks(page.read_text("utf-8"))]
@@ -54,12 +54,18 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_block_fails(case: str, tmp_path: Path) -> None:
+def test_a_broken_block_fails(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, complaint = BROKEN[case]
-    page = tmp_path / "broken.md"
-    page.write_text(text)
-    result = _run(page, tmp_path)
-    assert result.returncode and complaint in result.stderr
+    (tmp_path / "broken.md").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PageError, match=complaint):
+        run(tmp_path / "broken.md")
+
+
+def test_a_failing_page_ends_its_process_with_an_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.md").write_text(BROKEN["code"][0])
+    result = _run(tmp_path / "broken.md", tmp_path)
+    assert result.returncode and "line 6: AssertionError" in result.stderr
 
 
 def test_blocks_become_files_and_share_names(tmp_path: Path) -> None:
