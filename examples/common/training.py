@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from examples.common.cases import Case, Outcome
 from examples.common.measure import device_name, parameter_count
@@ -37,6 +37,12 @@ class Stopwatch:
         self.path.write_text(f"{self.seconds}\n")
 
 
+def without_a_single_sample_left(data: Dataset[Any], batch_size: int) -> Dataset[Any]:
+    """The data, less its last sample where that would be a batch by itself, which has no variance for a batch norm."""
+    count = len(data)  # type: ignore[arg-type]
+    return Subset(data, range(count - 1)) if count > 1 and count % batch_size == 1 else data
+
+
 def train_and_measure(
     case: Case,
     network: Network,
@@ -59,6 +65,7 @@ def train_and_measure(
         burn_in=config.burn_in * network.longer,
         decay=config.decay ** (1 / network.longer),
     )
+    data = without_a_single_sample_left(data, config.batch_size)
     torch.manual_seed(case.seed)
     model = build()
     if network.calibrate:

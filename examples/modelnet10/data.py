@@ -36,7 +36,7 @@ GRID = 30
 class Raster:
     """Volumes of `size` voxels per axis, each as wide as `spacing` voxels of the grids.
 
-    blur: width (sigma) of the Gaussian before a grid is turned, in voxels of the volume: what is sharper than these voxels
+    blur: width (sigma) of the Gaussian before a grid is turned, in voxels of the volume: what is sharper than these
     looks different in every orientation.
     """
 

@@ -58,7 +58,8 @@ def prepare(preset_name: str, data: Path | None) -> Study:
         facts={
             "data": f"{path.name}: {len(train):,} shapes of {len(train.names)} classes to train on, {len(test):,} to "
             f"test on, {int(test.duplicate.sum())} of them also among the training shapes",
-            "volumes": f"{preset.raster.size}^3 voxels, a new random rotation at every draw",
+            "volumes": f"{preset.raster.size}^3 voxels, each {preset.raster.spacing:g} voxels of the grids wide; "
+            f"blurred by {preset.raster.blur:g} voxels; a new random rotation at every draw",
             "setting": "the rotations trained on: about the vertical axis (z) or all (SO3)",
             "scores": "named by the rotations tested on, one per test shape, the same for all; 'unique': without the "
             "test shapes that are also training shapes",

@@ -18,7 +18,7 @@ from examples.common.files import DataError, find_data
 from examples.common.measure import accuracy, agreement, balanced_accuracy
 from examples.common.presets import PresetError, load_preset
 from examples.common.results import markdown, spread
-from examples.common.training import Stopwatch
+from examples.common.training import Stopwatch, without_a_single_sample_left
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OUTCOME = Outcome(Case("steerable", "1/4", 0), 10, 20, 3, 0.5, 1.0, {"accuracy": 0.75}, 0.9, "a cpu", 1, "2.6")
@@ -133,6 +133,11 @@ def test_the_time_of_an_interrupted_training_adds_up(tmp_path: Path) -> None:
     with Stopwatch(tmp_path / "seconds.txt") as second:
         pass
     assert second.seconds > first.seconds > 0
+
+
+def test_no_sample_is_a_batch_by_itself() -> None:
+    lengths = [len(without_a_single_sample_left(list(range(count)), 4)) for count in (1, 3, 4, 5, 6, 9)]
+    assert lengths == [1, 3, 4, 4, 6, 8]
 
 
 @pytest.mark.parametrize("readme", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)
