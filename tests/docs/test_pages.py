@@ -14,7 +14,7 @@ from tests.docs.page import PageError, blocks, run
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 CODE = [page for page in PAGES if blocks(page.read_text("utf-8"))]
-QUICK = {"README.md", "start.md"}
+QUICK = {"README.md"}
 
 
 def _run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
