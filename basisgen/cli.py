@@ -224,11 +224,12 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 @click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--volume", default="24", show_default=True, help="Voxels per axis: 32, or 64,64,32.")
 @click.option("--samples", type=click.IntRange(1), default=2, show_default=True, help="Volumes in a batch.")
+@click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="The stride you will use.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--threads", type=click.IntRange(1), default=None, help="Of the CPU.  [default: torch's]")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Timed steps of each.")
 @_explains_errors
-def tune_command(package: Path, volume: str, samples: int, device: str, threads: int | None, rounds: int) -> None:
+def tune_command(package: Path, volume: str, **options: Any) -> None:
     """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
 
     Layers with execution "auto" and filters of family "hermite" are compiled both ways; a training step of each is
@@ -245,7 +246,7 @@ def tune_command(package: Path, volume: str, samples: int, device: str, threads:
     from basisgen.tune import Setting, read_spec, tune
 
     spec = read_spec(package)
-    setting = Setting.parse(_toml_value(volume, "volume"), samples, device, threads, rounds)
+    setting = Setting.parse(_toml_value(volume, "volume"), **options)
     with Console(stderr=True).status("") as status:
         tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"))
     write_package(compile_package(tuned), package)

@@ -36,11 +36,12 @@ class Setting:
 
     volume: tuple[int, int, int]
     samples: int
+    stride: int
     device: str
     rounds: int
 
     @classmethod
-    def parse(cls, volume: object, samples: int, device: str, threads: int | None, rounds: int) -> Setting:
+    def parse(cls, volume: object, samples: int, stride: int, device: str, threads: int | None, rounds: int) -> Setting:
         """Checks what the command line says; raises SpecError. The number of threads is the process's from now on."""
         import torch
 
@@ -56,7 +57,7 @@ class Setting:
         if threads is not None:
             torch.set_num_threads(threads)
         x, y, z = sizes
-        return cls((x, y, z), samples, device, rounds)
+        return cls((x, y, z), samples, stride, device, rounds)
 
     def describe(self) -> str:
         """One line for the manifest: it goes with the ratios."""
@@ -64,7 +65,8 @@ class Setting:
 
         threads = f", {torch.get_num_threads()} threads" if self.device == "cpu" else ""
         size = "x".join(map(str, self.volume))
-        return f"{self.device}{threads}, {self.samples} volumes of {size}, float32, torch {torch.__version__}"
+        volumes = f"{self.samples} volumes of {size}, stride {self.stride}"
+        return f"{self.device}{threads}, {volumes}, float32, torch {torch.__version__}"
 
 
 def read_spec(directory: Path) -> PackageSpec:
@@ -116,7 +118,7 @@ def _ratios(layer: LayerSpec, setting: Setting, place: Path) -> Mapping[str, flo
     volume = torch.randn(shape, device=setting.device, requires_grad=True)
     x, y, z = (d * (n - 1) // 2 for n, d in zip(layer.grid.size, layer.grid.dilation, strict=True))
     plain = torch.nn.Conv3d(
-        layer.into.dimension, layer.out.dimension, layer.grid.size, padding=(x, y, z), dilation=layer.grid.dilation
+        layer.into.dimension, layer.out.dimension, layer.grid.size, setting.stride, (x, y, z), layer.grid.dilation
     ).to(setting.device)
     steps = {"plain": _step(plain, volume)}
     for path in PATHS:
@@ -124,7 +126,7 @@ def _ratios(layer: LayerSpec, setting: Setting, place: Path) -> Mapping[str, flo
         package = PackageSpec(name, (replace(layer, execution=path),), "basisgen tune")
         write_package(compile_package(package), place / name)
         with _imported(place, name) as module:
-            steps[path.value] = _step(getattr(module, layer.name)().to(setting.device), volume)
+            steps[path.value] = _step(getattr(module, layer.name)(stride=setting.stride).to(setting.device), volume)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(setting.rounds + 1):
         for name, step in steps.items():

@@ -19,8 +19,9 @@ from basisgen.sampling.products import product_indices
 
 COLUMNS = 24
 PASS = 2.5
-MOVE = 20.0
-DENSE_OVERHEAD = 400.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
+MOVE = 60.0
+DENSE_OVERHEAD = 150.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
+WORTHWHILE = 0.8  # the predicted ratio below which a separable layer is preferred: predictions are that good
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,11 @@ def choose_execution(
         return dense
     levels = max(J + 2 * (sum(group.J == J for group in filters.groups) - 1) for J in filters.rows)
     separable = cost.separable(into, out, levels, rows)
-    return separable if wanted is Execution.SEPARABLE or cost.predicted_ratio(separable, into, out, taps) < 1 else dense
+    return (
+        separable
+        if wanted is Execution.SEPARABLE or cost.predicted_ratio(separable, into, out, taps) < cost.WORTHWHILE
+        else dense
+    )
 
 
 def plan_package(

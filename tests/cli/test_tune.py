@@ -65,7 +65,7 @@ def test_tuning_measures_free_layers_and_compiling_keeps_the_choice() -> None:
     before = _manifest()
     tuned = _run("tune", "generated/both", "--volume", "8,9,10", "--samples", "1", "--rounds", "1", "--threads", "1")
     assert tuned.exit_code == 0 and "generated/both is tuned" in tuned.output
-    assert "cpu, 1 threads, 1 volumes of 8x9x10, float32, torch" in tuned.output
+    assert "cpu, 1 threads, 1 volumes of 8x9x10, stride 1, float32, torch" in tuned.output
     manifest = _manifest()
     ratios = manifest["tuned"]["ratios"]
     assert ratios.keys() == {"Free"} and all(ratio > 0 for ratio in ratios["Free"].values())

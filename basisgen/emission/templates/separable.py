@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from ._steerable import SteerableConv3d, _tables
 
-BLOCK = 32  # the most outputs a pass along y or z makes at a time: its matrix is zero off a band
+BLOCK = 64  # the most outputs a pass along y or z makes at a time: its matrix is zero off a band
 CACHE = 1 << 22  # numbers in u and v of one part of the work, on a CPU
 WORKSPACE = 1 << 25  # the same elsewhere
 
@@ -211,9 +211,13 @@ class _Pass(NamedTuple):
             matrix = self.matrix[level, out, into]
             if inner == 1:
                 target[:, out, 0].addmm_(source[:, into, 0], matrix.t(), beta=int(accumulate))
-            else:
-                matrices = matrix.expand(len(source), *matrix.shape)
-                target[:, out].baddbmm_(matrices, source[:, into], beta=int(accumulate))
+                continue
+            matrices = matrix.expand(outer, *matrix.shape)
+            if len(self.blocks) == 1:
+                target.baddbmm_(matrices, source[:, into], beta=int(accumulate))
+            else:  # into a part of the target, baddbmm_ is a slow loop
+                part = torch.bmm(matrices, source[:, into])
+                target[:, out] = target[:, out] + part if accumulate else part
 
 
 class _Axis(NamedTuple):
