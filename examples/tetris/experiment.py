@@ -1,44 +1,31 @@
-"""The experiment: train both networks on the shapes in one orientation, test them on random rotations of all shapes."""
+"""The experiment: train every network on the shapes in one orientation, test it on random rotations of all shapes."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import platform
-import shutil
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from examples.common.cases import Case, Outcome
+from examples.common.command import Study
+from examples.common.files import DataError, compiled
+from examples.common.measure import TEST_SEED, classes
+from examples.common.networks import Network
+from examples.common.training import train_and_measure
 from examples.tetris.networks import Conventional, Steerable
-from examples.tetris.presets import Preset
-from examples.tetris.shapes import SHAPES, random_rotations, render
+from examples.tetris.presets import Preset, load_preset
+from examples.tetris.shapes import SHAPES, Raster, random_rotations, render
 from runtime.calibration import calibrate
-from runtime.train import TrainResult, train
 
 HERE = Path(__file__).parent
-TEST_SEED = 20180706  # the rotations of the test, the same for all runs
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One trained and tested network."""
-
-    network: str
-    seed: int
-    parameters: int
-    train_loss: float
-    accuracy: float
-    accuracy_by_shape: dict[str, float]
-    agreement: float  # share of rotated volumes classified as the unrotated one of their shape
-    train_seconds: float
+SETTING = "one-orientation"
+BY_SHAPE = "by_shape.json"  # beside a case's outcome: accuracy on every shape
 
 
 class OneOrientation(Dataset[tuple[Tensor, int]]):
@@ -59,130 +46,96 @@ class OneOrientation(Dataset[tuple[Tensor, int]]):
         return render(torch.eye(3)[None], self.preset.raster, shapes=[list(SHAPES)[index]], shift=shift)[0], index
 
 
-def run(
-    preset: Preset,
-    seeds: Sequence[int],
-    directory: Path,
-    networks: Sequence[str],
-    resume: bool,
-    report: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
-    """Trains and tests every network with every seed; anew, or from where an earlier run stopped.
-
-    Each outcome is written and reported as soon as it is there; with `resume`, those that are there are not made again.
-    """
-    outcomes: list[Outcome] = []
-    for seed in seeds:
-        for network in networks:
-            place, of_seed = directory / f"{network}-{seed}", preset.with_seed(seed)
-            if not resume:
-                shutil.rmtree(place, ignore_errors=True)
-            outcomes.append(finished(of_seed, place) or _train_and_test(network, of_seed, place))
-            write_results(preset, outcomes, directory)
-            report(outcomes[-1])
-    return outcomes
+def prepare(preset_name: str, data: Path | None) -> Study:
+    """The study of a preset. Raises DataError if data are given: they are made."""
+    if data is not None:
+        raise DataError("the data of this experiment are made, from shapes.py. Leave --data out.")
+    return study(load_preset(preset_name), f"Tetris, preset {preset_name}")
 
 
-def prepare(network: str, preset: Preset, *, sync: bool = False) -> tuple[nn.Module, OneOrientation]:
-    """A network with its first weights, and the data it is trained on."""
-    torch.manual_seed(preset.training.seed)
-    model, data = build(network, preset, sync=sync), OneOrientation(preset)
-    if preset.calibrate and network != "conventional":
-        calibrate(model, data.volumes[:, None], length=preset.calibrate)
-    return model, data
-
-
-def evaluate(network: str, model: nn.Module, preset: Preset, result: TrainResult, seconds: float) -> Outcome:
-    """How a trained network answers to random rotations of all shapes."""
-    answers = _classify(model, render(random_rotations(preset.test_rotations, TEST_SEED), preset.raster))
-    unrotated = _classify(model, render(torch.eye(3)[None], preset.raster))
-    right = answers == torch.arange(len(SHAPES))  # (rotation, shape)
-    return Outcome(
-        network=network,
-        seed=preset.training.seed,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        train_loss=result.history[-1]["train_loss"],
-        accuracy=right.float().mean().item(),
-        accuracy_by_shape=dict(zip(SHAPES, right.float().mean(dim=0).tolist(), strict=True)),
-        agreement=(answers == unrotated).float().mean().item(),
-        train_seconds=seconds,
+def study(preset: Preset, title: str) -> Study:
+    """What can be run: every network of the preset."""
+    raster = preset.raster
+    return Study(
+        title=title,
+        facts={
+            "data": f"{len(SHAPES)} shapes of four cubes, the two screws mirror images; one orientation of each to "
+            f"train on, all in every step, moved by up to {preset.shift / 2:g} voxels, never turned",
+            "volumes": f"{raster.size}^3 voxels, cubes of {raster.cell:g} voxels, a Gaussian blur of {raster.blur:g}",
+            "accuracy": f"on {preset.test_rotations} random rotations of every shape, the same for all networks",
+            "screws": "of it, on the two mirror images",
+            "not turned": "accuracy on the shapes as trained on",
+            "turned": "the same rotations: answers equal to that for the shape as trained on",
+            "weights": f"the last of {preset.training.epochs} epochs",
+            **{name: variant.description for name, variant in preset.networks.items()},
+        },
+        networks=tuple(preset.networks),
+        settings=(SETTING,),
+        build=lambda network: build(network, preset),
+        run=lambda case, directory: train_and_test(preset, case, directory),
+        picture=lambda directory: _draw(preset, directory),
     )
 
 
 def build(network: str, preset: Preset, *, sync: bool = False) -> nn.Module:
-    """A network of a preset, steerable or conventional; `sync`: with batch norms over all processes' samples."""
-    if network == "conventional":
+    """A network of the preset with its first weights; `sync`: with batch norms over all processes' samples."""
+    variant = preset.networks[network]
+    if variant.conventional:
         return Conventional(preset, sync=sync)
-    return Steerable(compiled(preset.spec), preset)
+    package = compiled(HERE / (variant.spec or preset.spec))
+    model = Steerable(package, replace(preset, lowpass=variant.lowpass), sync=sync)
+    if preset.calibrate:
+        calibrate(model, OneOrientation(preset).volumes[:, None], length=preset.calibrate)
+    return model
 
 
-def compiled(spec: str) -> ModuleType:
-    """The package of a spec beside this example, compiled into `generated/` if it is missing or out of date."""
-    from basisgen.emission.render import made_from
-    from basisgen.emission.write import is_up_to_date, write_package
-    from basisgen.pipeline import compile_package
-    from basisgen.spec import parse_package
+def train_and_test(preset: Preset, case: Case, directory: Path) -> Outcome:
+    """Trains a network on one orientation and tests it on random ones; leaves its accuracy by shape in a file."""
 
-    package = parse_package((HERE / spec).read_text("utf-8"))
-    generated = HERE.parent.parent / "generated"
-    if not is_up_to_date(generated / package.name, made_from(package)):
-        write_package(compile_package(package), generated / package.name)
-    if str(generated) not in sys.path:
-        sys.path.append(str(generated))
-    importlib.invalidate_caches()
-    return importlib.import_module(package.name)
+    def measure(model: nn.Module) -> tuple[dict[str, float], float]:
+        scores, by_shape, agreement = evaluate(model, preset)
+        (directory / BY_SHAPE).write_text(json.dumps(by_shape, indent=1) + "\n")
+        return scores, agreement
+
+    return train_and_measure(
+        case,
+        Network(kind=case.network),
+        lambda: build(case.network, preset),
+        OneOrientation(preset),
+        preset.training,
+        directory,
+        measure,
+    )
 
 
-def write_results(preset: Preset, outcomes: Sequence[Outcome], directory: Path) -> None:
-    """results.json: every outcome, with what it took."""
-    facts = {
-        "preset": preset.name,
-        "device": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "test": f"{preset.test_rotations} random rotations of all {len(SHAPES)} shapes",
-        "outcomes": [asdict(outcome) for outcome in outcomes],
+def evaluate(model: nn.Module, preset: Preset) -> tuple[dict[str, float], dict[str, float], float]:
+    """Scores, accuracy by shape, and the share of answers that a rotation leaves as they are."""
+    volumes = _turned(preset.raster, preset.test_rotations)
+    answers = classes(model, _batches(volumes)).view(len(volumes), len(SHAPES))
+    straight = classes(model, _batches(render(torch.eye(3)[None], preset.raster)))
+    labels = torch.arange(len(SHAPES))
+    right = (answers == labels).double()  # (rotation, shape)
+    by_shape = dict(zip(SHAPES, right.mean(dim=0).tolist(), strict=True))
+    scores = {
+        "accuracy": right.mean().item(),
+        "screws": (by_shape["left screw"] + by_shape["right screw"]) / 2,
+        "not turned": (straight == labels).double().mean().item(),
     }
-    _write_json(directory / "results.json", facts)
+    return scores, by_shape, (answers == straight).double().mean().item()
 
 
-def write_outcome(preset: Preset, outcome: Outcome, directory: Path) -> None:
-    """outcome.json beside the checkpoints: the outcome, and all that it follows from."""
-    _write_json(directory / "outcome.json", {"made_from": _made_from(preset), "outcome": asdict(outcome)})
+@lru_cache(maxsize=1)
+def _turned(raster: Raster, rotations: int) -> Tensor:
+    """The volumes of the test, (rotation, shape, x, y, z)."""
+    return render(random_rotations(rotations, TEST_SEED), raster)
 
 
-def finished(preset: Preset, directory: Path) -> Outcome | None:
-    """The outcome an earlier run left, if it follows from the same preset and spec."""
-    try:
-        content = json.loads((directory / "outcome.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    return Outcome(**content["outcome"]) if content["made_from"] == _made_from(preset) else None
+def _batches(volumes: Tensor) -> Iterator[Tensor]:
+    """(rotation, shape, x, y, z) -> batches (shape, 1, x, y, z)."""
+    return (turned[:, None] for turned in volumes)
 
 
-def _made_from(preset: Preset) -> dict[str, object]:
-    plain: dict[str, object] = json.loads(json.dumps(asdict(preset)))
-    return plain | {"spec": (HERE / preset.spec).read_text("utf-8")}
+def _draw(preset: Preset, directory: Path) -> None:
+    from examples.tetris.figure import draw
 
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    temporary.replace(path)
-
-
-def _train_and_test(network: str, preset: Preset, directory: Path) -> Outcome:
-    model, data = prepare(network, preset)
-    start = time.perf_counter()
-    result = train(model, data, preset.training, directory, resume=True)
-    outcome = evaluate(network, model, preset, result, time.perf_counter() - start)
-    write_outcome(preset, outcome, directory)
-    return outcome
-
-
-@torch.no_grad()
-def _classify(model: nn.Module, volumes: Tensor) -> Tensor:
-    """(rotation, shape, x, y, z) -> class (rotation, shape)."""
-    model.eval()
-    return torch.stack([model(turned[:, None]).argmax(dim=1) for turned in volumes])
+    draw(preset, directory)

@@ -1,4 +1,7 @@
-"""The steerable network of each preset and its conventional counterpart: same sizes, same strides, same training."""
+"""The steerable network of each preset and its conventional counterpart: same sizes, same strides, same training.
+
+`sync`: batch norms take their means over the samples of all processes, on any device; nn.SyncBatchNorm needs a GPU.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from types import ModuleType
 from torch import Tensor, nn
 
 import runtime
+from examples.common.stack import ACTIVATIONS
 from examples.tetris.presets import Preset
-
-ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
+from examples.tetris.shapes import SHAPES
 
 
 class Steerable(nn.Module):
@@ -18,7 +21,7 @@ class Steerable(nn.Module):
     Scalars 0o, which a reflection negates, enter the linear map beside 0e: so mirror images can be told apart.
     """
 
-    def __init__(self, package: ModuleType, preset: Preset) -> None:
+    def __init__(self, package: ModuleType, preset: Preset, *, sync: bool = False) -> None:
         super().__init__()
         convolutions = [getattr(package, name) for name in package.__all__]
         size, layers = preset.raster.size, []
@@ -29,20 +32,19 @@ class Steerable(nn.Module):
             if stride > 1:
                 layers.append(_down(layers[-1].out_type, stride, size, preset.lowpass))
                 size = (size + stride - 1) // stride
-        self.fields = nn.Sequential(*layers, runtime.GlobalMean(layers[-1].out_type))
-        self.field_length = preset.calibrate or 1.0
-        self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), 8)
+        layers.append(runtime.GlobalMean(layers[-1].out_type))
+        if preset.feature_norm:
+            layers.append(runtime.BatchNorm(layers[-1].out_type, momentum=preset.norm_momentum, sync=sync))
+        self.fields = nn.Sequential(*layers)
+        self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), len(SHAPES))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """(batch, 1, x, y, z) -> logits (batch, 8)."""
-        return self.classify(self.fields(volumes) / self.field_length)
+        return self.classify(self.fields(volumes))
 
 
 class Conventional(nn.Module):
-    """Plain convolutions with batch norm and ReLU, the same strides, global mean, linear.
-
-    sync: the norms take their means over the samples of all processes, on any device; nn.SyncBatchNorm needs a GPU.
-    """
+    """Plain convolutions with batch norm and ReLU, the same strides, global mean, linear."""
 
     def __init__(self, preset: Preset, *, sync: bool = False) -> None:
         super().__init__()
@@ -50,11 +52,11 @@ class Conventional(nn.Module):
         channels = 1
         for width, stride in zip(preset.conventional_widths, preset.strides, strict=True):
             conv = nn.Conv3d(channels, width, preset.kernel_size, stride, preset.padding, bias=False)
-            norm = runtime.BatchNorm(f"{width}x0", sync=True) if sync else nn.BatchNorm3d(width)
+            norm = runtime.BatchNorm(f"{width}x0", momentum=preset.norm_momentum, sync=sync)
             layers += [conv, norm, nn.ReLU()]
             channels = width
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
-        self.classify = nn.Linear(channels, 8)
+        self.classify = nn.Linear(channels, len(SHAPES))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """(batch, 1, x, y, z) -> logits (batch, 8)."""
@@ -62,7 +64,10 @@ class Conventional(nn.Module):
 
 
 def _down(field_type: runtime.FieldType, stride: int, size: int, lowpass: bool) -> nn.Module:
-    """Every `stride`-th voxel, behind a Gaussian; an even kernel for an even volume keeps the centre in its place."""
+    """Every `stride`-th voxel, behind a Gaussian; an even kernel for an even volume keeps the centre in its place.
+
+    Without the Gaussian voxel 0 is kept, and the next `stride`-th ones: as many voxels.
+    """
     if lowpass:
         return runtime.LowPass(field_type, stride=stride, kernel_size=6 if size % 2 == 0 else 5)
-    return nn.AvgPool3d(1, stride)  # plain striding, for the ablation
+    return nn.AvgPool3d(1, stride)

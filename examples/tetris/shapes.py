@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from runtime import so3
+
 SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "left screw": ((0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 1, 0)),
     "right screw": ((0, 0, 0), (0, 0, 1), (1, 0, 0), (1, -1, 0)),
@@ -55,15 +57,8 @@ def render(
 
 
 def random_rotations(count: int, seed: int) -> Tensor:
-    """Uniform random rotations, (count, 3, 3), from unit quaternions."""
-    generator = torch.Generator().manual_seed(seed)
-    quaternions = torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=1)
-    w, v = quaternions[:, :1, None], quaternions[:, 1:]
-    cross = torch.zeros(count, 3, 3)
-    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -v[:, 2], v[:, 1], -v[:, 0]
-    cross = cross - cross.mT
-    outer = v[:, :, None] * v[:, None, :]
-    return (w**2 - v.square().sum(dim=1).view(-1, 1, 1)) * torch.eye(3) + 2 * outer + 2 * w * cross
+    """Uniform random rotations, float32 (count, 3, 3)."""
+    return so3.random_rotations(count, generator=torch.Generator().manual_seed(seed)).float()
 
 
 def _blurred_cubes(points: Tensor, centres: Tensor, blur: float) -> Tensor:

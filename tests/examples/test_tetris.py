@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from examples.tetris.experiment import build, finished, run
-from examples.tetris.figure import draw
+from examples.common.cases import Case, Outcome, run_cases
+from examples.common.files import DataError
+from examples.common.results import write_results
+from examples.tetris.experiment import SETTING, build, prepare, study
 from examples.tetris.presets import Preset, load_preset
 from examples.tetris.shapes import SHAPES, Raster, random_rotations, render
 from runtime.so3 import cube_turns
@@ -66,33 +68,67 @@ def test_quarter_turns_do_not_change_the_answer(preset: str) -> None:
     torch.testing.assert_close(turned, expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
 
 
-def tiny(**changes: object) -> Preset:
+def test_the_ablation_differs_from_the_steerable_network_in_the_low_pass_alone() -> None:
+    """Same weights, same sizes; and, the negative control of the test above, turns that the grid allows change it."""
+    settings = load_preset("quick")
+    torch.manual_seed(0)
+    steerable, plain = (build(name, settings).eval() for name in ("steerable", "steerable-plain-stride"))
+    layers = [[type(layer).__name__ for layer in model.fields] for model in (steerable, plain)]
+    at = layers[0].index("LowPass")
+    assert layers[1] == [*layers[0][:at], "AvgPool3d", *layers[0][at + 1 :]]
+    plain.load_state_dict({key: value for key, value in steerable.state_dict().items() if key in plain.state_dict()})
+    fields = torch.randn(1, 20, 24, 24, 24)
+    torch.testing.assert_close(plain.fields[at](fields), fields[..., ::2, ::2, ::2])
+    assert steerable.fields[at](fields).shape == plain.fields[at](fields).shape
+    volume = torch.randn(1, 1, 24, 24, 24)
+    with torch.no_grad():
+        expected, turned = plain(volume), plain(volume.rot90(1, dims=(2, 4)))
+    assert float((turned - expected).abs().max()) > 1e-3 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_every_network_of_a_preset_can_be_built(preset: str) -> None:
+    settings = replace(load_preset(preset), raster=Raster(size=12, cell=1.5, blur=1.0))
+    for name in settings.networks:
+        with torch.no_grad():
+            assert build(name, settings).eval()(torch.zeros(1, 1, 12, 12, 12)).shape == (1, len(SHAPES)), name
+
+
+def test_data_are_made_not_given(tmp_path: Path) -> None:
+    assert prepare("quick", None).networks == tuple(load_preset("quick").networks)
+    with pytest.raises(DataError, match="Leave --data out"):
+        prepare("quick", tmp_path)
+
+
+def tiny() -> Preset:
     preset = load_preset("quick")
-    training = replace(preset.training, epochs=1, tensorboard=False)
-    return replace(preset, raster=Raster(size=12, cell=1.5, blur=1.0), training=training, test_rotations=2, **changes)
+    training = replace(preset.training, epochs=2)
+    return replace(preset, raster=Raster(size=12, cell=1.5, blur=1.0), training=training, test_rotations=2)
+
+
+def run(networks: tuple[str, ...], directory: Path) -> list[Outcome]:
+    of = study(tiny(), "tiny")
+    return list(run_cases([Case(name, SETTING, 0) for name in networks], of.run, directory, resume=True))
 
 
 def test_a_tiny_run_leaves_results_and_a_picture(tmp_path: Path) -> None:
-    reported: list[str] = []
-    outcomes = run(
-        tiny(),
-        range(1),
-        tmp_path,
-        ("steerable", "conventional"),
-        False,
-        lambda outcome: reported.append(outcome.network),
-    )
-    draw(tiny(), outcomes, tmp_path / "tetris.png")
-    results = json.loads((tmp_path / "results.json").read_text())["outcomes"]
-    assert reported == [result["network"] for result in results] == ["steerable", "conventional"]
-    assert all(set(result["accuracy_by_shape"]) == set(SHAPES) for result in results)
+    of = study(tiny(), "tiny")
+    networks = ("steerable", "steerable-plain-stride", "conventional")
+    outcomes = run(networks, tmp_path)
+    assert [outcome.case.network for outcome in outcomes] == list(networks)
+    for outcome in outcomes:
+        by_shape = json.loads((tmp_path / outcome.case.directory / "by_shape.json").read_text())
+        assert outcome.epochs == 2 and outcome.train_samples == len(SHAPES)
+        assert sum(by_shape[name] for name in SHAPES) / 8 == pytest.approx(outcome.scores["accuracy"])
+    assert outcomes[0].parameters == outcomes[1].parameters
+    assert of.picture is not None
+    of.picture(tmp_path)
     assert (tmp_path / "tetris.png").stat().st_size > 10_000
+    cases = [Case(name, SETTING, 0) for name in of.networks]
+    write_results(tmp_path, of.title, of.facts, cases, outcomes, "command", of.agreement)
+    assert "not run: `command --network steerable-shells" in (tmp_path / "results.md").read_text()
 
 
-def test_finished_runs_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(tiny(), range(1), tmp_path, ["conventional"], resume=False)
-    retested = run(tiny(shift=0.5), range(1), tmp_path, ["conventional"], resume=True)
-    assert finished(tiny(), tmp_path / "conventional-0") is None, "the directory now holds another preset's outcome"
-    monkeypatch.setattr("examples.tetris.experiment.prepare", None)
-    assert run(tiny(shift=0.5).with_seed(7), range(1), tmp_path, ["conventional"], resume=True) == retested
-    assert retested[0].train_loss == first[0].train_loss, "trained by the first run, tested by the second"
+def test_a_case_trains_the_same_again(tmp_path: Path) -> None:
+    first, again = (run(("conventional",), tmp_path / place)[0] for place in ("first", "again"))
+    assert replace(again, train_seconds=first.train_seconds) == first

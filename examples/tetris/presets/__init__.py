@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, replace
-from importlib.resources import files
+from dataclasses import dataclass
+from pathlib import Path
 
+from examples.common import presets
 from examples.tetris.shapes import Raster
 from runtime.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of a preset: what it does otherwise than the preset says.
+
+    description    what the results say about it
+    spec           instead of the preset's; "": the preset's
+    lowpass        False: plain striding, every second voxel as it is
+    conventional   True: the conventional counterpart
+    """
+
+    description: str
+    spec: str = ""
+    lowpass: bool = True
+    conventional: bool = False
 
 
 @dataclass(frozen=True)
@@ -16,16 +32,19 @@ class Preset:
 
     spec                 basisgen spec of the steerable network, beside the example; its layers in order
     raster               how the shapes become volumes
-    strides, padding     of the convolutions, for both networks
+    strides, padding     of the convolutions, for all networks
     conventional_widths  channels of the conventional network
-    training             for both networks; every step sees all eight shapes
+    training             for all networks; every step sees all eight shapes
     calibrate            rescale the steerable network's first weights so that its fields have this length; 0: do not
+    feature_norm         batch norm of the steerable network's features, after the mean over the voxels
+    norm_momentum        weight of the newest batch in the running statistics of batch norms, of all networks
     activation           of the steerable network's scalars, relu or silu
     shift                the training shapes are moved at random by up to this many voxels, never turned
     test_rotations       random rotations of all eight shapes
+    networks             by name
+    lowpass              a low-pass before every stride
     """
 
-    name: str
     spec: str
     raster: Raster
     strides: tuple[int, ...]
@@ -34,24 +53,15 @@ class Preset:
     conventional_widths: tuple[int, ...]
     training: TrainConfig
     calibrate: float
+    feature_norm: bool
+    norm_momentum: float
     activation: str
     shift: float
     test_rotations: int
+    networks: dict[str, Variant]
     lowpass: bool = True
-
-    def with_seed(self, seed: int) -> Preset:
-        """The same run with other random numbers."""
-        return replace(self, training=replace(self.training, seed=seed))
 
 
 def load_preset(name: str) -> Preset:
-    """Reads `<name>.toml`."""
-    table = tomllib.loads((files(__name__) / f"{name}.toml").read_text("utf-8"))
-    return Preset(
-        name=name,
-        raster=Raster(**table.pop("raster")),
-        training=TrainConfig(batch_size=8, **table.pop("training")),
-        strides=tuple(table.pop("strides")),
-        conventional_widths=tuple(table.pop("conventional_widths")),
-        **table,
-    )
+    """Reads `<name>.toml`. Raises PresetError."""
+    return presets.load_preset(Preset, Path(__file__).parent / f"{name}.toml")
