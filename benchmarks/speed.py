@@ -10,10 +10,11 @@
 
 Contestants take turns, round by round, and medians count; a forward pass is without gradients, a step is forward and
 backward with gradients of the input and of the weights. `assembly` is our weights to kernel, or to mixing matrices,
-forward and backward, over the dense or separable step. Memory is the growth of a process's peak resident memory over
-one step, each contestant in a process of its own (on an accelerator: torch's own count). Every figure is kept with the
-machine's name in benchmarks/results/speed.json; speed.md and speed.png are made from it. A peer that is not installed
-is left out, and said to be (`pip install escnn e3nn`; escnn needs numpy < 2).
+forward and backward, over the dense or separable step. Memory is the growth of a process's peak resident memory by
+volume and step, each contestant in a process of its own (on an accelerator: torch's own count); `--memory` measures it
+in place of the times. Every figure is kept with the machine's name in benchmarks/results/speed.json; speed.md and
+speed.png are made from it. A peer that is not installed is left out, and said to be (`pip install escnn e3nn`; escnn
+needs numpy < 2).
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import argparse
 import importlib
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -207,20 +207,23 @@ def _time(function: Callable[[], object], device: str) -> float:
 
 
 def peak_memory(name: str, size: int, contestant: str, device: str, dtype: torch.dtype) -> float:
-    """MiB that one step adds to the peak."""
+    """MiB that a volume and a step add to the peak of a process that has made the layer and run a small volume."""
     layer = LAYERS[name]
     module = BUILDERS[contestant](layer, size).to(device)
+    module(torch.randn(1, _channels(layer.into), *[size] * 3, device=device))  # compiled, loaded, constants made
+    module.zero_grad()
+    before = _peak(device)
     volume = torch.randn(layer.samples, _channels(layer.into), *[layer.size] * 3, device=device, requires_grad=True)
-    small = torch.randn(1, _channels(layer.into), *[size + 1] * 3, device=device)
-    _apply(module, small, device, dtype).float().sum().backward()  # libraries loaded, constants made
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        _apply(module, volume, device, dtype).float().square().sum().backward()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _apply(module, volume, device, dtype).float().square().sum().backward()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return _peak(device) - before
+
+
+def _peak(device: str) -> float:
+    """The most memory the process has held so far, MiB."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status").read_text()  # of this program alone, unlike getrusage's
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
 def _memory_apart(name: str, size: int, contestant: str, options: argparse.Namespace) -> float | None:
@@ -319,7 +322,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="memory, on one thread, in place of times")
     parser.add_argument("--memory-of", nargs=3, metavar=("LAYER", "SIZE", "CONTESTANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -329,29 +332,40 @@ def main() -> None:
         name, size, contestant = options.memory_of
         print(peak_memory(name, int(size), contestant, options.device, dtype))
         return
+    places = [(name, size) for name in options.layers for size in options.kernel_sizes or LAYERS[name].kernel_sizes]
+    run = {"machine": machine(options.device), "dtype": options.dtype, "torch": torch.__version__.split("+")[0]}
+    if options.memory:
+        rows = []
+        for name, size in places:
+            found = {n: _memory_apart(name, size, n, options) for n in ("plain", "dense", "separable")}
+            print(f"{name}, k = {size}: {found} MiB", flush=True)
+            rows.append({"layer": name, "kernel_size": size, "memory": found})
+        _keep({**run, "threads": 1, "rows": rows})
+        return
     for threads in options.threads if options.device == "cpu" else [1]:
         torch.set_num_threads(threads)
         rows = []
-        for name in options.layers:
-            for size in options.kernel_sizes or LAYERS[name].kernel_sizes:
-                row = measure(name, size, options.contestants, options.device, dtype, options.rounds)
-                if not options.no_memory and threads == options.threads[0] and name in ("hidden", "wide"):
-                    found = {n: _memory_apart(name, size, n, options) for n in ("plain", "dense", "separable")}
-                    row["memory"] = found
-                base = row["milliseconds"]["plain"]["step"]
-                ratios = {n: f"{t['step'] / base:.3f}" for n, t in row["milliseconds"].items()}
-                print(f"{threads} thread(s), {name}, k = {size}: {base:.4g} ms, {ratios}", flush=True)
-                rows.append(row)
-        run = {"machine": machine(options.device), "threads": threads, "dtype": options.dtype}
-        _keep({**run, "torch": torch.__version__.split("+")[0], "rows": rows})
+        for name, size in places:
+            row = measure(name, size, options.contestants, options.device, dtype, options.rounds)
+            base = row["milliseconds"]["plain"]["step"]
+            ratios = {n: f"{t['step'] / base:.3f}" for n, t in row["milliseconds"].items()}
+            print(f"{threads} thread(s), {name}, k = {size}: {base:.4g} ms, {ratios}", flush=True)
+            rows.append(row)
+        _keep({**run, "threads": threads, "rows": rows})
 
 
 def _keep(run: Row) -> None:
-    """Adds a run to the results, in the place of an earlier one on the same machine with the same settings."""
+    """Adds a run to the results; what it measured anew replaces what an earlier one on the same machine measured."""
     path = RESULTS / "speed.json"
     results = json.loads(path.read_text()) if path.exists() else []
-    same = ("machine", "threads", "dtype")
-    results = [old for old in results if any(old[key] != run[key] for key in same)] + [run]
+    for old in results:
+        if all(old[key] == run[key] for key in ("machine", "threads", "dtype", "torch")):
+            new = {(row["layer"], row["kernel_size"]): row for row in run["rows"]}
+            kept = [{**row, **new.pop((row["layer"], row["kernel_size"]), {})} for row in old["rows"]]
+            old["rows"] = [*kept, *new.values()]
+            break
+    else:
+        results.append(run)
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "speed.md").write_text(as_markdown(results) + "\n")

@@ -172,9 +172,7 @@ def made_command() -> click.Command:
     return experiment("made", "Made.", prepare)
 
 
-def test_the_command_runs_the_chosen_cases_and_lists_the_others(
-    made_command: click.Command, tmp_path: Path
-) -> None:
+def test_the_command_runs_the_chosen_cases_and_lists_the_others(made_command: click.Command, tmp_path: Path) -> None:
     chosen = ["--network", "steerable", "--out", str(tmp_path)]
     result = CliRunner().invoke(made_command, chosen)
     assert result.exit_code == 0, result.output

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from basisgen.cli import main
-from basisgen.emission.render import _base_class
+from basisgen.emission.render import _template
 from basisgen.errors import SpecError
 from basisgen.spec import PackageSpec, parse_package
 
@@ -100,10 +100,10 @@ def check_outcome(result: Result, files: dict[str, bytes]) -> None:
 
 
 def check_code(modules: dict[str, bytes]) -> None:
-    """The base class is the template; every other module is a docstring, imports beside it, and literals in a class."""
+    """Base classes are the templates; every other module is a docstring, imports beside it, and literals in a class."""
     for name, body in modules.items():
-        if name == "_steerable.py":
-            assert body.decode() == _base_class()
+        if name in ("_steerable.py", "_separable.py"):
+            assert body.decode() == _template(name.removeprefix("_"))
             continue
         docstring, *statements = ast.parse(body).body
         assert _is_text(docstring)

@@ -57,7 +57,7 @@ class SeparableConv3d(SteerableConv3d):
             input, mixing = input.to(dtype), mixing.to(dtype)
         taps = [table.to(mixing.dtype) for table in (self._taps_x, self._taps_y, self._taps_z)]
         geometry = [*self.stride, *self.padding, *self.dilation]
-        output = separable_conv3d(input, mixing, *taps, geometry, self._passes_before())
+        output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._passes_before())
         bias = self._channel_bias()
         return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1, 1)
 
@@ -290,7 +290,7 @@ class _Work:
         sizes = [len(betas) * len(alphas) for betas, alphas in self.groups]
         return [
             part.view(len(betas), len(alphas), *self.channels).transpose(1, 2).flatten(2).flatten(0, 1)
-            for part, (betas, alphas) in zip(mixing.split(sizes), self.groups, strict=True)
+            for part, (betas, alphas) in zip(torch.split(mixing, sizes), self.groups, strict=True)
         ]
 
     def products(self, matrices: list[Tensor]) -> Tensor:

@@ -150,7 +150,7 @@ class SteerableConv3d(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SteerableConv3d":
         """Moves or casts the weights and takes the constants afresh from float64: half and back loses nothing."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._take_constants()
         return self
 
