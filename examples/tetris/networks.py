@@ -36,11 +36,12 @@ class Steerable(nn.Module):
         if preset.feature_norm:
             layers.append(runtime.BatchNorm(layers[-1].out_type, momentum=preset.norm_momentum, sync=sync))
         self.fields = nn.Sequential(*layers)
+        self.feature_length = preset.feature_norm or 1.0
         self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), len(SHAPES))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """(batch, 1, x, y, z) -> logits (batch, 8)."""
-        return self.classify(self.fields(volumes))
+        return self.classify(self.feature_length * self.fields(volumes))
 
 
 class Conventional(nn.Module):

@@ -77,7 +77,7 @@ def test_the_ablation_differs_from_the_steerable_network_in_the_low_pass_alone()
     at = layers[0].index("LowPass")
     assert layers[1] == [*layers[0][:at], "AvgPool3d", *layers[0][at + 1 :]]
     plain.load_state_dict({key: value for key, value in steerable.state_dict().items() if key in plain.state_dict()})
-    fields = torch.randn(1, 20, 24, 24, 24)
+    fields = torch.randn(1, 28, 24, 24, 24)
     torch.testing.assert_close(plain.fields[at](fields), fields[..., ::2, ::2, ::2])
     assert steerable.fields[at](fields).shape == plain.fields[at](fields).shape
     volume = torch.randn(1, 1, 24, 24, 24)
