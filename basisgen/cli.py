@@ -19,6 +19,7 @@ from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
 from basisgen.new.presets import PRESETS
 
 if TYPE_CHECKING:
+    from basisgen.emission.plan import PackagePlan
     from basisgen.spec import PackageSpec
 
 MAX_COMPLAINTS = 20  # that `verify` prints; the JSON report has all
@@ -241,16 +242,18 @@ def tune_command(package: Path, volume: str, **options: Any) -> None:
     """
     from rich.console import Console
 
+    from basisgen.emission.render import render
     from basisgen.emission.write import write_package
-    from basisgen.pipeline import compile_package
+    from basisgen.pipeline import plan
     from basisgen.tune import Setting, read_spec, tune
 
     spec = read_spec(package)
     setting = Setting.parse(_toml_value(volume, "volume"), **options)
     with Console(stderr=True).status("") as status:
         tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"))
-    write_package(compile_package(tuned), package)
-    _show_plan(tuned)
+    planned = plan(tuned)
+    write_package(render(planned), package)
+    _show_plan(planned)
     click.echo(f"{package} is tuned")
 
 
@@ -346,7 +349,9 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bo
     spec = replace(spec, tuned=tuning_of(directory, made_from(spec)))
     if not check and not force and is_up_to_date(directory, made_from(spec)):
         if verbose:
-            _show_plan(spec)
+            from basisgen.pipeline import plan
+
+            _show_plan(plan(spec, jobs))
         click.echo(f"{directory} is up to date")
         return
     from basisgen.emission.render import render
@@ -369,14 +374,13 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bo
                 f"note: no kernel reaches {', '.join(layer.silent_terms)} of {layer.spec.name}: always zero.", err=True
             )
     if verbose:
-        _show_plan(spec)
+        _show_plan(planned)
 
 
-def _show_plan(spec: PackageSpec) -> None:
-    from basisgen.pipeline import plan
+def _show_plan(planned: PackagePlan) -> None:
     from basisgen.plan_table import as_text
 
-    click.echo(f"\n{as_text(plan(spec))}\n")
+    click.echo(f"\n{as_text(planned)}\n")
 
 
 def _read(path: Path) -> str:

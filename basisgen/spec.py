@@ -100,9 +100,12 @@ class Tuning:
         ways = {Execution.DENSE.value, Execution.SEPARABLE.value}
         try:
             setting, ratios = table["setting"], {name: dict(entry) for name, entry in table["ratios"].items()}
-            good = isinstance(setting, str) and all(
-                entry.keys() == ways and all(isinstance(ratio, float) and ratio > 0 for ratio in entry.values())
-                for entry in ratios.values()
+            good = isinstance(setting, str) and setting.isprintable() and len(setting) < 1000
+            good = good and all(
+                isinstance(name, str)
+                and entry.keys() == ways
+                and all(isinstance(ratio, float) and 0 < ratio < 1e6 for ratio in entry.values())
+                for name, entry in ratios.items()
             )
         except (AttributeError, KeyError, TypeError, ValueError):
             good = False

@@ -21,7 +21,7 @@ COLUMNS = 24
 PASS = 2.5
 MOVE = 60.0
 DENSE_OVERHEAD = 150.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
-WORTHWHILE = 0.8  # the predicted ratio below which a separable layer is preferred: predictions are that good
+WORTHWHILE = 0.5  # the predicted ratio below which `auto` is separable: small volumes and strides cost up to twice more
 
 
 @dataclass(frozen=True)

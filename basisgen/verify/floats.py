@@ -146,6 +146,15 @@ def _exact_products(filters: Filters, products: Products, part: str) -> Iterator
         yield np.s_[:], f"functions of {part}", exact
 
 
+def square_radii(filters: Filters) -> list[Fraction]:
+    """|x|^2 of every tap, each value once."""
+    axes = [
+        {((i - Fraction(n - 1, 2)) * d * s) ** 2 for i in range(n)}
+        for n, d, s in zip(filters.size, filters.dilation, filters.spacing, strict=True)
+    ]
+    return sorted({x + y + z for x, y, z in itertools.product(*axes)})
+
+
 def evaluate_profile(formula: str, r: Any) -> Any:
     """phi(r) of a formula in r, whole numbers, + - * / ^, parentheses and exp.
 

@@ -236,11 +236,14 @@ def _products(
     _demand(all(_is_integer(n) and 0 <= n <= MAX_LEVEL for n in orders), f"{name}: {orders!r:.100} are not orders")
     _demand(len(orders) == len(groups), f"{name} has {len(orders)} orders, and {len(groups)} groups of rows")
     _demand(all(is_formula(profile) for _, profile in groups), f"{name} has products of taps without a formula")
-    rows: list[dict[Powers, Root]] = [{} for J, _ in groups for _ in range(2 * J + 1)]
+    level = [J + 2 * n for (J, _), n in zip(groups, orders, strict=True) for _ in range(2 * J + 1)]
+    _demand(max(level, default=0) <= MAX_LEVEL, f"{name} has products beyond level {MAX_LEVEL}")
+    rows: list[dict[Powers, Root]] = [{} for _ in level]
     for row, a, b, c, text in expansion:
         _demand(_is_integer(row) and 0 <= row < len(rows), f"{name}: its products speak of a row {row!r:.100}")
         _demand(all(_is_integer(n) and 0 <= n <= MAX_LEVEL for n in (a, b, c)), f"{name}: no product {a, b, c}")
         _demand((a, b, c) not in rows[row], f"{name}: product {a, b, c} of row {row} is there twice")
+        _demand(a + b + c == level[row], f"{name}: product {a, b, c} of row {row} is not of its level, {level[row]}")
         rows[row][a, b, c] = _root(text, f"{name}: product {a, b, c} of row {row}")
     _demand(all(rows), f"{name} has a row that is no sum of products")
     return Products(read_rational(square_scale), tuple(orders), tuple(rows))

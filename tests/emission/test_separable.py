@@ -91,6 +91,88 @@ def test_separable_equals_dense_in_value_and_in_every_gradient(package: ModuleTy
     assert _compare(conv, volume) < 1e-12
 
 
+@pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
+def test_in_single_precision_too(package: ModuleType, name: str) -> None:
+    torch.manual_seed(0)
+    conv = getattr(package, name)()
+    assert _compare(conv, torch.randn(2, conv.in_channels, 7, 9, 8, requires_grad=True)) < 2e-5
+
+
+def test_a_stride_set_later_is_obeyed(package: ModuleType) -> None:
+    conv = package.Small().double()
+    conv.stride = (2, 1, 2)
+    assert _compare(conv, torch.randn(1, 5, 7, 7, 7, dtype=torch.float64, requires_grad=True)) < 1e-12
+
+
+def test_second_derivatives(package: ModuleType) -> None:
+    module = importlib.import_module("separable._separable")
+    conv = package.Scalars().double()
+    volume = torch.randn(1, 2, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+    mixing, taps = conv._mixing().detach().requires_grad_(), (conv._taps_x, conv._taps_y, conv._taps_z)
+    assert torch.autograd.gradgradcheck(
+        lambda *sources: module.separable_conv3d(*sources, *taps, [1, 1, 1, 2, 2, 2, 1, 1, 1], conv._before),
+        (volume, mixing),
+        fast_mode=True,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, for conv3d's tangents
+def test_transforms_and_forward_mode_derivatives(package: ModuleType) -> None:
+    conv = package.Small().double()
+    volume, direction = torch.randn(2, 1, 5, 6, 6, 6, dtype=torch.float64).unbind(0)
+    bias_free = package.Small(bias=False).double()
+    bias_free.load_state_dict({"weight": conv.weight.detach()})
+    _, tangent = torch.func.jvp(bias_free, (volume,), (direction,))
+    torch.testing.assert_close(tangent, bias_free(direction))
+    gradient = torch.func.grad(lambda x: bias_free(x).square().sum())(volume)
+    volume.requires_grad_()
+    torch.testing.assert_close(gradient, torch.autograd.grad(bias_free(volume).square().sum(), volume)[0])
+
+
+def test_imported_again_the_old_module_still_works(package: ModuleType) -> None:
+    module = importlib.import_module("separable._separable")
+    conv, volume = package.Small(), torch.randn(1, 5, 6, 6, 6)
+    before, operators = conv(volume), module._LIBRARY
+    importlib.reload(module)
+    assert operators != module._LIBRARY and module._LIBRARY.isidentifier()
+    torch.testing.assert_close(conv(volume), before)
+
+
+def test_operators_are_annotated_as_every_supported_torch_reads_them(package: ModuleType) -> None:
+    """torch 2.6 knows typing's Sequence and List, not list[int]."""
+    import typing
+
+    module = importlib.import_module("separable._separable")
+    for operator in (module.separable_conv3d, module.separable_conv3d_backward):
+        hints = typing.get_type_hints(operator._init_fn)
+        assert hints["geometry"] == typing.Sequence[int]
+
+
+def test_casting_one_instance_leaves_the_shared_constants_alone(package: ModuleType) -> None:
+    conv = package.Small().double()
+    expected = package.Small()._taps_x.clone()
+    conv._taps_x.mul_(2)
+    conv._filters.mul_(2)
+    assert torch.equal(package.Small()._taps_x, expected)
+
+
+def test_copies_pickles_and_traces(package: ModuleType) -> None:
+    import copy
+    import pickle
+
+    conv, volume = package.Small(), torch.randn(1, 5, 6, 6, 6)
+    for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
+        torch.testing.assert_close(other(volume), conv(volume))
+
+
+def test_filters_of_any_size_stay_finite_in_single_precision(compile_and_import: Compile) -> None:
+    """|x|^J in units of a millionth: 1e-42, and its inverse beyond float32, unless divided out in float64."""
+    text = SPEC.split("[[conv]]")[0].replace("separable", "small_units", 1)
+    text += '[[conv]]\nname = "C"\nin = "1x3"\nout = "1x4"\nkernel_size = 9\nvoxel_spacing = 0.000001\n'
+    conv = compile_and_import(text.replace("n_max = 3", "n_max = 7")).C()
+    assert conv(torch.randn(1, 7, 9, 9, 9)).isfinite().all() and conv.kernel().isfinite().all()
+
+
 def test_the_comparison_can_fail(package: ModuleType) -> None:
     conv = package.Small().double()
     conv._products[3, 2] += 1e-6
@@ -119,8 +201,8 @@ def test_any_geometry_and_any_cut_of_the_work(
 ) -> None:
     torch.manual_seed(0)
     module = importlib.import_module("separable._separable")
-    conv = type("Cut", (package.Uneven,), {"_passes_before": lambda self: before})
-    conv = conv(stride=stride, padding=padding).double()
+    conv = type("Cut", (package.Uneven,), {"passes_before": before})(padding=padding).double()
+    conv.stride = stride  # afterwards: all three passes come first where the stride is known
     volume = torch.randn(samples, 4, *size, dtype=torch.float64, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CACHE", cache)
@@ -179,6 +261,15 @@ def test_compiles_whole_and_exports_as_the_dense_convolution(package: ModuleType
     torch.manual_seed(0)
     conv, volume = package.Small(), torch.randn(2, 5, 8, 8, 8)
     expected = conv(volume)
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    torch.testing.assert_close(torch.compile(conv, fullgraph=True, backend=backend)(volume), expected)
+    if hasattr(torch.compiler, "is_exporting"):
+        assert any("separable_conv3d" in target for target in seen)
     torch.testing.assert_close(torch.compile(conv, fullgraph=True, backend="aot_eager")(volume), expected)
     size = {0: torch.export.Dim("batch"), 2: torch.export.Dim("x"), 3: torch.export.Dim("y"), 4: torch.export.Dim("z")}
     program = torch.export.export(conv, (volume,), dynamic_shapes=(size,))
@@ -192,10 +283,13 @@ def test_compiles_whole_and_exports_as_the_dense_convolution(package: ModuleType
 def test_on_the_meta_device_and_back(package: ModuleType) -> None:
     conv = package.Small()
     assert conv.to("meta")(torch.empty(2, 5, 8, 8, 8, device="meta")).shape == (2, 9, 8, 8, 8)
+    conv = conv.to_empty(device="cpu").to(torch.float32)
+    conv.reset_parameters()
+    assert _compare(conv, torch.randn(1, 5, 7, 7, 7, requires_grad=True)) < 2e-5
 
 
 def test_a_volume_smaller_than_the_kernel_is_refused_with_its_size(package: ModuleType) -> None:
-    with pytest.raises(ValueError, match=r"a volume of \(4, 8, 8\) voxels, padded, is smaller than the kernel"):
+    with pytest.raises(ValueError, match=r"a volume of \(4, 8, 8\) voxels, padded by \(0, 0, 0\), is smaller"):
         package.Small(padding=0)(torch.randn(1, 5, 4, 8, 8))
     with pytest.raises(ValueError, match=r"Small takes \(batch, 5, x, y, z\), got \(1, 4, 8, 8, 8\)"):
         package.Small()(torch.randn(1, 4, 8, 8, 8))

@@ -58,9 +58,10 @@ def test_any_sign_flipped_is_found(separable: Files, verify: Verify) -> None:
     [
         (lambda p: p["expansion"].pop(3), "products"),
         (lambda p: p["expansion"][0].__setitem__(4, "sqrt(2)"), "products"),
-        (lambda p: p["expansion"][3].__setitem__(1, 5), "products"),
+        (lambda p: p["expansion"][3].__setitem__(1, 5), "certificate"),
         (lambda p: p.__setitem__("square_scale", "1"), "products"),
-        (lambda p: p["orders"].__setitem__(1, 0), "products"),
+        (lambda p: p["orders"].__setitem__(1, 0), "certificate"),
+        (lambda p: p["orders"].__setitem__(1, 60), "certificate"),
         (lambda p: p["orders"].pop(), "certificate"),
         (lambda p: p["expansion"].append(p["expansion"][0]), "certificate"),
         (lambda p: p["expansion"].append([999, 0, 0, 0, "sqrt(1)"]), "certificate"),
@@ -79,10 +80,11 @@ def test_a_wrong_expansion_is_found(
     assert check in failed(verify(forged, compiler=False))
 
 
-def test_another_profile_is_found(separable: Files, verify: Verify) -> None:
+@pytest.mark.parametrize("wrong", ["exp(0-2*", "2*exp(-", "(1+r/10^40)*exp(-"])
+def test_another_profile_is_found(wrong: str, separable: Files, verify: Verify) -> None:
     def change(certificate: dict[str, Any]) -> None:
         (filters,) = certificate["filters"].values()
-        filters["rows"][0][1] = filters["rows"][0][1].replace("exp(-", "exp(0-2*")
+        filters["rows"][0][1] = filters["rows"][0][1].replace("exp(-", wrong)
 
     assert "products" in failed(verify(with_certificate(separable, change), compiler=False))
 

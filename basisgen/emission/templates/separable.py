@@ -3,21 +3,23 @@
     kernel[m, n](x, y, z) = sum over a + b + c <= levels of  mixing[abc, m, n] * h_a(x) * h_b(y) * h_c(z)
 
 The h are oscillator functions, and the change from spherical to Cartesian products is exact; float64 both, in
-basis.safetensors. The channels are mixed after the first passes, say those along x; then alpha = (a), beta = (b, c):
+basis.safetensors. The channels are mixed after some of the passes. If these are those along x, then alpha = (a) and
+beta = (b, c):
 
     u[alpha, n] = input[n] correlated with h_a
     v[beta, m]  = sum over alpha and n of  mixing[alpha beta, m, n] * u[alpha, n]        |alpha| + |beta| <= levels
     output[m]   = sum over beta of  v[beta, m] correlated with h_b and h_c
 
 That is products * channels in * channels out multiply-adds per voxel in place of taps * channels in * channels out. The
-work is done in parts, which keeps u and v small, and the backward pass makes u again. There is no second derivative.
+work is done in parts, which keeps u and v small, and the backward pass makes u again.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from itertools import pairwise, product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence  # noqa: UP035, of operators torch 2.6 reads no other Sequence
 
 import torch
 from torch import Tensor
@@ -35,10 +37,12 @@ Index = tuple[int, ...]
 class SeparableConv3d(SteerableConv3d):
     """The map of `SteerableConv3d`, with the same weights, by passes along x, y and z.
 
-    Exports and traces hold the dense convolution, whose operators every run time has.
+    Exports and traces hold the dense convolution, whose operators every run time has; so do torch.func's transforms and
+    forward-mode derivatives.
     """
 
-    passes_before: int  # the channels are mixed, unless there is a stride: then all, and the outputs' voxels are mixed
+    passes_before: int  # the mixing; under a stride all three are, so that the channels of fewer voxels are mixed
+    _before: int
 
     _products: Tensor
     _taps_x: Tensor
@@ -47,7 +51,7 @@ class SeparableConv3d(SteerableConv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of (batch, channel in, x, y, z)."""
-        if _is_exporting():
+        if _is_exporting() or _is_transformed():
             return super().forward(input)
         self._check(input)
         mixing = self._in_full_precision(self._mixing)
@@ -57,12 +61,9 @@ class SeparableConv3d(SteerableConv3d):
             input, mixing = input.to(dtype), mixing.to(dtype)
         taps = [table.to(mixing.dtype) for table in (self._taps_x, self._taps_y, self._taps_z)]
         geometry = [*self.stride, *self.padding, *self.dilation]
-        output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._passes_before())
+        output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._before)
         bias = self._channel_bias()
         return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1, 1)
-
-    def _passes_before(self) -> int:
-        return self.passes_before if self.stride == (1, 1, 1) else 3
 
     def _mixing(self) -> Tensor:
         """The coefficients of the products, (product, channel out, channel in), in the order of `_grouped`."""
@@ -71,13 +72,15 @@ class SeparableConv3d(SteerableConv3d):
 
     def _take_constants(self) -> None:
         super()._take_constants()
+        self._before = self.passes_before if self.stride == (1, 1, 1) else 3
         tables = _tables()
         products = torch.cat([tables[f"{self.filter_tensor}_products"][start:stop] for _, start, stop in self.rows])
+        products = products / self._constants().norms.unsqueeze(1)
         taps = [tables[f"{self.filter_tensor}_{axis}"] for axis in "xyz"]
         position = {abc: i for i, abc in enumerate(_indices(3, len(taps[0]) - 1))}
         order = [
             position[*alpha, *beta]
-            for betas, alphas in _grouped(len(taps[0]) - 1, self._passes_before())
+            for betas, alphas in _grouped(len(taps[0]) - 1, self._before)
             for beta in betas
             for alpha in alphas
         ]
@@ -95,12 +98,25 @@ def _is_exporting() -> bool:
     return bool(compiler.is_exporting() if hasattr(compiler, "is_exporting") else compiler.is_compiling())
 
 
-_LIBRARY = __name__.replace(".", "_")  # of operators: opaque to torch.compile, which keeps the parts, and the memory
+def _is_transformed() -> bool:
+    """Whether torch.func, or a forward-mode derivative, is at work: the operators here have backward passes alone."""
+    return bool(torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0)
+
+
+def _library() -> str:
+    """A name for the operators of this module, of letters whatever the module's is; another after a reload."""
+    name = f"basisgen_{sha256(__name__.encode()).hexdigest()[:16]}"
+    while hasattr(getattr(torch.ops, name), "separable_conv3d"):
+        name += "_"
+    return name
+
+
+_LIBRARY = _library()  # opaque to torch.compile, which keeps the parts, and the memory
 
 
 @torch.library.custom_op(f"{_LIBRARY}::separable_conv3d", mutates_args=())
 def separable_conv3d(
-    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: list[int], before: int
+    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: Sequence[int], before: int
 ) -> Tensor:
     """(batch, channel in, x, y, z) -> (batch, channel out, x', y', z').
 
@@ -123,7 +139,7 @@ def separable_conv3d(
 
 @separable_conv3d.register_fake
 def _(
-    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: list[int], before: int
+    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: Sequence[int], before: int
 ) -> Tensor:
     return _zeros(input, mixing.shape[1], _output_size(input, (taps_x, taps_y, taps_z), geometry))
 
@@ -136,7 +152,7 @@ def separable_conv3d_backward(
     taps_x: Tensor,
     taps_y: Tensor,
     taps_z: Tensor,
-    geometry: list[int],
+    geometry: Sequence[int],
     before: int,
     of_input: bool,
     of_mixing: bool,
@@ -173,7 +189,7 @@ def _(
     taps_x: Tensor,
     taps_y: Tensor,
     taps_z: Tensor,
-    geometry: list[int],
+    geometry: Sequence[int],
     before: int,
     of_input: bool,
     of_mixing: bool,
@@ -193,7 +209,28 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return *(tensor if want else None for tensor, want in zip(gradients, wanted, strict=True)), *[None] * 5
 
 
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.geometry, ctx.before, ctx.of_input, ctx.of_mixing = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate_backward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
+    """The convolution is linear in input and in mixing; `a` is like the input, `b` like the mixing."""
+    gradient, input, mixing, *taps = ctx.saved_tensors
+    rest = (*taps, ctx.geometry, ctx.before)
+    of_gradient = of_input = of_mixing = None
+    if ctx.of_input:
+        of_gradient = separable_conv3d(a, mixing, *rest)
+        of_mixing = separable_conv3d_backward(gradient, a, mixing, *rest, False, True)[1]
+    if ctx.of_mixing:
+        of_b = separable_conv3d(input, b, *rest)
+        of_gradient = of_b if of_gradient is None else of_gradient + of_b
+        of_input = separable_conv3d_backward(gradient, input, b, *rest, True, False)[0]
+    return of_gradient, of_input, of_mixing, *[None] * 7
+
+
 separable_conv3d.register_autograd(_differentiate, setup_context=_save)
+separable_conv3d_backward.register_autograd(_differentiate_backward, setup_context=_save_backward)
 
 
 class _Pass(NamedTuple):
@@ -217,7 +254,7 @@ class _Pass(NamedTuple):
                 target.baddbmm_(matrices, source[:, into], beta=int(accumulate))
             else:  # into a part of the target, baddbmm_ is a slow loop
                 part = torch.bmm(matrices, source[:, into])
-                target[:, out] = target[:, out] + part if accumulate else part
+                target[:, out].add_(part) if accumulate else target[:, out].copy_(part)
 
 
 class _Axis(NamedTuple):
@@ -272,7 +309,7 @@ class _Work:
     """What there is to do for one input: the passes, the groups of products, and the parts."""
 
     def __init__(
-        self, input: Tensor, mixing: Tensor, taps: tuple[Tensor, Tensor, Tensor], geometry: list[int], before: int
+        self, input: Tensor, mixing: Tensor, taps: tuple[Tensor, Tensor, Tensor], geometry: Sequence[int], before: int
     ) -> None:
         self.levels = len(taps[0]) - 1
         self.before = before
@@ -363,7 +400,10 @@ def _gather(fields: dict[Index, Tensor], passes: list[_Pass], axis: int) -> Tens
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b; on a CPU by oneDNN, whose conv3d this must match: BLAS can be half as fast."""
+    """a @ b; on a CPU by oneDNN, whose conv3d this must match: BLAS can be half as fast.
+
+    The operator is the one torch.compile calls for linear layers; like those, it heeds set_float32_matmul_precision.
+    """
     if b.device.type == "cpu" and b.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
         return result
@@ -388,7 +428,7 @@ def _grouped(levels: int, before: int) -> tuple[tuple[tuple[Index, ...], tuple[I
     return tuple(groups)
 
 
-def _blocks(places: int, largest: int, partner: Any) -> list[tuple[slice, slice]]:
+def _blocks(places: int, largest: int, partner: Callable[[slice], slice]) -> list[tuple[slice, slice]]:
     """The places in slices of about one size, each with the slice it meets."""
     count = -(-places // largest)
     edges = [places * i // count for i in range(count + 1)]
@@ -401,19 +441,22 @@ def _clipped(first: int, last: int, places: int) -> slice:
     return slice(first, max(first, min(last + 1, places)))
 
 
-def _output_size(input: Tensor, taps: tuple[Tensor, ...], geometry: list[int]) -> list[int]:
+def _output_size(input: Tensor, taps: tuple[Tensor, ...], geometry: Sequence[int]) -> list[int]:
     axes = zip(input.shape[2:], taps, *_triples(geometry), strict=True)
     size = [(n + 2 * p - d * (table.shape[1] - 1) - 1) // s + 1 for n, table, s, p, d in axes]
-    if min(size) < 1:
-        raise ValueError(f"a volume of {tuple(input.shape[2:])} voxels, padded, is smaller than the kernel")
+    if min(size) < 1 or min(input.shape[2:]) < 1:
+        kernel, (_, padding, dilation) = [table.shape[1] for table in taps], _triples(geometry)
+        raise ValueError(
+            f"a volume of {tuple(input.shape[2:])} voxels, padded by {tuple(padding)}, is smaller than the kernel of "
+            f"{tuple(kernel)} taps with dilation {tuple(dilation)}. Pad more, or take larger volumes."
+        )
     return size
 
 
-def _zeros(like: Tensor, channels: int, size: Any) -> Tensor:
+def _zeros(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
     """A volume of zeros in the memory format of another."""
-    channels_last = torch.channels_last_3d if like.dim() == 5 else torch.contiguous_format
-    keep = like.is_contiguous(memory_format=channels_last) and not like.is_contiguous()
-    memory_format = channels_last if keep else torch.contiguous_format
+    keep = like.is_contiguous(memory_format=torch.channels_last_3d) and not like.is_contiguous()
+    memory_format = torch.channels_last_3d if keep else torch.contiguous_format
     shape = (len(like), channels, *size)
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format).zero_()
 
@@ -427,5 +470,5 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def _triples(numbers: list[int]) -> list[list[int]]:
+def _triples(numbers: Sequence[int]) -> list[Sequence[int]]:
     return [numbers[:3], numbers[3:6], numbers[6:]]

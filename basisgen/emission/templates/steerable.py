@@ -22,10 +22,11 @@ FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, pa
 class Constants(NamedTuple):
     """Weights to kernel: coefficients[entry] = weight[path] * coefficient, kernel = coefficients @ filters."""
 
-    filters: Tensor  # float64 (filter, tap)
+    filters: Tensor  # float64 (filter, tap), divided by its norm
+    norms: Tensor  # float64 (filter): the norm of each, over its 2J+1 orders together
     entry: Tensor  # int64 (n): where in the flattened (channel out, channel in, filter)
     path: Tensor  # int64 (n): which weight
-    coefficient: Tensor  # float64 (n): scale * C / |filter|
+    coefficient: Tensor  # float64 (n): scale * C
     bias_channel: Tensor  # int64: the output channels that are invariant scalars
     weights: int
 
@@ -165,7 +166,7 @@ class SteerableConv3d(nn.Module):
 
     def _constant(self, name: str, value: Tensor) -> None:
         dtype = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
-        value = value.to(self.weight.device, dtype if value.is_floating_point() else value.dtype)
+        value = value.to(self.weight.device, dtype if value.is_floating_point() else value.dtype, copy=True)
         self.register_buffer(name, value, persistent=False)
 
     @classmethod
@@ -187,6 +188,13 @@ def _expand(cls: type[SteerableConv3d], tables: dict[str, Tensor]) -> Constants:
     in_channels, n_filters = _channels(cls.in_type), len(filters)
     n_profiles = {J: (stop - start) // (2 * J + 1) for J, start, stop in cls.rows}
     first_filter = {J: sum(stop - start for _, start, stop in cls.rows[:i]) for i, (J, _, _) in enumerate(cls.rows)}
+    by_degree = torch.split(filters, [stop - start for _, start, stop in cls.rows])
+    norms = torch.cat(
+        [
+            group.view(n_profiles[J], -1).norm(dim=1).repeat_interleave(2 * J + 1)
+            for (J, _, _), group in zip(cls.rows, by_degree, strict=True)
+        ]
+    )
     fan_in = [0] * len(cls.out_type)
     for o, i, J in cls.paths:
         fan_in[o] += cls.in_type[i][0] * n_profiles[J]
@@ -194,29 +202,28 @@ def _expand(cls: type[SteerableConv3d], tables: dict[str, Tensor]) -> Constants:
     entries, weights, coefficients, n_weights = [], [], [], 0
     for o, i, J in cls.paths:
         (copies_out, j, _), (copies_in, l, _) = cls.out_type[o], cls.in_type[i]
-        group = slice(first_filter[J], first_filter[J] + n_profiles[J] * (2 * J + 1))
         columns = slice(J * J - (j - l) ** 2, (J + 1) ** 2 - (j - l) ** 2)  # of all J = |j-l|..j+l, side by side
         clebsch_gordan = tables[f"clebsch_gordan_{j}_{l}"][..., columns]
         m, n, M = clebsch_gordan.nonzero(as_tuple=True)
         scale = ((2 * j + 1) / fan_in[o]) ** 0.5
-        norm = filters[group].view(n_profiles[J], -1).norm(dim=1)
         # axes: (profile, copy out, copy in, non-zero coefficient)
         profile = torch.arange(n_profiles[J]).view(-1, 1, 1, 1)
         copy_out = torch.arange(copies_out).view(-1, 1, 1)
         copy_in = torch.arange(copies_in).view(-1, 1)
         row = _channels(cls.out_type[:o]) + copy_out * (2 * j + 1) + m
         column = _channels(cls.in_type[:i]) + copy_in * (2 * l + 1) + n
-        filter_row = group.start + profile * (2 * J + 1) + M
+        filter_row = first_filter[J] + profile * (2 * J + 1) + M
         entry = (row * in_channels + column) * n_filters + filter_row
         weight = n_weights + (profile * copies_out + copy_out) * copies_in + copy_in
-        coefficient = scale * clebsch_gordan[m, n, M] / norm.view(-1, 1, 1, 1)
+        coefficient = scale * clebsch_gordan[m, n, M]
         entries.append(entry.flatten())
         weights.append(weight.expand_as(entry).flatten())
         coefficients.append(coefficient.expand_as(entry).flatten())
         n_weights += n_profiles[J] * copies_out * copies_in
 
     return Constants(
-        filters=filters,
+        filters=filters / norms.unsqueeze(1),
+        norms=norms,
         entry=torch.cat(entries),
         path=torch.cat(weights),
         coefficient=torch.cat(coefficients),
