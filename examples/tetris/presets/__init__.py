@@ -36,7 +36,7 @@ class Preset:
     conventional_widths  channels of the conventional network
     training             for all networks; every step sees all eight shapes
     calibrate            rescale the steerable network's first weights so that its fields have this length; 0: do not
-    feature_norm         batch norm of the steerable network's features, the means over the voxels, to this length; 0: none
+    feature_norm         batch norm of the steerable network's means over the voxels, to this length; 0: none
     norm_momentum        weight of the newest batch in the running statistics of batch norms, of all networks
     activation           of the steerable network's scalars, relu or silu
     shift                the training shapes are moved at random by up to this many voxels, never turned
