@@ -39,7 +39,7 @@ def draw(preset: Preset, directory: Path) -> None:
             if column == 0:
                 axes.text2D(-0.12, 0.5, label, transform=axes.transAxes, rotation=90, va="center", fontsize=11)
     _bars(figure.add_subplot(grid[2, :]), preset, _finished(preset, directory))
-    figure.savefig(directory / "tetris.png", dpi=110, facecolor="white")
+    figure.savefig(directory / "tetris.png", dpi=110, facecolor="white", bbox_inches="tight")
     pyplot.close(figure)
 
 
