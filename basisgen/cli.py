@@ -346,8 +346,9 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bo
     from basisgen.emission.write import difference, is_up_to_date, read_package, tuning_of, write_package
 
     directory = out / spec.name
-    spec = replace(spec, tuned=tuning_of(directory, made_from(spec)))
-    if not check and not force and is_up_to_date(directory, made_from(spec)):
+    facts = made_from(spec)
+    spec = replace(spec, tuned=tuning_of(directory, facts))
+    if not check and not force and is_up_to_date(directory, facts):
         if verbose:
             from basisgen.pipeline import plan
 

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from basisgen.columns import aligned
 from basisgen.emission.plan import LayerPlan, Pair, pairs, plan_layer
 from basisgen.errors import SamplingError, SpecError
 from basisgen.kernels.proof import ProvenBasis, prove
@@ -170,15 +171,7 @@ def as_table(rows: Sequence[Row]) -> Table:
 
 def as_text(rows: Sequence[Row]) -> str:
     """For a file or a pipe: aligned columns, one line per row."""
-    lines = [COLUMNS, *(row.cells for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+    return "\n".join(aligned([COLUMNS, *(row.cells for row in rows)], left=2))
 
 
 def explanation(rows: Sequence[Row]) -> str:

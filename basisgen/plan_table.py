@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from basisgen.columns import aligned
 from basisgen.emission.plan import LayerPlan, PackagePlan
 
 COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
@@ -17,15 +18,7 @@ measured        the same, by basisgen tune"""
 
 def as_text(plan: PackagePlan) -> str:
     """Aligned columns, one line per layer, and what they mean."""
-    lines = [COLUMNS, *(_cells(layer, plan) for layer in plan.layers)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    rows = (
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    rows = [line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in plan.layers)], left=2)]
     tuned = plan.spec.tuned
     return "\n".join([*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])])
 

@@ -21,6 +21,7 @@ AFTER = {
     "recompile": "pipeline",
     "tune": "pipeline",
     "plan_table": "emission",
+    "columns": "errors",
     "new": "spec",
     "completion": "spec",
 }

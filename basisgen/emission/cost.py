@@ -13,9 +13,7 @@ a number written and read as long as MOVE of them (benchmarks/speed.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-
-from basisgen.sampling.products import product_indices
+from math import comb
 
 COLUMNS = 24
 PASS = 2.5
@@ -48,7 +46,7 @@ def dense(channels_in: int, channels_out: int, taps: int, filters: int) -> Cost:
 
 def separable(channels_in: int, channels_out: int, levels: int, filters: int) -> Cost:
     """The cheapest split of the passes into those before and those after the mixing."""
-    products, pairs = len(product_indices(levels)), channels_in * channels_out
+    products, pairs = _indices(3, levels), channels_in * channels_out
     candidates = []
     for before in range(4):
         spread = [_indices(axes, levels) * channels_in for axes in range(1, before + 1)]
@@ -66,10 +64,6 @@ def predicted_ratio(cost: Cost, channels_in: int, channels_out: int, taps: int) 
     return 1.0 if cost.passes_before is None else cost.time / plain
 
 
-@cache
 def _indices(axes: int, levels: int) -> int:
-    """The number of tuples of that many whole numbers with a sum of at most `levels`: binomial(levels + axes, axes)."""
-    count = 1
-    for i in range(1, axes + 1):
-        count = count * (levels + i) // i
-    return count
+    """The number of tuples of that many whole numbers with a sum of at most `levels`."""
+    return comb(levels + axes, axes)

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from examples.common.files import DataError, check_keys
+from examples.common.atoms import Raster
+from examples.common.files import read_arrays
 from runtime.so3 import random_rotations
-from runtime.volumes import voxelize
 
 SOURCE = (
     "PDB entries (rcsb.org, CC0), made into one file by python -m examples.amino_acids.gather; the sets of "
@@ -39,15 +39,6 @@ NEEDED = (
     *("xyz", "element", "element_names", "atom_name", "atom_names", "atom_residue", "residue_aa", "aa_names"),
     *("residue_is_centre", "residue_entry", "entry_atom_offsets", "entry_split"),
 )
-
-
-@dataclass(frozen=True)
-class Raster:
-    """How atoms become volumes: `size` voxels per axis of `spacing` angstrom, Gaussians of `sigma` angstrom."""
-
-    size: int
-    spacing: float
-    sigma: float
 
 
 @dataclass(frozen=True)
@@ -93,12 +84,7 @@ class Proteins:
 
 def load(path: Path) -> Proteins:
     """Reads a file; centres without N, CA or C are left out. Raises DataError if it is not in the format above."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            check_keys(path, file.files, NEEDED)
-            arrays = {key: file[key] for key in NEEDED}
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}. Expected is one file of {SOURCE}.") from error
+    arrays = read_arrays(path, NEEDED, f"one file of {SOURCE}")
     names, residue = arrays["atom_names"][arrays["atom_name"]], arrays["atom_residue"]
     kind_of = [ELEMENTS.index(name) if name in ELEMENTS else -1 for name in arrays["element_names"].tolist()]
     backbone = np.full((len(arrays["residue_aa"]), 3), -1)
@@ -131,7 +117,7 @@ def render(proteins: Proteins, centres: list[int], rotations: Tensor, raster: Ra
         [F.pad(p @ r.mT.to(p), (0, 0, 0, most - len(p))) for (p, _), r in zip(parts, rotations, strict=True)]
     )
     kinds = torch.stack([F.pad(kinds, (0, most - len(kinds)), value=-1) for _, kinds in parts])
-    return voxelize(points, kinds, channels=len(ELEMENTS), size=raster.size, spacing=raster.spacing, sigma=raster.sigma)
+    return raster.densities(points, kinds, channels=len(ELEMENTS))
 
 
 class TrainingSet(Dataset[tuple[Tensor, int]]):

@@ -18,23 +18,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from examples.common.files import DataError, check_keys
+from examples.common.atoms import Raster
+from examples.common.files import DataError, read_arrays
 from runtime.so3 import random_rotations
-from runtime.volumes import voxelize
 
 SOURCE = "github.com/wouterboomsma/cath_datasets, cath_3class_ca.npz or cath_10arch_ca.npz (CATH: CC BY 4.0, PDB: CC0)"
 VARIABLE = "CATH_DATA"
 NEEDED = ("n_atoms", "positions", "labels", "split_start_indices")
 SUBSET_SEED = 20180706  # of the reduced training sets, the same for every network and seed
-
-
-@dataclass(frozen=True)
-class Raster:
-    """How points become volumes: `size` voxels per axis of `spacing` angstrom, Gaussians of `sigma` angstrom."""
-
-    size: int
-    spacing: float
-    sigma: float
 
 
 @dataclass(frozen=True)
@@ -73,12 +64,7 @@ class Splits:
 
 def load(path: Path) -> Splits:
     """Reads a file. Raises DataError if it is not in the format above."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            check_keys(path, file.files, NEEDED)
-            counts, positions, labels, starts = (file[key] for key in NEEDED)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}. Expected is {SOURCE}.") from error
+    counts, positions, labels, starts = read_arrays(path, NEEDED, SOURCE).values()
     if len(starts) != 10 or not len(counts) == len(positions) == len(labels):
         raise DataError(f"{path}: {len(starts)} splits of {len(positions)} domains with {len(labels)} labels, not ten.")
     kinds, classes = np.unique(labels.reshape(len(labels), -1), axis=0, return_inverse=True)
@@ -99,7 +85,7 @@ def render(positions: list[Tensor], raster: Raster) -> Tensor:
     padded = torch.stack([torch.nn.functional.pad(points, (0, 0, 0, most - len(points))) for points in positions])
     counts = torch.tensor([len(points) for points in positions])
     kinds = torch.where(torch.arange(most) < counts[:, None], 0, -1)
-    return voxelize(padded, kinds, channels=1, size=raster.size, spacing=raster.spacing, sigma=raster.sigma)
+    return raster.densities(padded, kinds, channels=1)
 
 
 class TrainingSet(Dataset[tuple[Tensor, int]]):

@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 GENERATED = Path(__file__).parents[2] / "generated"
 
@@ -28,11 +31,20 @@ def find_data(given: Path | None, variable: str, what: str, source: str) -> Path
     return Path(text)
 
 
-def check_keys(path: Path, found: list[str], needed: tuple[str, ...]) -> None:
-    """Raises DataError unless a data file holds every array its format names."""
-    missing = [key for key in needed if key not in found]
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(found)) or 'nothing'}.")
+def read_arrays(path: Path, needed: tuple[str, ...], expected: str) -> dict[str, Any]:
+    """The arrays a format names, from an npz file; nothing in it is unpickled.
+
+    Raises DataError, which says what is `expected`, if the file cannot be read or lacks one of them.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in needed if key not in file.files]
+            if missing:
+                holds = ", ".join(sorted(file.files)) or "nothing"
+                raise DataError(f"{path} lacks {', '.join(missing)}; it holds {holds}.")
+            return {key: file[key] for key in needed}
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}. Expected is {expected}.") from error
 
 
 def compiled(spec: Path) -> ModuleType:

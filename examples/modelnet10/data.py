@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from examples.common.files import DataError, check_keys
+from examples.common.files import DataError, read_arrays
 from runtime.resampling import LowPass
 from runtime.so3 import random_rotations
 
@@ -83,12 +83,7 @@ class Grids:
 
 def load(path: Path, raster: Raster) -> tuple[Grids, Grids]:
     """The training and the test shapes of a file. Raises DataError if it is not in the format above."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            check_keys(path, file.files, NEEDED)
-            arrays = {key: file[key] for key in NEEDED}
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}. Expected is {SOURCE}.") from error
+    arrays = read_arrays(path, NEEDED, SOURCE)
     if arrays["train_bits"].shape[1:] != (GRID**3 // 8,):
         raise DataError(f"{path}: train_bits has shape {arrays['train_bits'].shape}, not (shape, {GRID**3 // 8}).")
     arrays = {key: value if key == "names" else torch.from_numpy(value) for key, value in arrays.items()}

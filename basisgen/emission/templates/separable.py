@@ -161,24 +161,29 @@ def separable_conv3d_backward(
     work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
     volume, gradient = input.contiguous(), gradient.contiguous()
     matrices = work.matrices(mixing)
-    transposed = [matrix.t().contiguous() for matrix in matrices]
-    sums = [torch.zeros_like(matrix, dtype=_accumulator(matrix.dtype)) for matrix in matrices]
-    grad_input = _zeros(input, input.shape[1], input.shape[2:]) if of_input else input.new_empty(0)
+    indices = _indices(before, work.levels)
+    grad_input, grad_mixing = input.new_empty(0), mixing.new_empty(0)
+    if of_input:
+        grad_input = _zeros(input, input.shape[1], input.shape[2:])
+        transposed = [matrix.t().contiguous() for matrix in matrices]
+    if of_mixing:
+        sums = [torch.zeros_like(matrix, dtype=_accumulator(matrix.dtype)) for matrix in matrices]
     for part in work.parts():
         dv = _spread(part.of_output(gradient), part.back[before:], 2 + before, work.levels)
-        u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels) if of_mixing else None
-        du = dv.new_zeros(len(_indices(before, work.levels)), input.shape[1], *dv.shape[2:])
-        done = 0
-        for group, (betas, alphas) in enumerate(work.groups):
-            dv_rows, done = _rows(dv[done : done + len(betas)]), done + len(betas)
-            if u is not None:
-                sums[group] += _multiply(dv_rows, _rows(u[: len(alphas)]).t())
-            if of_input:
-                _rows(du[: len(alphas)]).add_(_multiply(transposed[group], dv_rows))
+        dv_rows = [_rows(fields) for fields in torch.split(dv, [len(betas) for betas, _ in work.groups])]
+        if of_mixing:
+            u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels)
+            for total, rows, (_, alphas) in zip(sums, dv_rows, work.groups, strict=True):
+                total += _multiply(rows, _rows(u[: len(alphas)]).t())
         if of_input:
-            du_of = dict(zip(_indices(before, work.levels), du.unbind(0), strict=True))
+            du = dv.new_zeros(len(indices), input.shape[1], *dv.shape[2:])
+            for matrix, rows, (_, alphas) in zip(transposed, dv_rows, work.groups, strict=True):
+                _rows(du[: len(alphas)]).add_(_multiply(matrix, rows))
+            du_of = dict(zip(indices, du.unbind(0), strict=True))
             part.of_input(grad_input).add_(_gather(du_of, part.back[:before], 2))
-    return grad_input, work.products(sums).to(mixing.dtype) if of_mixing else mixing.new_empty(0)
+    if of_mixing:
+        grad_mixing = work.products(sums).to(mixing.dtype)
+    return grad_input, grad_mixing
 
 
 @separable_conv3d_backward.register_fake
