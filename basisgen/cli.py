@@ -19,6 +19,8 @@ from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
 from basisgen.new.presets import PRESETS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from basisgen.emission.plan import PackagePlan
     from basisgen.spec import PackageSpec
 
@@ -183,8 +185,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     if as_json:
         click.echo(json.dumps([row.describe() for row in rows], indent=1))
         return
-    console = Console()
-    console.print(as_table(rows)) if console.is_terminal else click.echo(as_text(rows))
+    _print_table(as_table(rows), as_text(rows))
     click.echo(f"\n{explanation(rows)}")
 
 
@@ -203,8 +204,6 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     Example:
       basisgen verify generated/tetris
     """
-    from rich.console import Console
-
     from basisgen.recompile import recompile
     from basisgen.verify.verify import verify_package
 
@@ -212,7 +211,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     if as_json:
         click.echo(report.as_json())
     else:
-        Console().print(report.as_table())
+        _print_table(report.as_table(), report.as_text())
         for complaint in report.complaints[:MAX_COMPLAINTS]:
             click.echo(f"  {complaint}")
         if len(report.complaints) > MAX_COMPLAINTS:
@@ -224,37 +223,46 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 @main.command("tune", short_help="Choose dense or separable by measurement.")
 @click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--volume", default="24", show_default=True, help="Voxels per axis: 32, or 64,64,32.")
-@click.option("--samples", type=click.IntRange(1), default=2, show_default=True, help="Volumes in a batch.")
-@click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="The stride you will use.")
+@click.option("--samples", type=click.IntRange(1, 1024), default=2, show_default=True, help="Volumes in a batch.")
+@click.option("--stride", type=click.IntRange(1, 1024), default=1, show_default=True, help="The stride you will use.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
-@click.option("--threads", type=click.IntRange(1), default=None, help="Of the CPU.  [default: torch's]")
+@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="Of the CPU.  [default: torch's]")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Timed steps of each.")
+@click.option("--undo", is_flag=True, help="Measure nothing; let the package run as the compiler predicts again.")
 @_explains_errors
-def tune_command(package: Path, volume: str, **options: Any) -> None:
+def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:
     """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
 
     Layers with execution "auto" and filters of family "hermite" are compiled both ways; a training step of each is
-    timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec keeps it.
+    timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec keeps it. It
+    changes how a layer runs, never what it computes: weights trained before fit as they are.
 
     \b
     Example:
       basisgen tune generated/segmentation --volume 48 --samples 1
+      basisgen tune generated/segmentation --undo
     """
     from rich.console import Console
 
     from basisgen.emission.render import render
-    from basisgen.emission.write import write_package
+    from basisgen.emission.write import check_place, write_package
     from basisgen.pipeline import plan
-    from basisgen.tune import Setting, read_spec, tune
+    from basisgen.plan_table import tuning_as_text
+    from basisgen.tune import Setting, free_layers, read_spec, tune
 
     spec = read_spec(package)
+    check_place(package)
+    if undo:
+        write_package(render(plan(replace(spec, tuned=None))), package)
+        click.echo(f"{package} is written: every layer runs as the compiler predicts")
+        return
     setting = Setting.parse(_toml_value(volume, "volume"), **options)
     with Console(stderr=True).status("") as status:
         tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"))
     planned = plan(tuned)
+    click.echo(tuning_as_text(plan(replace(spec, layers=free_layers(spec))), planned))
     write_package(render(planned), package)
-    _show_plan(planned)
-    click.echo(f"{package} is tuned")
+    click.echo(f"\n{package} is tuned; compiling the same spec keeps it so. To undo: basisgen tune {package} --undo")
 
 
 @main.command("report", short_help="Write an HTML page about a package.")
@@ -376,6 +384,18 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bo
             )
     if verbose:
         _show_plan(planned)
+
+
+def _print_table(table: Table, text: str) -> None:
+    """The table on a terminal that has room for it; elsewhere the text, whose lines may be wrapped but are never cut.
+
+    Room is the table's least width if it has one, as tables that fold do, else its own.
+    """
+    from rich.console import Console
+
+    console = Console()
+    width = table.min_width or console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.print(table) if console.is_terminal and console.width >= width else click.echo(text)
 
 
 def _show_plan(planned: PackagePlan) -> None:

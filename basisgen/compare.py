@@ -161,7 +161,7 @@ def as_table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in COLUMNS:
         justify: JustifyMethod = "left" if column in COLUMNS[:2] else "right"
-        table.add_column(column, justify=justify, no_wrap=column != COLUMNS[1], overflow="fold")
+        table.add_column(column, justify=justify, no_wrap=True)
     for before, row in zip((None, *rows), rows, strict=False):
         if before is not None and before.candidate.layer.grid != row.candidate.layer.grid:
             table.add_row()
@@ -170,7 +170,7 @@ def as_table(rows: Sequence[Row]) -> Table:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """For a file or a pipe: aligned columns, one line per row."""
+    """For a file, a pipe or a narrow terminal: aligned columns, one line per row."""
     return "\n".join(aligned([COLUMNS, *(row.cells for row in rows)], left=2))
 
 

@@ -1,4 +1,4 @@
-"""The execution plan as a table for people: `basisgen compile -v`."""
+"""The execution plan as a table for people: `basisgen compile -v`, and `basisgen tune` for what it measured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from basisgen.columns import aligned
 from basisgen.emission.plan import LayerPlan, PackagePlan
+from basisgen.spec import Execution
 
 COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
 EXPLANATION = """\
@@ -21,6 +22,21 @@ def as_text(plan: PackagePlan) -> str:
     rows = [line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in plan.layers)], left=2)]
     tuned = plan.spec.tuned
     return "\n".join([*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])])
+
+
+def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
+    """What was measured of each layer, and what that changes; `before` need hold no layers but these."""
+    tuned, were = after.spec.tuned, {layer.spec.name: layer.execution for layer in before.layers}
+    assert tuned is not None
+    ways = tuple(way.value for way in (Execution.DENSE, Execution.SEPARABLE))
+    rows: list[Sequence[str]] = [("layer", "runs", *ways)]
+    for layer in after.layers:
+        if (ratios := tuned.ratios.get(layer.spec.name)) is not None:
+            way, was = layer.execution, were[layer.spec.name]
+            runs = f"{way.value}, {'as before' if way is was else f'was {was.value}'}"
+            rows.append((layer.spec.name, runs, *(f"{ratios[key]:.2f}" for key in ways)))
+    lines = [line.rstrip() for line in aligned(rows, left=2)]
+    return "\n".join(["Time of a training step over torch.nn.Conv3d's, on", f"{tuned.setting}:", "", *lines])
 
 
 def _cells(layer: LayerPlan, plan: PackagePlan) -> Sequence[str]:

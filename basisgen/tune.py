@@ -2,7 +2,7 @@
 
 Every layer that may run either way is compiled both ways and timed, forward and backward, against the plain
 torch.nn.Conv3d of the same shape; the three take turns, and medians count. The faster way and the ratios go into the
-package's manifest; compiling the same spec again keeps them.
+package's manifest; compiling the same spec again keeps them, `basisgen tune --undo` takes them out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from types import ModuleType
 from typing import Any
 
 from basisgen.emission.write import write_package
-from basisgen.errors import OutputError, SpecError
+from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
 from basisgen.recompile import spec_of
+from basisgen.report.words import counted
 from basisgen.sampling.hermite import Hermite
 from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
+from basisgen.verify.verify import MANIFEST, read_files
 
 PATHS = (Execution.DENSE, Execution.SEPARABLE)
+MAX_VOXELS = 1024  # per axis
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,13 @@ class Setting:
         import torch
 
         given = volume if isinstance(volume, list) else [volume] * 3
-        sizes = [size for size in given if isinstance(size, int) and size >= 1]
+        sizes = [size for size in given if isinstance(size, int) and 1 <= size <= MAX_VOXELS]
         if not len(sizes) == len(given) == 3:
-            raise SpecError(f"--volume {volume!r} is not a number of voxels, or three: 32, or 64,64,32.")
-        try:
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise SpecError(f"--device {device!r} is not there: {reason}. Take cpu, or one that torch has.") from None
+            written = ",".join(map(str, volume)) if isinstance(volume, list) else volume
+            raise SpecError(
+                f"--volume {written} is not a number of voxels from 1 to {MAX_VOXELS}, or three: 32, or 64,64,32."
+            )
+        _check_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
         x, y, z = sizes
@@ -63,22 +65,30 @@ class Setting:
         """One line for the manifest: it goes with the ratios."""
         import torch
 
-        threads = f", {torch.get_num_threads()} threads" if self.device == "cpu" else ""
-        size = "x".join(map(str, self.volume))
-        volumes = f"{self.samples} volumes of {size}, stride {self.stride}"
+        on_cpu = torch.device(self.device).type == "cpu"
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
+        volumes = f"{counted(self.samples, 'volume')} of {self.size}, stride {self.stride}"
         return f"{self.device}{threads}, {volumes}, float32, torch {torch.__version__}"
+
+    @property
+    def size(self) -> str:
+        """Of a volume: 64x64x32."""
+        return "x".join(map(str, self.volume))
 
 
 def read_spec(directory: Path) -> PackageSpec:
     """The spec of a package on disk.
 
-    Raises OutputError where there is no package, SpecError where another version of basisgen made it.
+    Raises OutputError where there is no package, SpecError where another version of basisgen made it, or where its
+    manifest holds no spec.
     """
+    files, _ = read_files(directory)
     try:
-        manifest = json.loads((directory / "manifest.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot read {directory / 'manifest.json'}: {error}. Name a package's directory.") from None
-    spec = spec_of(manifest) if isinstance(manifest, dict) else None
+        spec = spec_of(json.loads(files.get(MANIFEST, b"")))
+    except (AttributeError, RecursionError, SpecError, ValueError) as error:
+        raise SpecError(
+            f"{directory / MANIFEST} holds no spec: {error}. Remove the package and compile it again."
+        ) from None
     if spec is None:
         raise SpecError(f"{directory} was made by another version of basisgen. Compile it again first.")
     return spec
@@ -94,7 +104,7 @@ def free_layers(spec: PackageSpec) -> tuple[LayerSpec, ...]:
 def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:
     """The spec with the ratios of its free layers measured.
 
-    Raises SpecError where no layer is free.
+    Raises SpecError where no layer is free, or a layer does not run in this setting: mostly, no memory for it.
     """
     layers = free_layers(spec)
     if not layers:
@@ -106,7 +116,13 @@ def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] 
     with tempfile.TemporaryDirectory(prefix="basisgen-tune-") as place:
         for layer in layers:
             progress(layer.name)
-            ratios[layer.name] = _ratios(layer, setting, Path(place))
+            try:
+                ratios[layer.name] = _ratios(layer, setting, Path(place))
+            except RuntimeError as error:  # torch has no memory left, or no operator for volumes of such size
+                raise SpecError(
+                    f"layer '{layer.name}' does not run on {counted(setting.samples, 'volume')} of {setting.size}: "
+                    f"{_reason(error)}. Take a smaller --volume, or fewer --samples."
+                ) from error
     return replace(spec, tuned=Tuning(setting.describe(), ratios))
 
 
@@ -142,8 +158,8 @@ def _step(module: Any, volume: Any) -> Callable[[], float]:
     gradient = torch.ones_like(module(volume.detach()))
 
     def synchronise() -> None:
-        if volume.is_cuda:
-            torch.cuda.synchronize()
+        if volume.device.type != "cpu":
+            torch.accelerator.synchronize(volume.device)
 
     def step() -> float:
         volume.grad = None
@@ -155,6 +171,26 @@ def _step(module: Any, volume: Any) -> Callable[[], float]:
         return perf_counter() - start
 
     return step
+
+
+def _check_device(name: str) -> None:
+    """Raises SpecError unless torch computes on the device, here and now: `meta` computes nothing."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    here = ["cpu", *([accelerator.type] if accelerator else [])]
+    try:
+        computes = torch.device(name).type in here
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):
+        computes = False
+    if not computes:
+        raise SpecError(f"--device {name!r} is not one that torch computes on here. Take {' or '.join(here)}.")
+
+
+def _reason(error: BaseException) -> str:
+    """Torch's messages in a few words; they go on for pages."""
+    return "not enough memory" if "memory" in str(error).lower() else str(error).strip().partition("\n")[0][:200]
 
 
 @contextmanager

@@ -67,11 +67,11 @@ def tuning_of(directory: Path, facts: dict[str, object]) -> Tuning | None:
 def write_package(content: dict[str, bytes], directory: Path) -> None:
     """Puts a package in its place, whole or not at all.
 
-    Raises OutputError where the place is a link, not a package of ours, holds files that would be lost, or cannot be
-    written.
+    Raises OutputError where the place is a link, has no name, is not a package of ours, holds files that would be lost,
+    or cannot be written.
     """
     try:
-        _refuse_links(directory)
+        _refuse_places(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _one_writer(directory.parent):
             _check_contents(directory)
@@ -79,6 +79,12 @@ def write_package(content: dict[str, bytes], directory: Path) -> None:
             _replace(directory, content)
     except OSError as error:
         raise OutputError(f"cannot write {directory}: {error.strerror or error}. The package is as it was.") from error
+
+
+def check_place(directory: Path) -> None:
+    """Raises OutputError where `write_package` would, as far as that can be told without writing."""
+    _refuse_places(directory)
+    _check_contents(directory)
 
 
 def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
@@ -97,7 +103,9 @@ def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
     return "".join(lines)
 
 
-def _refuse_links(directory: Path) -> None:
+def _refuse_places(directory: Path) -> None:
+    if directory.name in ("", ".."):
+        raise OutputError(f"{directory} cannot be exchanged from within. Name the directory from outside, by its name.")
     for place in (directory, directory.parent):
         if place.is_symlink():
             raise OutputError(f"{place} is a symbolic link: packages are not written through links. Name a directory.")
@@ -145,7 +153,10 @@ def _check_contents(directory: Path) -> None:
     try:
         ours = {MANIFEST, *json.loads((directory / MANIFEST).read_bytes())["sha256"]} if present else set()
     except (ValueError, KeyError, TypeError, RecursionError):
-        ours = {MANIFEST}
+        raise OutputError(
+            f"{directory / MANIFEST} is damaged: it does not tell which of the files beside it are basisgen's. "
+            f"Remove {directory}, or choose another name."
+        ) from None
     foreign = sorted(present - ours)
     if foreign:
         raise OutputError(

@@ -115,7 +115,8 @@ def _parse_term(term: str, text: str) -> Term:
         )
     if len(term) > 24:
         raise SpecError(
-            f"cannot read field type {_quoted(text)}: the numbers of term {_quoted(term)} are absurdly large."
+            f"cannot read field type {_quoted(text)}: the numbers of term {_quoted(term)} are absurdly large, "
+            "the limit is 24 characters."
         )
     multiplicity = int(match["multiplicity"] or 1)
     if multiplicity == 0:
@@ -131,7 +132,7 @@ def _complaint(term: str) -> str:
         return "it has an empty term"
     if re.fullmatch(r"\s*x\s*\d+[eo]?", term):
         return f"term {_quoted(term)} has no multiplicity"
-    return f"term {_quoted(term)} is not one"
+    return f"term {_quoted(term)} is not a number of copies, the letter x and a degree"
 
 
 def _quoted(text: str) -> str:

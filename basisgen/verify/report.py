@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 from rich.text import Text
 
+COLUMNS = ("check", "worst", "result", "how")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -54,11 +56,19 @@ class Report:
         return json.dumps({"verified": self.verified, **asdict(self)}, indent=1)
 
     def as_table(self) -> Table:
-        """The report for people: check, how, worst residual, result."""
-        table = Table("check", "how", "worst", "result", box=None, pad_edge=False)
+        """The report for a terminal; what is long is folded."""
+        table = Table(*COLUMNS, box=None, pad_edge=False, min_width=70)
+        table.columns[0].no_wrap = table.columns[1].no_wrap = True
         for check in self.checks:
-            table.add_row(check.name, check.how, check.residual, check.result())
+            table.add_row(check.name, check.residual, check.result(), check.how)
         return table
+
+    def as_text(self) -> str:
+        """The report for a file, a pipe or a narrow terminal: aligned columns, one line per check."""
+        rows = [COLUMNS, *((check.name, check.residual, check.result().plain, check.how) for check in self.checks)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join(line.rstrip() for line in lines)
 
     def verdict(self) -> str:
         """One line."""

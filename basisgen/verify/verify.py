@@ -41,6 +41,7 @@ MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
 TENSORS = "basis.safetensors"
 MAX_FILE_BYTES = 1 << 30
+_WHICH = "Name the directory that `basisgen compile` wrote, for example generated/tetris."
 
 Recompile = Callable[[Mapping[str, Any]], Mapping[str, bytes] | None]  # a manifest -> its files; None: cannot tell
 
@@ -51,7 +52,7 @@ def verify_package(
     """Re-checks the package in a directory. `recompile` compares its sources with what the compiler writes.
 
     The package's Python code is run only if `run` is true, every digest is right and `recompile` found no difference,
-    and then in a process of its own. Raises OutputError if the directory cannot be read.
+    and then in a process of its own. Raises OutputError if the directory cannot be read or holds no package.
     """
     seed = secrets.randbits(32) if seed is None else seed
     random = np.random.default_rng(seed)
@@ -80,20 +81,23 @@ def verify_package(
 
 
 def read_files(directory: Path) -> tuple[dict[str, bytes], list[str]]:
-    """The regular files of a directory by name, and complaints about everything else but the interpreter's caches.
+    """The regular files of a package by name, and complaints about everything else but the interpreter's caches.
 
-    Raises OutputError if the directory cannot be read.
+    Raises OutputError if the directory cannot be read or is no package: has nothing of the name manifest.json.
     """
     files, complaints = {}, []
     try:
-        for path in sorted(directory.iterdir()):
+        paths = sorted(directory.iterdir())
+        if MANIFEST not in (path.name for path in paths):
+            raise OutputError(f"{directory} is not a package of basisgen's: it has no {MANIFEST}. {_WHICH}")
+        for path in paths:
             mode = path.lstat()
             if stat.S_ISREG(mode.st_mode) and mode.st_size <= MAX_FILE_BYTES:
                 files[path.name] = path.read_bytes()
             elif not (path.name == "__pycache__" and stat.S_ISDIR(mode.st_mode)):
                 complaints.append(f"{path.name} is not a regular file of at most {MAX_FILE_BYTES} bytes")
     except OSError as error:
-        raise OutputError(f"cannot read {directory}: {error.strerror or error}.") from None
+        raise OutputError(f"cannot read {directory}: {error.strerror or error}. {_WHICH}") from None
     return files, complaints
 
 

@@ -45,6 +45,10 @@ BAD = {
     "no in": (GOOD.replace('in = "1x0"\n', ""), "it has no key 'in'"),
     "no kernel size": (GOOD.replace("kernel_size = 3\n", ""), "it has no key 'kernel_size'"),
     "bad field type": (GOOD.replace("1x0", "4x0+x2"), "term 'x2' has no multiplicity"),
+    "misspelt field type": (
+        GOOD.replace("1x0", "1y1"),
+        "term '1y1' is not a number of copies, the letter x and a degree",
+    ),
     "field type not text": (GOOD.replace('"1x0"', "[1, 0]"), "in = [1, 0] is not a field type"),
     "mixed in one type": (GOOD.replace("1x0", "1x0e+1x1"), "mixes degrees with a parity"),
     "mixed in one layer": (GOOD.replace("1x0", "1x0e"), "of different groups"),
@@ -142,6 +146,30 @@ def test_conv_makes_a_package_and_names_the_command_that_makes_it_again(options:
 def test_bad_options_of_conv_are_one_line(bad: str) -> None:
     result = _run("conv", "1x0", "1x1", *shlex.split(bad))
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not Path("generated").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "report", "tune"])
+def test_what_is_no_package_is_one_line(command: str) -> None:
+    Path("empty").mkdir()
+    Path("file").write_text("")
+    for place, complaint in (
+        ("empty", "empty is not a package of basisgen's: it has no manifest.json"),
+        ("file", "cannot read file: Not a directory"),
+        ("nowhere", "cannot read nowhere: No such file or directory"),
+    ):
+        result = _run(command, place)
+        assert result.exit_code == 2 and complaint in result.stderr
+        assert result.stderr.count("\n") == 1 and result.stdout == ""
+        assert "Name the directory that `basisgen compile` wrote" in result.stderr
+    assert sorted(path.name for path in Path().iterdir()) == ["empty", "file"]
+
+
+def test_a_broken_package_is_a_table_of_failures() -> None:
+    """The control: with a manifest it is a package, and what is wrong with it is told check by check."""
+    _compile(GOOD)
+    Path("generated/good/conv1.py").unlink()
+    result = _run("verify", "generated/good", "--no-run")
+    assert result.exit_code == 1 and "FAILED (1)" in result.stdout and "conv1.py is missing" in result.stdout
 
 
 def test_show_prints_exact_kernels() -> None:

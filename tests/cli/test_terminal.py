@@ -61,10 +61,24 @@ def test_no_color_takes_the_colours_away() -> None:
     assert not COLOUR.search(_on_terminal(100, *DEFECT, NO_COLOR="1"))
 
 
-def test_a_narrow_terminal_loses_nothing() -> None:
-    shown = _on_terminal(60, *DEFECT).decode()
-    assert "…" not in shown
-    assert "conservative" in re.sub(r"[\s\d.]", "", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown))
+def _plain(shown: bytes) -> list[str]:
+    """The lines of an output without escapes, progress bars and trailing blanks."""
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_every_row_of_the_defect_table_is_whole_on_any_terminal(columns: int) -> None:
+    lines = [" ".join(line.split()) for line in _plain(_on_terminal(columns, *DEFECT))]
+    rows = [line for line in lines if line.startswith("3x3x3 ")]
+    assert len(rows) == 7 and rows[0].startswith("3x3x3 shells cutoff=conservative 1 3 2 1.0 0.091 0.091")
+    piped = subprocess.run(_command(*DEFECT), env=_environment(COLUMNS="40"), capture_output=True, check=True)
+    assert rows == [" ".join(line.split()) for line in _plain(piped.stdout) if line.startswith("3x3x3 ")]
+
+
+def test_a_table_is_shown_where_it_fits() -> None:
+    shown = {columns: max(map(len, _plain(_on_terminal(columns, *DEFECT))[:8])) for columns in (60, 79, 80)}
+    assert shown[79] == shown[80] <= 79 < shown[60]  # columns stand closer in a table than in text
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
@@ -73,8 +87,30 @@ def test_show_fits(columns: int) -> None:
     assert max(map(len, lines)) <= max(columns, 44)  # the longest entry
 
 
-@pytest.mark.slow
-def test_verify_in_colour_and_without(tmp_path: Path) -> None:
-    package = str(Path(__file__).parent.parent.parent / "generated" / "tetris")
+@pytest.fixture
+def package(tmp_path: Path) -> str:
+    from basisgen.emission.write import write_package
+    from basisgen.pipeline import compile_package
+    from basisgen.spec import parse_package
+
+    text = 'name = "p"\n[[conv]]\nname = "C"\nin = "1x0"\nout = "1x1"\nkernel_size = 3\n'
+    write_package(compile_package(parse_package(text)), tmp_path / "p")
+    return str(tmp_path / "p")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_verify_cuts_nothing_on_any_terminal(package: str, columns: int) -> None:
+    verify = ("verify", package, "--no-run")
+    lines = _plain(_on_terminal(columns, *verify))
+    shown = "".join("".join(line.split()) for line in lines)
+    assert "…" not in shown and shown.startswith("checkworstresulthow")
+    assert [line.split()[0] for line in lines if "passed" in line][:3] == ["files", "certificate", "harmonics"]
+    if columns != 80:  # where it is neither wrapped nor folded, or wrapped by the terminal: every check on its line
+        assert any("not done: no code of the package is run  kernel() = random weights" in line for line in lines)
+    piped = subprocess.run(_command(*verify), env=_environment(COLUMNS="40"), capture_output=True, check=True)
+    assert len(_plain(piped.stdout)) == 16 and b"\x1b" not in piped.stdout  # title, 13 checks, verdict
+
+
+def test_verify_in_colour_and_without(package: str) -> None:
     assert COLOUR.search(_on_terminal(80, "verify", package, "--no-run"))
     assert not COLOUR.search(_on_terminal(80, "verify", package, "--no-run", NO_COLOR="1"))

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from basisgen.cli import main
+from basisgen.emission.write import read_package
 from basisgen.spec import Execution, Tuning, parse_package
 
 SPEC = """
@@ -65,7 +66,7 @@ def test_tuning_measures_free_layers_and_compiling_keeps_the_choice() -> None:
     before = _manifest()
     tuned = _run("tune", "generated/both", "--volume", "8,9,10", "--samples", "1", "--rounds", "1", "--threads", "1")
     assert tuned.exit_code == 0 and "generated/both is tuned" in tuned.output
-    assert "cpu, 1 threads, 1 volumes of 8x9x10, stride 1, float32, torch" in tuned.output
+    assert "cpu, 1 thread, 1 volume of 8x9x10, stride 1, float32, torch" in tuned.output
     manifest = _manifest()
     ratios = manifest["tuned"]["ratios"]
     assert ratios.keys() == {"Free"} and all(ratio > 0 for ratio in ratios["Free"].values())
@@ -110,13 +111,44 @@ def test_a_forged_tuning_is_refused(table: Any) -> None:
     assert _run("compile", "both.toml", "--force").exit_code == 0 and "tuned" not in _manifest()
 
 
+def test_the_output_says_what_was_measured_what_has_changed_and_how_to_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from basisgen import tune
+
+    _run("compile", "both.toml")
+    before = read_package(Path("generated/both"))
+    for ratios, line in (
+        ({"dense": 1.25, "separable": 0.5}, "Free   separable, was dense   1.25       0.50"),
+        ({"dense": 1.5, "separable": 0.75}, "Free   separable, as before   1.50       0.75"),
+    ):
+        monkeypatch.setattr(tune, "_ratios", lambda *_, ratios=ratios: ratios)
+        result = _run("tune", "generated/both")
+        assert line in result.stdout and "Forced" not in result.stdout and "torch.nn.Conv3d" in result.stdout
+        assert result.stdout.endswith("To undo: basisgen tune generated/both --undo\n")
+        assert _manifest()["layers"]["Free"]["execution"] == "separable"
+    result = _run("tune", "generated/both", "--undo")
+    assert result.exit_code == 0 and "every layer runs as the compiler predicts" in result.stdout
+    assert read_package(Path("generated/both")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["generated/nothing"], "cannot read generated/nothing/manifest.json"),
-        (["generated/both", "--volume", "8,9"], "--volume [8, 9] is not a number of voxels, or three"),
-        (["generated/both", "--volume", "0"], "is not a number of voxels, or three"),
-        (["generated/both", "--device", "abacus"], "--device 'abacus' is not there"),
+        (["generated/nothing"], "cannot read generated/nothing: No such file"),
+        (["generated/both", "--volume", "8,9"], "--volume 8,9 is not a number of voxels from 1 to 1024, or three"),
+        (["generated/both", "--volume", "0"], "--volume 0 is not a number of voxels"),
+        (["generated/both", "--volume", "100000"], "--volume 100000 is not a number of voxels from 1 to 1024"),
+        (["generated/both", "--volume", "1e3"], "is not a number of voxels"),
+        (
+            ["generated/both", "--device", "abacus"],
+            "--device 'abacus' is not one that torch computes on here. Take cpu",
+        ),
+        (["generated/both", "--device", "meta"], "--device 'meta' is not one that torch computes on here. Take cpu"),
+        (["generated/both", "--device", ""], "--device '' is not one that torch computes on here"),
+        # far beyond any address space: 1024 volumes of 1024^3 voxels and 5 channels
+        (
+            ["generated/both", "--volume", "1024", "--samples", "1024"],
+            "layer 'Free' does not run on 1,024 volumes of 1024x1024x1024: not enough memory. Take a smaller --volume",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_change_nothing(arguments: list[str], complaint: str) -> None:
@@ -124,7 +156,28 @@ def test_mistakes_are_one_line_and_change_nothing(arguments: list[str], complain
     before = Path("generated/both/manifest.json").read_bytes()
     result = _run("tune", *arguments)
     assert result.exit_code == 2 and complaint in result.stderr and result.stderr.startswith("basisgen: ")
+    assert result.stderr.count("\n") == 1
     assert Path("generated/both/manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'"x"', b"[" * 100_000])
+def test_a_manifest_without_a_spec_is_one_line(manifest: bytes) -> None:
+    _run("compile", "both.toml")
+    Path("generated/both/manifest.json").write_bytes(manifest)
+    result = _run("tune", "generated/both")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "manifest.json holds no spec: " in result.stderr and "compile it again" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _run("compile", "both.toml")
+    Path("link").symlink_to("generated/both")
+    assert "link is a symbolic link" in _run("tune", "link").stderr
+    Path("generated/both/notes.txt").write_text("mine")
+    assert "notes.txt was not written by basisgen and would be lost" in _run("tune", "generated/both").stderr
+    monkeypatch.chdir("generated/both")
+    assert ". cannot be exchanged from within. Name the directory from outside" in _run("tune", ".").stderr
+    assert Path("notes.txt").read_text() == "mine"
 
 
 def test_nothing_to_tune_is_said() -> None:

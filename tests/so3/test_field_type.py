@@ -40,9 +40,10 @@ def test_gates_are_one_even_scalar_per_non_scalar_copy() -> None:
         ("4x0+", "empty term"),
         ("0x1", "has no copies"),
         ("1x0e+1x1", "mixes degrees with a parity"),
-        ("1x-1", "'1x-1' is not one"),
-        ("1x1u", "'1x1u' is not one"),
-        ("1x٣", "is not one"),
+        ("1y1", "term '1y1' is not a number of copies, the letter x and a degree. .*for example '4x0 \\+ 1x2'"),
+        ("1x-1", "'1x-1' is not a number of copies"),
+        ("1x1u", "'1x1u' is not a number of copies"),
+        ("1x٣", "is not a number of copies"),
         ("9" * 40 + "x0", "absurdly large"),
     ],
 )

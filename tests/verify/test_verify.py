@@ -64,9 +64,12 @@ def test_the_module_to_trust_stays_short() -> None:
     assert len((VERIFIER / "checker.py").read_text().splitlines()) < 300
 
 
-def test_a_missing_directory_is_the_callers_mistake(tmp_path: Path) -> None:
+def test_a_directory_that_is_no_package_is_the_callers_mistake(small: Files, verify: Verify, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No such file"):
         verify_package(tmp_path / "nowhere")
+    del (files := dict(small))["manifest.json"]
+    with pytest.raises(OutputError, match=r"package is not a package of basisgen's: it has no manifest\.json\. Name"):
+        verify(files)
 
 
 # -------------------------------------------------------------------------------------------------- (a) the certificate
@@ -276,7 +279,7 @@ def test_code_with_a_wrong_digest_is_never_run(small: Files, verify: Verify, tmp
 
 
 def test_a_file_added_or_missing_is_named(small: Files, verify: Verify, tmp_path: Path) -> None:
-    for name in small:
+    for name in small.keys() - {"manifest.json"}:
         files = {other: body for other, body in small.items() if other != name}
         (tmp_path / "package").mkdir(exist_ok=True)
         for path in (tmp_path / "package").iterdir():
