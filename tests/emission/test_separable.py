@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
+import warnings
 from collections.abc import Callable
-from types import ModuleType
+from pathlib import Path
+from types import MethodType, ModuleType
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,6 +22,7 @@ from torch import Tensor, nn
 from basisgen.errors import SpecError
 from basisgen.pipeline import plan
 from basisgen.spec import Execution, parse_package
+from runtime import freeze
 
 Compile = Callable[[str], ModuleType]
 
@@ -50,13 +57,15 @@ out = "1x0e + 1x0o + 1x2e"
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    import sys
-
     from basisgen.emission.write import write_package
     from basisgen.pipeline import compile_package
 
     place = tmp_path_factory.mktemp("packages")
     write_package(compile_package(parse_package(SPEC)), place / "separable")
+    return _imported(place)
+
+
+def _imported(place: Path) -> ModuleType:
     sys.path.insert(0, str(place))
     try:
         return importlib.import_module("separable")
@@ -280,12 +289,109 @@ def test_compiles_whole_and_exports_as_the_dense_convolution(package: ModuleType
     torch.testing.assert_close(conv.to_conv3d()(volume), expected)
 
 
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("frozen", [False, True], ids=["as it is", "frozen"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_onnx_holds_the_dense_convolution(
+    package: ModuleType, stride: int, frozen: bool, dynamo: bool, tmp_path: Path
+) -> None:
+    """As it is, the graph makes the kernel from the weights at every call; frozen, it is one convolution."""
+    import onnx
+    import onnxruntime
+
+    torch.manual_seed(0)
+    conv = package.Small(stride=stride).eval().requires_grad_(False)
+    model = freeze(nn.Sequential(conv)) if frozen else conv
+    volume, path, axes = torch.randn(2, 5, 8, 9, 7), tmp_path / "conv.onnx", (0, 2, 3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own deprecations
+        if dynamo:
+            sizes = dict.fromkeys(axes, torch.export.Dim.AUTO)
+            torch.onnx.export(model, (volume,), str(path), dynamo=True, dynamic_shapes=(sizes,), verbose=False)
+        else:
+            options = {"input_names": ["volume"], "dynamic_axes": {"volume": list(axes)}}
+            torch.onnx.export(model, (volume,), str(path), dynamo=False, **options)
+    graph = onnx.load(str(path))
+    operators = [node.op_type for node in graph.graph.node]
+    assert operators.count("Conv") == 1 and (operators == ["Conv"]) is frozen
+    assert {opset.domain for opset in graph.opset_import} == {""}, "no operator of ours"
+    session, larger = onnxruntime.InferenceSession(str(path)), torch.randn(1, 5, 11, 8, 10)
+    (output,) = session.run(None, {session.get_inputs()[0].name: larger.numpy()})
+    np.testing.assert_allclose(output, conv(larger).numpy(), atol=2e-5)
+
+
 def test_on_the_meta_device_and_back(package: ModuleType) -> None:
     conv = package.Small()
     assert conv.to("meta")(torch.empty(2, 5, 8, 8, 8, device="meta")).shape == (2, 9, 8, 8, 8)
     conv = conv.to_empty(device="cpu").to(torch.float32)
     conv.reset_parameters()
     assert _compare(conv, torch.randn(1, 5, 7, 7, 7, requires_grad=True)) < 2e-5
+
+
+def _trained(package: ModuleType, parallel: bool, samples: slice) -> list[Tensor]:
+    """The weights after three steps of a small network on some samples of a batch, the same at every call."""
+    torch.manual_seed(0)
+    batch, target = torch.randn(5, 5, 6, 7, 6, dtype=torch.float64), torch.randn(5, 5, dtype=torch.float64)
+    model = nn.Sequential(package.Small(), nn.Conv3d(9, 5, 1), package.Small(stride=2), nn.Conv3d(9, 5, 1)).double()
+    network = nn.parallel.DistributedDataParallel(model) if parallel else model
+    processes = dist.get_world_size() if parallel else 1  # DistributedDataParallel takes the mean over them
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        error = (network(batch[samples]).mean((2, 3, 4)) - target[samples]).square().sum()
+        (processes / len(batch) * error).backward()
+        optimizer.step()
+    return [weight.detach() for weight in model.parameters()]
+
+
+def _process(rank: int, folder: Path, place: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(_trained(_imported(place), True, slice(3) if rank == 0 else slice(3, None)), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_to_the_weights_of_one(package: ModuleType, tmp_path: Path) -> None:
+    mp.spawn(_process, (tmp_path, Path(package.__file__).parent.parent), nprocs=2)
+    one = _trained(package, False, slice(None))
+    for rank in range(2):
+        for weight, expected in zip(torch.load(tmp_path / f"{rank}.pt"), one, strict=True):
+            torch.testing.assert_close(weight, expected, rtol=1e-10, atol=1e-12)
+    part = _trained(package, False, slice(3))  # the control: what one process's samples alone would give
+    assert max(float((a - b).abs().max()) for a, b in zip(part, one, strict=True)) > 1e-3
+
+
+WRONG = {
+    "channels": (torch.zeros(2, 4, 8, 8, 8), r"takes \(batch, 5, x, y, z\), got \(2, 4, 8, 8, 8\)"),
+    "no batch": (torch.zeros(5, 8, 8, 8), r"takes \(batch, 5, x, y, z\), got \(5, 8, 8, 8\)"),
+    **{
+        str(dtype): (
+            torch.zeros(2, 5, 8, 8, 8, dtype=dtype),
+            f"has weights of torch.float32, got a volume of {dtype}. Convert one of them",
+        )
+        for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+    },
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("execution", ["dense", "separable"])
+def test_a_wrong_volume_is_the_same_clear_error_either_way(package: ModuleType, execution: str, wrong: str) -> None:
+    conv, (volume, complaint) = package.Small(), WRONG[wrong]
+    if execution == "dense":
+        conv.forward = MethodType(package._steerable.SteerableConv3d.forward, conv)
+    with pytest.raises(ValueError, match=f"Small {complaint}"):
+        conv(volume)
+    assert conv(torch.zeros(2, 5, 8, 8, 8)).shape == (2, 9, 8, 8, 8)
+
+
+def test_a_double_module_takes_double_volumes_only(package: ModuleType) -> None:
+    conv, volume = package.Small().double(), torch.zeros(1, 5, 6, 6, 6)
+    with pytest.raises(ValueError, match=r"has weights of torch\.float64, got a volume of torch\.float32"):
+        conv(volume)
+    assert conv(volume.double()).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16):  # autocast converts, as it does for torch's own layers
+        assert package.Small()(volume.bfloat16()).dtype == torch.bfloat16
 
 
 def test_a_volume_smaller_than_the_kernel_is_refused_with_its_size(package: ModuleType) -> None:

@@ -53,11 +53,10 @@ class SeparableConv3d(SteerableConv3d):
         """The convolution of (batch, channel in, x, y, z)."""
         if _is_exporting() or _is_transformed():
             return super().forward(input)
-        self._check(input)
         mixing = self._in_full_precision(self._mixing)
-        device = input.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device) if mixing.dtype != torch.float64 else mixing.dtype
+        self._check(input, mixing.dtype)
+        if self._is_autocast():
+            dtype = torch.get_autocast_dtype(input.device.type) if mixing.dtype != torch.float64 else mixing.dtype
             input, mixing = input.to(dtype), mixing.to(dtype)
         taps = [table.to(mixing.dtype) for table in (self._taps_x, self._taps_y, self._taps_z)]
         geometry = [*self.stride, *self.padding, *self.dilation]

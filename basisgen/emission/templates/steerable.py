@@ -82,8 +82,8 @@ class SteerableConv3d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of (batch, channel in, x, y, z)."""
-        self._check(input)
         kernel = self.kernel()
+        self._check(input, kernel.dtype)
         return functional.conv3d(input, kernel, self._channel_bias(), self.stride, self.padding, self.dilation)
 
     def kernel(self) -> Tensor:
@@ -126,16 +126,24 @@ class SteerableConv3d(nn.Module):
             f"stride={self.stride}, padding={self.padding}, bias={self.bias is not None}"
         )
 
-    def _check(self, input: Tensor) -> None:
+    def _check(self, input: Tensor, dtype: torch.dtype) -> None:
         if input.ndim != 5 or input.shape[1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} takes (batch, {self.in_channels}, x, y, z), got {tuple(input.shape)}"
             )
+        if input.dtype != dtype and not self._is_autocast():
+            raise ValueError(
+                f"{type(self).__name__} has weights of {dtype}, got a volume of {input.dtype}. "
+                "Convert one of them with .to(dtype)."
+            )
+
+    def _is_autocast(self) -> bool:
+        device = self.weight.device.type
+        return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
     def _in_full_precision(self, make: Callable[[], Tensor]) -> Tensor:
-        device = self.weight.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
+        if self._is_autocast():
+            with torch.autocast(self.weight.device.type, enabled=False):
                 return make()
         return make()
 
