@@ -64,10 +64,12 @@ __all__ = [
     "TrainingError",
     "classification_metrics",
     "load_weights",
+    "log_to_stderr",
     "train",
 ]
 
 LOG = "history.csv"
+LOG_SECONDS = 30.0  # between lines of the log, but for the first epoch and the last
 logger = logging.getLogger(__name__)
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (output (batch, ...), label (batch, ...)) -> mean over the batch, ()
@@ -159,6 +161,13 @@ def classification_metrics(classes: int) -> "MetricCollection":
             "balanced_accuracy": MulticlassAccuracy(classes, average="macro"),
         }
     )
+
+
+def log_to_stderr() -> None:
+    """For commands: lets the log of this module, at level INFO, go to standard error where no progress bar can."""
+    if not sys.stderr.isatty():
+        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logger.setLevel(logging.INFO)
 
 
 class _Run:
@@ -684,6 +693,7 @@ class _Log:
         self._board: Any = None
         self._bar: Any = None
         self._writes = run.processes.rank == 0
+        self._row_logged_at, self._quiet_since = -math.inf, time.monotonic()
 
     def __enter__(self) -> Self:
         run = self._run
@@ -698,18 +708,22 @@ class _Log:
         return self
 
     def step(self, run: _Run) -> None:
-        """Move the progress bar."""
+        """Move the progress bar; log that a long epoch goes on."""
+        epoch = f"epoch {run.epoch + 1}/{run.config.epochs}"
         if self._bar is not None:
             best = run.history[-1][run.monitor] if run.history else math.nan
-            text = f"epoch {run.epoch + 1}/{run.config.epochs}  {run.monitor} {best:.4g}"
-            self._bar.update(self._task, advance=1, description=text)
+            self._bar.update(self._task, advance=1, description=f"{epoch}  {run.monitor} {best:.4g}")
+        now, steps = time.monotonic(), run.batches.steps
+        if self._writes and run.step < steps and now - self._quiet_since >= LOG_SECONDS:
+            logger.info("%s: %s, step %d/%d", run.directory, epoch, run.step, steps)
+            self._quiet_since = now
 
     def epoch(self, run: _Run) -> None:
         """Write the newest row of the history; the first time, the earlier ones too."""
         if not self._writes:
             return
         row = run.history[-1]
-        logger.info(", ".join(f"{name} {value:.6g}" for name, value in row.items()))
+        self._log_row(run, row)
         if self._csv is None:
             run.directory.mkdir(parents=True, exist_ok=True)
             self._csv = (run.directory / LOG).open("w", newline="", encoding="utf-8")
@@ -723,6 +737,14 @@ class _Log:
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, int(row["epoch"]))
+
+    def _log_row(self, run: _Run, row: Row) -> None:
+        now, is_last = time.monotonic(), run.epoch == run.config.epochs or run.out_of_patience()
+        if is_last or now - self._row_logged_at >= LOG_SECONDS:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+            logger.info("%s: epoch %d/%d, %s", run.directory, run.epoch, run.config.epochs, values)
+            self._row_logged_at = now
+        self._quiet_since = now
 
     def __exit__(self, *_: object) -> None:
         for thing in (self._csv, self._board):

@@ -14,6 +14,7 @@ from examples.common.cases import OUTCOME, Case, Outcome, Run, read_outcome, run
 from examples.common.files import DataError
 from examples.common.measure import parameter_count
 from examples.common.results import markdown, write_results
+from runtime.train import log_to_stderr
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def experiment(name: str, summary: str, prepare: Callable[[str, Path | None], St
             facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
             click.echo(markdown(study.title, facts, everything, (), command, study.agreement))
             return
+        log_to_stderr()
         for outcome in run_cases(chosen, study.run, directory, resume=resume):
             click.echo(_line(outcome))
             outcomes = [read_outcome(p) for case in everything if (p := directory / case.directory / OUTCOME).exists()]

@@ -23,7 +23,7 @@ sys.path[0] = str(Path(__file__).parent.parent.parent)  # torchrun starts a file
 
 from examples.tetris.experiment import OneOrientation, build, evaluate  # noqa: E402
 from examples.tetris.presets import load_preset  # noqa: E402
-from runtime.train import TrainingError, train  # noqa: E402
+from runtime.train import TrainingError, log_to_stderr, train  # noqa: E402
 
 
 @click.command()
@@ -53,6 +53,7 @@ def main(
     training = replace(preset.training, seed=seed, epochs=epochs or preset.training.epochs)
     preset = replace(preset, training=training, test_rotations=rotations or preset.test_rotations)
     directory = out / name / f"{network}-{seed}"
+    log_to_stderr()
     torch.manual_seed(seed)
     model = build(network, preset, sync=True)
     start = time.perf_counter()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from train_case import CLASSES, CONFIG, Blobs, network, run
 
+from runtime import train as train_module
 from runtime.checkpoint import BEST, checkpoints, load, save
 from runtime.train import (
     Interrupted,
@@ -277,6 +280,73 @@ def test_progress_only_on_a_terminal(
     train(network(), fixed(), config(epochs=3), tmp_path)
     assert ("epoch 3/3" in stream.getvalue()) == terminal
     assert ("\x1b[38" in stream.getvalue()) == (terminal and not no_color)  # a colour
+
+
+class _Clock:
+    """time.monotonic of a machine on which every step of every epoch takes so many seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.now = 0.0
+        step = train_module._Run.train_step
+
+        def slow(run: Any, parts: Any) -> None:
+            step(run, parts)
+            self.now += seconds
+
+        monkeypatch.setattr(train_module._Run, "train_step", slow)
+        monkeypatch.setattr(train_module.time, "monotonic", lambda: self.now)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.001, ["epoch 1/9", "epoch 9/9"]),  # the first and the last epoch, whatever the time
+        (4, ["epoch 1/9", "epoch 4/9", "epoch 7/9", "epoch 9/9"]),  # 12 s an epoch
+        (12, [f"epoch {n}/9" for n in range(1, 10)]),  # 36 s an epoch: after the third step the epoch is done
+        (20, [text for n in range(1, 10) for text in (f"epoch {n}/9, step 2/3", f"epoch {n}/9")]),
+    ],
+)
+def test_the_log_has_a_line_per_epoch_but_not_many_a_minute(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    expected: list[str],
+) -> None:
+    _Clock(monkeypatch, seconds)
+    with caplog.at_level(logging.INFO, "runtime.train"):
+        train(network(), Blobs(11), config(epochs=9, batch_size=4), tmp_path)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.removeprefix(f"{tmp_path}: ").split(", learning_rate")[0] for line in lines] == expected
+    assert all("train_loss" in line or "step" in line for line in lines)
+
+
+def test_a_library_user_hears_nothing_unless_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(network(), fixed(), config(epochs=1), tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_logs_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from train_case import run; from runtime.train import log_to_stderr\n"
+        "log_to_stderr(); run(pathlib.Path(sys.argv[1]))"
+    )
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{here.parent.parent}:{here}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
+    )
+    first, *_, last = done.stderr.splitlines()
+    line = re.escape(str(tmp_path)) + r": epoch {}/4, learning_rate [\d.]+, train_loss [\d.]+, .*accuracy [\d.]+"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d " + line.format(1), first) and "epoch 4/4" in last
+    assert not re.search(r"[\r\x1b]", done.stderr) and done.stdout == ""
+
+
+def test_a_command_on_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", _Stream(terminal=True))
+    before = train_module.logger.level
+    train_module.log_to_stderr()
+    assert train_module.logger.level == before
 
 
 def test_importing_the_loop_is_light() -> None:
