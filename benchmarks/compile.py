@@ -1,8 +1,9 @@
 """What compiling, importing and constructing cost, in fresh processes, with the peers' figures beside them.
 
-    python benchmarks/compile.py [--runs 5]
+    python benchmarks/compile.py [--runs 5] [--degrees 4 8] [--out DIR]
 
-Prints medians and writes benchmarks/results/compile.json. Peers that are not installed are named as such.
+Prints medians and writes compile.json, to benchmarks/results unless told otherwise. Peers that are not installed are
+named as such.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
 SPEC = REPOSITORY / "examples" / "tetris" / "tetris.toml"
+RESULTS = REPOSITORY / "benchmarks" / "results"
+GOALS = {4: "goal 2 s", 8: "goal 20 s"}  # of solving and proving every pair up to a degree
 TYPES = "32x0 + 16x1 + 8x2"
 
 PROVE = """
@@ -95,22 +98,24 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser.add_argument("--degrees", type=int, nargs="+", default=[4, 8], help="solve and prove up to these")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as packages:
-        rows = [(name, goal, measure()) for name, goal, measure in _measurements(packages, runs)]
+        rows = [(name, goal, measure()) for name, goal, measure in _measurements(packages, options)]
     width = max(len(name) for name, _, _ in rows)
     for name, goal, seconds in rows:
         shown = "not installed" if seconds is None else f"{seconds:9.3f} s"
         print(f"{name:<{width}}  {shown:>14}  {goal}")
-    facts = {"python": platform.python_version(), "cpus": os.cpu_count(), "runs": runs}
+    facts = {"python": platform.python_version(), "cpus": os.cpu_count(), "runs": options.runs}
     results = [{"what": name, "median_s": seconds, "goal": goal} for name, goal, seconds in rows]
-    path = REPOSITORY / "benchmarks" / "results" / "compile.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "compile.json").write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
 
 
-def _measurements(packages: str, runs: int) -> list:
+def _measurements(packages: str, options: argparse.Namespace) -> list:
     """(what, goal, function that gives the median in seconds)."""
+    runs = options.runs
     cli = [sys.executable, "-m", "basisgen.cli"]
     layer = [*cli, "conv", TYPES, TYPES, "--kernel-size", "5", "--name", "layer", "--out", packages]
     subprocess.run(layer, check=True, capture_output=True)
@@ -126,8 +131,10 @@ def _measurements(packages: str, runs: int) -> list:
         return statistics.median(_compile_seconds(cli, fresh=False) for _ in range(runs))
 
     return [
-        ("solve and prove every pair, j, l <= 4", "goal 2 s", inside(PROVE, degree=4)),
-        ("solve and prove every pair, j, l <= 8", "goal 20 s", inside(PROVE, degree=8)),
+        *(
+            (f"solve and prove every pair, j, l <= {degree}", GOALS.get(degree, ""), inside(PROVE, degree=degree))
+            for degree in options.degrees
+        ),
         ("basisgen compile tetris.toml, cold (whole process)", "goal 4 s", cold),
         ("basisgen compile tetris.toml, unchanged (whole process)", "goal 1 s", unchanged),
         ("import generated.tetris, beyond torch", "goal 0.030 s", inside(IMPORT_OURS, packages=str(REPOSITORY))),

@@ -1,8 +1,9 @@
 """What exactness costs as the degree grows: solving, proving and re-checking the pair (l, l), in fresh processes.
 
-    python benchmarks/degrees.py [--degrees 4 6 8 12 16 20]
+    python benchmarks/degrees.py [--degrees 4 6 8 12 16 20] [--out DIR]
 
-Prints the seconds of CPU time, and between two degrees the exponent p in l^p; writes benchmarks/results/degrees.json.
+Prints the seconds of CPU time, and between two degrees the exponent p in l^p; writes degrees.json, to
+benchmarks/results unless told otherwise.
 
 What to expect, in operations on integers of O(l log l) bits, which cost about the same while they are this short:
     solve    2l+1 elements J = 0..2l with about 11 l^3 coefficients together, each a sum of at most 2l+1 products: l^4
@@ -24,7 +25,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "degrees.json"
+RESULTS = Path(__file__).parent / "results"
 
 CODE = """
 import json, time
@@ -71,14 +72,17 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--degrees", type=int, nargs="+", default=[4, 6, 8, 12, 16, 20])
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
+    options = parser.parse_args()
     rows: list[dict[str, float]] = []
     print(f"{'l':>3} {'coefficients':>13} {'kB':>6} " + " ".join(f"{step:>19}" for step in STEPS))
-    for l in parser.parse_args().degrees:
+    for l in options.degrees:
         rows.append(measure(l))
         cells = [f"{rows[-1][step]:9.2f} {_exponent(rows, step):>9}" for step in STEPS]
         print(f"{l:3} {rows[-1]['coefficients']:13} {rows[-1]['certificate_kb']:6} " + " ".join(cells), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"python": platform.python_version(), "pairs": rows}, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    facts = {"python": platform.python_version(), "pairs": rows}
+    (options.out / "degrees.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _exponent(rows: list[dict[str, float]], step: str) -> str:

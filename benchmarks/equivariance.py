@@ -1,6 +1,6 @@
 """How far from equivariant one convolution is, ours and the peers', by one measurement on the same fields.
 
-    python benchmarks/equivariance.py [--kernels 3 5 7 9] [--rotations 1024]
+    python benchmarks/equivariance.py [--kernels 3 5 7 9] [--rotations 1024] [--out DIR]
 
 A random field is a sum of plane waves of random directions and phases, times components, so the field and its
 turned copy are known at every point and nothing is interpolated. At one output voxel:
@@ -15,8 +15,8 @@ Measured at single wavelengths, and over the spectrum exp(-(|w| / (pi/2))^2): th
 manifest's defects are of (the error is sqrt(2) times the defect). Fields 0e + 1o + 2e in and out: nine pairs (j, l).
 e3nn's pointwise self-connection is left out: it is exact, and would only dilute.
 
-Writes benchmarks/results/equivariance.{json,md,png}. The peers: `pip install e3nn escnn`; one that is not installed is
-named as such and left out.
+Writes equivariance.json, .md and .png, to benchmarks/results unless told otherwise. The peers: `pip install e3nn
+escnn`; one that is not installed is named as such and left out.
 """
 
 from __future__ import annotations
@@ -414,13 +414,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernels", type=int, nargs="+", default=[3, 5, 7, 9])
     parser.add_argument("--rotations", type=int, default=1024)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = benchmark(options.kernels, options.rotations)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "equivariance.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "equivariance.md").write_text(tables(result))
-    plot(result, RESULTS / "equivariance.png")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "equivariance.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / "equivariance.md").write_text(tables(result))
+    plot(result, options.out / "equivariance.png")
     print(f"\n{tables(result)}")
 
 

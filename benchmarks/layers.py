@@ -1,11 +1,11 @@
 """Each runtime layer, forward and backward, against the nearest torch layer; the training loop against one by hand.
 
-    python benchmarks/layers.py [--threads 1 2] [--rounds 15]
+    python benchmarks/layers.py [--threads 1 2] [--rounds 15] [--size 24] [--out DIR]
 
-Layers: the volume is that of a hidden layer, (2, 256, 24, 24, 24) as 16x0 + 16x1 + 16x2 + 16x3. The loop: what
+Layers: the volume is that of a hidden layer, (2, 256, size, size, size) as 16x0 + 16x1 + 16x2 + 16x3. The loop: what
 `runtime.train` adds to a step of forward, backward and Adam on a small network and data in memory, (4, 1, 12, 12, 12).
 The two contestants take turns, and the fastest round of each counts; on a machine that does nothing else. Prints
-milliseconds and ratios as a table, and writes benchmarks/results/layers.json.
+milliseconds and ratios as a table, and writes layers.json, to benchmarks/results unless told otherwise.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import runtime as rt
 from runtime.train import TrainConfig, train
 
 FIELDS = rt.as_field_type("16x0 + 16x1 + 16x2 + 16x3")
-CHANNELS, SPACE = 256, (24, 24, 24)
+CHANNELS = 256
 GOALS = {"BatchNorm": 1.5, "Gate": 1.2}  # ratios
-RESULTS = Path(__file__).parent / "results" / "layers.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 class GateByHand(nn.Module):
@@ -103,9 +103,9 @@ def step(layer: nn.Module, x: Tensor, grad: Tensor) -> float:
     return time.perf_counter() - start
 
 
-def compare(ours: nn.Module, theirs: nn.Module, channels: int, rounds: int) -> tuple[float, float]:
-    """Milliseconds of the fastest round of each, taking turns."""
-    x = torch.randn(2, channels, *SPACE, requires_grad=True)
+def compare(ours: nn.Module, theirs: nn.Module, channels: int, size: int, rounds: int) -> tuple[float, float]:
+    """Milliseconds of the fastest round of each on a volume of size^3, taking turns."""
+    x = torch.randn(2, channels, size, size, size, requires_grad=True)
     grad = torch.randn_like(ours(x))
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 3):
@@ -157,11 +157,11 @@ def compare_loops(rounds: int) -> tuple[float, float]:
     return 1e3 * min(times["train"]) / steps, 1e3 * min(times["by hand"]) / steps
 
 
-def measurements(threads: int, rounds: int) -> list[dict[str, Any]]:
+def measurements(threads: int, size: int, rounds: int) -> list[dict[str, Any]]:
     """Every layer, then the loop, at a number of threads."""
     torch.set_num_threads(threads)
     compared = {
-        name: (other, *compare(make(), make_other(), 304 if name == "Gate" else CHANNELS, rounds))
+        name: (other, *compare(make(), make_other(), 304 if name == "Gate" else CHANNELS, size, rounds))
         for name, (make, other, make_other) in PAIRS.items()
     }
     compared["training step"] = ("loop by hand", *compare_loops(rounds))
@@ -192,12 +192,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--size", type=int, default=24, help="voxels of the volume along each axis")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
     options = parser.parse_args()
-    results = [row for threads in options.threads for row in measurements(threads, options.rounds)]
+    results = [row for threads in options.threads for row in measurements(threads, options.size, options.rounds)]
     print(table(results))
-    RESULTS.parent.mkdir(exist_ok=True)
-    facts = {"torch": torch.__version__, "shape": [2, CHANNELS, *SPACE], "results": results}
-    RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    facts = {"torch": torch.__version__, "shape": [2, CHANNELS, *[options.size] * 3], "results": results}
+    (options.out / "layers.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Memory of one training step of the CATH network on one volume, against a plain CNN of equal channels, on CPU.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py [--size 50] [--out DIR]
 
 Both are the residual network for CATH of the 3D Steerable CNN paper (Weiler et al. 2018, arXiv:1807.02547): a stem of 7
 taps, stages of 3, 4, 6 and 3 blocks with 32, 64, 128 and 256 channels, kernel 3, halved by average pooling at stages 2
-to 4, one (1, 1, 50, 50, 50) volume, float32, one thread.
+to 4, one (1, 1, 50, 50, 50) volume unless told otherwise, float32, one thread.
 
     steerable   gated blocks over degrees 0..3 (`benchmarks/cath.toml`), runtime.BatchNorm, Gate
     plain       nn.Conv3d, nn.BatchNorm3d, ReLU in the same order
@@ -17,7 +17,8 @@ What is counted, over the forward and the backward pass:
     rss       the growth of the process's peak resident memory from before the network was built to after the first
               step, the workspaces of convolutions included; varies by some percent
 
-Each network has a process of its own. Prints both and their ratios, and writes benchmarks/results/memory.json.
+Each network has a process of its own. Prints both and their ratios, and writes memory.json, to benchmarks/results
+unless told otherwise.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from basisgen.pipeline import compile_package  # noqa: E402
 from basisgen.spec import parse_package  # noqa: E402
 
 SPEC = REPOSITORY / "benchmarks" / "cath.toml"
-RESULTS = REPOSITORY / "benchmarks" / "results" / "memory.json"
+RESULTS = REPOSITORY / "benchmarks" / "results"
 GOAL = 1.2
 STAGES = ((32, 3), (64, 4), (128, 6), (256, 3))  # channels, blocks
 
@@ -147,13 +148,13 @@ def plain() -> nn.Module:
 NETWORKS = {"steerable": steerable, "plain": plain}
 
 
-def measure(name: str) -> dict[str, float]:
-    """One network in this process: the number of its parameters, and MiB of each kind."""
+def measure(name: str, size: int) -> dict[str, float]:
+    """One network in this process, on a volume of size^3: the number of its parameters, and MiB of each kind."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     build = NETWORKS[name]
     before = _status("VmRSS")
-    model, volume = build(), torch.randn(1, 1, 50, 50, 50)
+    model, volume = build(), torch.randn(1, 1, size, size, size)
 
     def step() -> None:
         model(volume).logsumexp(1).sum().backward()
@@ -178,18 +179,24 @@ def _status(key: str) -> int:
     return int(line.split()[1])
 
 
+def _measured_apart(name: str, size: int) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, __file__, "--network", name, "--size", str(size)]
+    measured: dict[str, float] = json.loads(subprocess.run(command, stdout=-1, check=True).stdout)
+    return measured
+
+
 def main() -> None:
     """Measures each network in a fresh process, prints, writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--network", choices=NETWORKS, help="Only this one, in this process; prints JSON.")
-    chosen = parser.parse_args().network
-    if chosen:
-        print(json.dumps(measure(chosen)))
+    parser.add_argument("--size", type=int, default=50, help="Voxels of the volume along each axis.")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="Directory of the results.")
+    options = parser.parse_args()
+    if options.network:
+        print(json.dumps(measure(options.network, options.size)))
         return
-    of = {
-        name: json.loads(subprocess.run([sys.executable, __file__, "--network", name], stdout=-1, check=True).stdout)
-        for name in NETWORKS
-    }
+    of = {name: _measured_apart(name, options.size) for name in NETWORKS}
     ratios = {count: round(of["steerable"][count] / of["plain"][count], 3) for count in ("tensors", "rss")}
     for name, measured in of.items():
         print(
@@ -197,10 +204,9 @@ def main() -> None:
             f"({measured['weights']} of weights) {measured['rss']:6} MiB rss"
         )
     print(f"ratio {ratios['tensors']} of tensors, {ratios['rss']} of rss; goal {GOAL}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps({"torch": torch.__version__, "goal": GOAL, "MiB": of, "ratio": ratios}, indent=1) + "\n"
-    )
+    facts = {"torch": torch.__version__, "size": options.size, "goal": GOAL, "MiB": of, "ratio": ratios}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "memory.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

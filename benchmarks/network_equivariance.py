@@ -1,6 +1,6 @@
 """How much the Tetris network's logits depend on the orientation of a shape, by radial family, with and without blur.
 
-    python benchmarks/network_equivariance.py [--seeds 5] [--rotations 16] [--epochs 125]
+    python benchmarks/network_equivariance.py [--seeds 5] [--rotations 16] [--epochs 125] [--out DIR]
 
 The quick preset's network (four gated convolutions of 7 taps, one stride of 2, global mean, linear) on the eight shapes
 in random orientations, rendered exactly. With z(r, s) the eight logits of shape s turned by r:
@@ -15,7 +15,7 @@ training on one orientation, for the preset's own filters (seed 0), with the sha
     low-pass     every second voxel of a Gaussian blur (runtime.LowPass)
     plain        every second voxel
 
-Writes benchmarks/results/network_equivariance.{json,md,png}.
+Writes network_equivariance.json, .md and .png, to benchmarks/results unless told otherwise.
 """
 
 from __future__ import annotations
@@ -173,10 +173,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rotations", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=125, help="of the trained network; 0: none")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
     options = parser.parse_args()
     result = benchmark(options.seeds, options.rotations, options.epochs)
-    options.out.mkdir(exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "network_equivariance.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "network_equivariance.md").write_text(table(result))
     plot(result, options.out / "network_equivariance.png")

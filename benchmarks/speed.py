@@ -1,6 +1,7 @@
 """Convolutions against the plain torch.nn.Conv3d of the same shape: time of a forward pass, of a training step; memory.
 
     python benchmarks/speed.py [--layers NAME ..] [--kernel-sizes 3 5 ..] [--threads 1 2] [--device cuda] [--dtype ..]
+                               [--out DIR]
 
     plain       torch.nn.Conv3d with the same channels, taps and padding: 1 by definition
     dense       ours: the kernel from its weights, then conv3d
@@ -12,9 +13,9 @@ Contestants take turns, round by round, and medians count; a forward pass is wit
 backward with gradients of the input and of the weights. `assembly` is our weights to kernel, or to mixing matrices,
 forward and backward, over the dense or separable step. Memory is the growth of a process's peak resident memory by
 volume and step, each contestant in a process of its own (on an accelerator: torch's own count); `--memory` measures it
-in place of the times. Every figure is kept with the machine's name in benchmarks/results/speed.json; speed.md and
-speed.png are made from it. A peer that is not installed is left out, and said to be (`pip install escnn e3nn`; escnn
-needs numpy < 2).
+in place of the times. Every figure is kept with the machine's name in speed.json, in benchmarks/results unless told
+otherwise; speed.md and speed.png are made from it. A peer that is not installed is left out, and said to be (`pip
+install escnn e3nn`; escnn needs numpy < 2).
 """
 
 from __future__ import annotations
@@ -326,6 +327,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
     parser.add_argument("--memory", action="store_true", help="memory, on one thread, in place of times")
     parser.add_argument("--memory-of", nargs=3, metavar=("LAYER", "SIZE", "CONTESTANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -344,7 +346,7 @@ def main() -> None:
             found = {n: _memory_apart(name, size, n, options) for n in ("plain", "dense", "separable")}
             print(f"{name}, k = {size}: {found} MiB", flush=True)
             rows.append({"layer": name, "kernel_size": size, "memory": found})
-        _keep({**run, "threads": 1, "rows": rows})
+        _keep({**run, "threads": 1, "rows": rows}, options.out)
         return
     for threads in options.threads if options.device == "cpu" else [1]:
         torch.set_num_threads(threads)
@@ -355,12 +357,12 @@ def main() -> None:
             ratios = {n: f"{t['step'] / base:.3f}" for n, t in row["milliseconds"].items()}
             print(f"{threads} thread(s), {name}, k = {size}: {base:.4g} ms, {ratios}", flush=True)
             rows.append(row)
-        _keep({**run, "threads": threads, "rows": rows})
+        _keep({**run, "threads": threads, "rows": rows}, options.out)
 
 
-def _keep(run: Row) -> None:
-    """Adds a run to the results; what it measured anew replaces what an earlier one on the same machine measured."""
-    path = RESULTS / "speed.json"
+def _keep(run: Row, out: Path) -> None:
+    """Adds a run to the results in `out`; what it measured anew replaces an earlier measurement on the machine."""
+    path = out / "speed.json"
     results = json.loads(path.read_text()) if path.exists() else []
     for old in results:
         if all(old[key] == run[key] for key in ("machine", "threads", "dtype", "torch")):
@@ -370,11 +372,11 @@ def _keep(run: Row) -> None:
             break
     else:
         results.append(run)
-    RESULTS.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "speed.md").write_text(as_markdown(results) + "\n")
+    (out / "speed.md").write_text(as_markdown(results) + "\n")
     try:
-        draw(results, RESULTS / "speed.png")
+        draw(results, out / "speed.png")
     except ImportError:
         print("no plot: matplotlib is not installed")
 
