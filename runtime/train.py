@@ -120,7 +120,7 @@ def train(
     data        map-style data set of pairs (volume (channel, x, y, z), label); may draw from the global generators
     directory   of checkpoints and logs; only the process of rank 0 writes, all must be able to read
     validation  measured after every epoch, on the averaged weights if there are any
-    loss        (output in float32, label) -> mean over the batch
+    loss        (output in float32, or in float64 with that precision, label) -> mean over the batch
     metrics     of the validation set, for example `classification_metrics(10)`
     optimizer   called as optimizer(parameters, lr=...)
     resume      go on from the newest checkpoint in `directory`; start anew where there is none
@@ -192,7 +192,10 @@ class _Run:
         self._metrics = metrics.clone().to(processes.device) if metrics is not None else None
         self.monitor, self._sign = _monitor(config.monitor, held_out is not None, self._metrics)
 
-        self.model = model.to(processes.device).train()
+        double = config.precision is Precision.FLOAT64
+        self._model_dtype = torch.float64 if double else None  # None: as the caller made it
+        self._dtype = self._model_dtype or torch.float32  # of outputs and losses
+        self.model = model.to(processes.device, self._model_dtype).train()
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._penalties = _penalties(model, config)
         self._optimizer = optimizer(self._parameters, lr=config.learning_rate)
@@ -200,8 +203,8 @@ class _Run:
         self.epoch, self.step = 0, 0  # epochs done; steps done in this one
         self.history: list[Row] = []
         # totals over the steps of this epoch: samples * loss, wishes to stop, wishes to save, gradient norm
-        double = torch.float32 if processes.device.type == "mps" else torch.float64
-        self._totals = torch.zeros(4, dtype=double, device=processes.device)
+        widest = torch.float32 if processes.device.type == "mps" else torch.float64
+        self._totals = torch.zeros(4, dtype=widest, device=processes.device)
         self._stop_agreed = self._save_agreed = False
         self._best_weights: dict[str, Tensor] | None = None  # best since the last save
         self._saved_at = time.monotonic()
@@ -226,7 +229,9 @@ class _Run:
         """One optimiser step on this process's parts of a batch."""
         config, processes = self.config, self.processes
         self._seed()
-        step_loss = torch.zeros((), device=processes.device)  # (): this process's share of the mean over samples
+        step_loss = torch.zeros(
+            (), dtype=self._dtype, device=processes.device
+        )  # (): this process's share of the mean over samples
         for part in parts:
             value = self._apply(self._forward, part)[0] * part.share  # ()
             value.backward()  # type: ignore[no-untyped-call]
@@ -250,14 +255,14 @@ class _Run:
         )
 
     def _apply(self, forward: Callable[[Tensor], Tensor], part: Part) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean loss (), output in float32 (batch, ...) and label (batch, ...) of a part, on the device."""
+        """Mean loss (), output in float32 or float64 (batch, ...) and label (batch, ...) of a part, on the device."""
         device = self.processes.device
-        volume = part.volume.to(device, non_blocking=True)  # (batch, channel, x, y, z)
+        volume = part.volume.to(device, self._model_dtype, non_blocking=True)  # (batch, channel, x, y, z)
         label = part.label.to(device, non_blocking=True)  # (batch, ...)
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision is Precision.BF16_MIXED):
                 output = forward(volume)
-            output = output.float()  # (batch, ...)
+            output = output.to(self._dtype)  # (batch, ...)
             value = self._loss(output, label)  # ()
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, torch.OutOfMemoryError):
@@ -281,7 +286,7 @@ class _Run:
 
     def _report(self, step_loss: Tensor) -> Tensor:
         """What a process tells the others about a step: samples * loss, wish to stop, wish to save; (3,)."""
-        report = torch.zeros(3, device=self.processes.device)
+        report = torch.zeros(3, dtype=self._dtype, device=self.processes.device)
         report[0] = step_loss * self.batches.samples_in(self.step)
         report[1] = float(self._stop.requested)
         report[2] = float(self.processes.rank == 0 and self._save_due())

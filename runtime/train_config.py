@@ -24,10 +24,11 @@ class TrainingError(Exception):
 
 
 class Precision(StrEnum):
-    """Arithmetic of the forward pass; weights, gradients and the loss stay float32 in both."""
+    """Arithmetic of the forward pass; weights, gradients and the loss are float64 in the last, else float32."""
 
     FLOAT32 = "float32"
     BF16_MIXED = "bf16-mixed"
+    FLOAT64 = "float64"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TrainConfig:
     accumulate          passes a step is split in, to save memory; the gradient is that of the whole step
     clip_norm           the gradient is shortened to this length when it is longer; inf: never
     ema_decay           e <- ema_decay e + (1 - ema_decay) w after each step, validated and kept as best; 0: none
-    precision           "float32" or "bf16-mixed"
+    precision           "float32", "bf16-mixed", or "float64": slow, tells rounding from a difference between runs
     compile             torch.compile the model
     device              "auto", "cpu", "cuda", "mps", ...; "auto" takes an accelerator where there is one
     workers             processes that load data; 0: none

@@ -25,16 +25,17 @@ class Steerable(nn.Module):
         super().__init__()
         convolutions = [getattr(package, name) for name in package.__all__]
         size, layers = preset.raster.size, []
-        for convolution, stride in zip(convolutions, preset.strides, strict=True):
-            conv = convolution(padding=preset.padding)
+        for convolution, stride, padding in zip(convolutions, preset.strides, preset.paddings, strict=True):
+            conv = convolution(padding=padding)
             layers += [conv, runtime.Gate(convolution.out_type, activation=ACTIVATIONS[preset.activation])]
-            size += 2 * preset.padding - convolution.kernel_size[0] + 1
+            size += 2 * padding - convolution.kernel_size[0] + 1
             if stride > 1:
                 layers.append(_down(layers[-1].out_type, stride, size, preset.lowpass))
                 size = (size + stride - 1) // stride
         layers.append(runtime.GlobalMean(layers[-1].out_type))
         if preset.feature_norm:
-            layers.append(runtime.BatchNorm(layers[-1].out_type, momentum=preset.norm_momentum, sync=sync))
+            eps, momentum = preset.feature_eps, preset.norm_momentum
+            layers.append(runtime.BatchNorm(layers[-1].out_type, eps=eps, momentum=momentum, sync=sync))
         self.fields = nn.Sequential(*layers)
         self.feature_length = preset.feature_norm or 1.0
         self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), len(SHAPES))
@@ -51,8 +52,9 @@ class Conventional(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = 1
-        for width, stride in zip(preset.conventional_widths, preset.strides, strict=True):
-            conv = nn.Conv3d(channels, width, preset.kernel_size, stride, preset.padding, bias=False)
+        sizes = (preset.conventional_widths, preset.kernel_sizes, preset.strides, preset.paddings)
+        for width, kernel_size, stride, padding in zip(*sizes, strict=True):
+            conv = nn.Conv3d(channels, width, kernel_size, stride, padding, bias=False)
             norm = runtime.BatchNorm(f"{width}x0", momentum=preset.norm_momentum, sync=sync)
             layers += [conv, norm, nn.ReLU()]
             channels = width

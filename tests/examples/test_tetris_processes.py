@@ -34,7 +34,7 @@ def start(launcher: list[str], *options: str | Path) -> subprocess.Popen[str]:
 def finish(*processes: subprocess.Popen[str]) -> str:
     printed = []
     for process in processes:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         printed.append(out)
     return "".join(printed)
@@ -46,22 +46,30 @@ def losses(out: Path, network: str = "steerable") -> list[float]:
 
 
 def test_two_processes_and_two_nodes_equal_one_process(tmp_path: Path) -> None:
-    """Resumed under torchrun too; up to rounding, which the norm of the features magnifies."""
-    finish(start([sys.executable], "--epochs", "3", "--out", tmp_path / "one"))
+    """Resumed under torchrun too; to 1e-5 before Adam magnifies the rounding of float32."""
+    finish(start([sys.executable], "--epochs", "2", "--out", tmp_path / "one"))
     one = losses(tmp_path / "one")
-    assert len(one) == 3 and one[2] < one[0]
+    assert len(one) == 2 and one[1] < one[0]
 
-    finish(start(TWO, "--epochs", "2", "--out", tmp_path / "two"))
-    printed = finish(start(TWO, "--epochs", "3", "--resume", "--out", tmp_path / "two"))
-    assert losses(tmp_path / "two") == pytest.approx(one, rel=0, abs=2e-4)
+    finish(start(TWO, "--epochs", "1", "--out", tmp_path / "two"))
+    printed = finish(start(TWO, "--epochs", "2", "--resume", "--out", tmp_path / "two"))
+    assert losses(tmp_path / "two") == pytest.approx(one, rel=0, abs=1e-5)
     assert printed.count("of rotated shapes recognised") == 1, "rank 0 alone tests and prints"
 
     with socket.socket() as free:
         free.bind(("localhost", 0))
         place = f"localhost:{free.getsockname()[1]}"
     nodes = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", place]
-    finish(*(start(nodes, "--epochs", "3", "--out", tmp_path / "nodes") for _ in range(2)))
-    assert losses(tmp_path / "nodes") == pytest.approx(one, rel=0, abs=2e-4)
+    finish(*(start(nodes, "--epochs", "2", "--out", tmp_path / "nodes") for _ in range(2)))
+    assert losses(tmp_path / "nodes") == pytest.approx(one, rel=0, abs=1e-5)
+
+
+def test_without_rounding_two_processes_stay_equal_to_one(tmp_path: Path) -> None:
+    """In float64 no difference is left that a rounding of 1e-16 does not explain."""
+    for name, launcher in (("one", [sys.executable]), ("two", TWO)):
+        finish(start(launcher, "--precision", "float64", "--epochs", "4", "--out", tmp_path / name))
+    one, two = (losses(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == 4 and two == pytest.approx(one, rel=0, abs=1e-9)
 
 
 def test_with_synchronised_batch_norm_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import logging
@@ -167,6 +168,25 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path: Path) -> None
     train(model, fixed(), config(epochs=3, precision="bf16-mixed"), tmp_path, loss=loss)
     assert seen == {torch.bfloat16} and loss_types == {torch.float32}
     assert weights(model).dtype == torch.float32
+
+
+def test_float64_computes_and_ends_in_float64_and_resumes(tmp_path: Path) -> None:
+    loss_types: set[torch.dtype] = set()
+
+    def loss(output: Tensor, label: Tensor) -> Tensor:
+        loss_types.add(output.dtype)
+        return F.cross_entropy(output, label)
+
+    torch.manual_seed(0)
+    once = network()
+    again = copy.deepcopy(once)
+    result = train(once, fixed(), config(epochs=3, precision="float64", ema_decay=0.5), tmp_path / "once", loss=loss)
+    assert loss_types == {torch.float64} and weights(once).dtype == torch.float64
+    last = result.history[-1]["train_loss"]
+    assert torch.tensor(last, dtype=torch.float32).item() != last, "the loss is not rounded to float32 either"
+    train(again, fixed(), config(epochs=2, precision="float64", ema_decay=0.5), tmp_path / "again")
+    train(again, fixed(), config(epochs=3, precision="float64", ema_decay=0.5), tmp_path / "again", resume=True)
+    assert torch.equal(weights(once), weights(again))
 
 
 def test_another_loss_with_tensor_labels(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_every_field_has_a_rule_and_its_example_keeps_it() -> None:
         ({"ema_decay": 1}, "ema_decay = 1 is not"),
         ({"conv_l1": math.inf}, "conv_l1 = inf is not"),
         ({"clip_norm": 0}, "clip_norm = 0 is not"),
-        ({"precision": "bf16"}, "precision = 'bf16' is not one of float32, bf16-mixed"),
+        ({"precision": "bf16"}, "precision = 'bf16' is not one of float32, bf16-mixed, float64"),
         ({"compile": 1}, "compile = 1 is not true or false"),
         ({"device": ""}, "device = '' is not the name of a device"),
         ({"accumulate": 17}, "accumulate = 17 passes cannot share batch_size = 16 samples"),

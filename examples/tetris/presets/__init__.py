@@ -32,11 +32,13 @@ class Preset:
 
     spec                 basisgen spec of the steerable network, beside the example; its layers in order
     raster               how the shapes become volumes
-    strides, padding     of the convolutions, for all networks
+    strides, paddings    of the convolutions, for all networks
+    kernel_sizes         of the conventional network; the steerable one's stand in its spec
     conventional_widths  channels of the conventional network
     training             for all networks; every step sees all eight shapes
     calibrate            rescale the steerable network's first weights so that its fields have this length; 0: do not
     feature_norm         batch norm of the steerable network's means over the voxels, to this length; 0: none
+    feature_eps          its eps: features whose mean square over the shapes is smaller stay shorter
     norm_momentum        weight of the newest batch in the running statistics of batch norms, of all networks
     activation           of the steerable network's scalars, relu or silu
     shift                the training shapes are moved at random by up to this many voxels, never turned
@@ -48,12 +50,13 @@ class Preset:
     spec: str
     raster: Raster
     strides: tuple[int, ...]
-    kernel_size: int
-    padding: int
+    kernel_sizes: tuple[int, ...]
+    paddings: tuple[int, ...]
     conventional_widths: tuple[int, ...]
     training: TrainConfig
     calibrate: float
     feature_norm: float
+    feature_eps: float
     norm_momentum: float
     activation: str
     shift: float
