@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +43,7 @@ _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show how each lay
 
 
 def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns our own exceptions into one message on stderr and their exit code."""
+    """Turns our own exceptions, Ctrl-C and a system that refuses into one message on stderr and an exit code."""
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
@@ -50,6 +52,14 @@ def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
         except BasisgenError as error:
             click.echo(f"basisgen: {error}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\nbasisgen: interrupted. Nothing is half-written.", err=True)
+            sys.exit(128 + signal.SIGINT)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends the command in silence
+            click.echo(f"basisgen: cannot go on: {error.filename or 'output'}: {error.strerror or error}.", err=True)
+            sys.exit(2)
 
     return wrapped
 
@@ -126,8 +136,7 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
     """
     from basisgen.spec import parse_layer, single_layer_package
 
-    settings: dict[str, object] = {"family": family, **dict(_setting(text) for text in radial)}
-    table: dict[str, object] = {"name": "Conv", "in": into, "out": out_type, "radial": settings}
+    table: dict[str, object] = {"name": "Conv", "in": into, "out": out_type, "radial": _settings(family, radial)}
     for key in ("kernel_size", "voxel_spacing", "dilation"):
         table[key] = _toml_value(options[key], key)
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
@@ -171,9 +180,8 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     table: dict[str, object] = {"in": into, "out": out_type, "gated": options["gated"]}
     for key in ("voxel_spacing", "dilation"):
         table[key] = _toml_value(options[key], key)
-    own = dict(_setting(text) for text in options["radial"])
-    if options["family"] or own:
-        own = {"family": options["family"] or "shells", **own}
+    given = options["family"] or options["radial"]
+    own = _settings(options["family"] or "shells", options["radial"]) if given else {}
     sizes = [_toml_value(size, "kernel_size") for size in kernel_size]
     spectrum = parse_bandwidth(options["bandwidth"])
     rivals = candidates(table, sizes, own, spectrum)
@@ -287,11 +295,12 @@ def report_command(package: Path, output: Path) -> None:
     """
     from rich.console import Console
 
+    from basisgen.emission.write import write_file
     from basisgen.report.page import report
 
     with Console(stderr=True).status(f"checking and drawing {package}"):
         page = report(package)
-    _write(output, page)
+    write_file(output, page)
     click.echo(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
 
 
@@ -308,13 +317,17 @@ def show(j: int, l: int, style: str) -> None:
       basisgen show 1 1
       basisgen show 1 2 --format latex
     """
+    from rich.console import Console
+
     from basisgen.kernels.proof import prove
     from basisgen.kernels.solver import solve
     from basisgen.show import STYLES
     from basisgen.so3.field_type import Irrep
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    click.echo(STYLES[style](prove(solve(Irrep(j), Irrep(l))), width))
+    with Console(stderr=True).status("solving and proving; minutes for the highest degrees"):
+        text = STYLES[style](prove(solve(Irrep(j), Irrep(l))), width)
+    click.echo(text)
 
 
 @main.command(short_help="Start a project that runs as it is.")
@@ -405,28 +418,34 @@ def _show_plan(planned: PackagePlan) -> None:
 
 
 def _read(path: Path) -> str:
+    from basisgen.spec import MAX_SPEC_BYTES
+
     try:
-        if path.stat().st_size > 1 << 24:
-            raise SpecError(f"{path} is {path.stat().st_size} bytes long: not a spec.")
-        return path.read_bytes().decode()
+        with path.open("rb") as file:
+            body = file.read(MAX_SPEC_BYTES + 1)  # no more, whatever it is
+        if len(body) > MAX_SPEC_BYTES:
+            raise SpecError(f"{path} is larger than {MAX_SPEC_BYTES} bytes: not a spec.")
+        return body.decode("utf-8-sig")  # Windows' editors begin with the signature
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from None
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}.") from None
+def _settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
+    """The `radial` table that --family and the --radial options stand for."""
+    from basisgen.sampling.settings import quoted
 
-
-def _setting(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SpecError(f"--radial {text!r} is not KEY=VALUE. Write for example --radial sigma=0.6.")
-    return key.strip(), _toml_value(value, "radial")
+    settings: dict[str, object] = {"family": family}
+    for text in radial:
+        key, equals, value = text.partition("=")
+        if not key.strip() or not equals:
+            raise SpecError(f"--radial {quoted(text)} is not KEY=VALUE. Write for example --radial sigma=0.6.")
+        if key.strip() in settings:
+            cure = "Use --family alone" if key.strip() == "family" else "Give it once"
+            raise SpecError(f"--radial {quoted(text)}: {key.strip()} is there already. {cure}.")
+        settings[key.strip()] = _toml_value(value, "radial")
+    return settings
 
 
 def _toml_value(text: str, key: str) -> object:

@@ -22,7 +22,7 @@ from basisgen.kernels.proof import ProvenBasis, prove
 from basisgen.kernels.solver import solve
 from basisgen.sampling.defect import Gaussian, measure
 from basisgen.sampling.sample import sample
-from basisgen.sampling.settings import exact_number
+from basisgen.sampling.settings import exact_number, quoted
 from basisgen.spec import LayerSpec, parse_layer
 
 RADIALS: tuple[Mapping[str, object], ...] = (
@@ -142,7 +142,7 @@ def parse_bandwidth(text: str) -> Gaussian:
     bandwidth = exact_number(text)
     least, most = BANDWIDTHS
     if bandwidth is None or not least <= bandwidth <= most:
-        raise SpecError(f"bandwidth {text!r} is not a number from {least} to {most}. Write for example 1/2.")
+        raise SpecError(f"bandwidth {quoted(text)} is not a number from {least} to {most}. Write for example 1/2.")
     return Gaussian(bandwidth)
 
 

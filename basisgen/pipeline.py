@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from basisgen.emission.plan import PackagePlan, Pair, pairs, plan_package
 from basisgen.emission.render import render
+from basisgen.errors import SamplingError, SpecError
 from basisgen.kernels.proof import ProvenBasis, prove
 from basisgen.kernels.solver import solve
 from basisgen.sampling.sample import SampledFilters, sample
@@ -38,8 +39,10 @@ def plan(spec: PackageSpec, jobs: int = 1) -> PackagePlan:
     if jobs > 1 and len(sharing) > 1:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
+        from signal import SIG_DFL, SIGINT, signal
 
-        with ProcessPoolExecutor(min(jobs, len(sharing)), get_context("spawn")) as pool:
+        context, at_ctrl_c = get_context("spawn"), (SIGINT, SIG_DFL)  # they end without a word
+        with ProcessPoolExecutor(min(jobs, len(sharing)), context, signal, at_ctrl_c) as pool:
             sampled = pool.map(_prove_and_sample, sharing.values())
             proven = _prove(spec.layers)
             filters = dict(zip(sharing, sampled, strict=True))
@@ -55,7 +58,10 @@ def _prove(layers: Iterable[LayerSpec]) -> dict[Pair, ProvenBasis]:
 
 def _sample(layers: list[LayerSpec], proven: Mapping[Pair, ProvenBasis]) -> SampledFilters:
     needed = {pair: proven[pair] for layer in layers for pair in pairs(layer)}
-    return sample(needed.values(), layers[0].radial, layers[0].grid)
+    try:
+        return sample(needed.values(), layers[0].radial, layers[0].grid)
+    except (SamplingError, SpecError) as error:
+        raise type(error)(f"layer {layers[0].name!r}: {error}") from None
 
 
 def _prove_and_sample(layers: list[LayerSpec]) -> SampledFilters:

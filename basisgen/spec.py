@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from basisgen.errors import SpecError
 from basisgen.sampling.families import RadialFamily
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.registry import parse_radial
+from basisgen.sampling.settings import quoted
 from basisgen.so3.field_type import FieldType, parse_field_type
 
 MAX_SPEC_BYTES = 1 << 20
@@ -35,6 +37,7 @@ MAX_KERNEL_ELEMENTS = 1 << 28  # channels out * channels in * taps
 
 _T = TypeVar("_T")
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+_MODULES = sys.stdlib_module_names | {"basisgen", "generated", "numpy", "runtime", "safetensors", "torch"}
 _PACKAGE_KEYS = ("name", "defaults", "conv")
 _OPTION_KEYS = ("kernel_size", "voxel_spacing", "dilation", "radial", "execution", "gated")
 _LAYER_KEYS = ("name", "in", "out", *_OPTION_KEYS)
@@ -110,7 +113,7 @@ class Tuning:
         except (AttributeError, KeyError, TypeError, ValueError):
             good = False
         if not good:
-            raise SpecError(f"tuned = {_quote(table)} is not what basisgen tune writes. Compile with --force.")
+            raise SpecError(f"tuned = {quoted(table)} is not what basisgen tune writes. Compile with --force.")
         return cls(setting, ratios)
 
 
@@ -135,6 +138,8 @@ def parse_package(text: str) -> PackageSpec:
     defaults = _table(table.get("defaults", {}), "[defaults]")
     _check_keys(defaults, _OPTION_KEYS, "[defaults]")
     layers = table.get("conv", [])
+    if isinstance(layers, Mapping):
+        raise SpecError("the spec has a table [conv]. Write [[conv]], in double brackets, once per layer.")
     if not isinstance(layers, list) or not layers:
         raise SpecError("the spec has no layer. Add one: [[conv]] with name, in and out.")
     if len(layers) > MAX_LAYERS:
@@ -204,7 +209,7 @@ def _parse_named_layer(name: str, table: Mapping[str, object]) -> LayerSpec:
         )
     gated = table.get("gated", False)
     if not isinstance(gated, bool):
-        raise SpecError(f"gated = {_quote(gated)} is not true or false.")
+        raise SpecError(f"gated = {quoted(gated)} is not true or false.")
     grid = VoxelGrid(
         _triple(_integer(table, "kernel_size", MAX_KERNEL_SIZE)),
         _triple(_spacing(table.get("voxel_spacing", 1))),
@@ -222,14 +227,19 @@ def _parse_toml(text: str) -> dict[str, object]:
         raise SpecError(f"the spec is larger than {MAX_SPEC_BYTES} bytes.")
     try:
         return tomllib.loads(text, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-        raise SpecError(f"the spec is not TOML: {_one_line(str(error))}.") from None
+    except RecursionError:
+        raise SpecError("the spec is not TOML that can be read: its values are nested too deeply.") from None
+    except ValueError as error:  # TOMLDecodeError is one
+        place = re.search(r"at line (\d+)", str(error))
+        line = text.split("\n")[int(place[1]) - 1].strip() if place else ""
+        reads = f" The line reads {quoted(line)}." if line else ""
+        raise SpecError(f"the spec is not TOML: {_one_line(str(error))}.{reads}") from None
 
 
 def _check_keys(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in known:
-            raise SpecError(f"{where} has an unknown key {_quote(key)}. Known keys: {', '.join(known)}.")
+            raise SpecError(f"{where} has an unknown key {quoted(key)}. Known keys: {', '.join(known)}.")
 
 
 def _required(table: Mapping[str, object], key: str, where: str) -> object:
@@ -240,7 +250,7 @@ def _required(table: Mapping[str, object], key: str, where: str) -> object:
 
 def _table(value: object, where: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
-        raise SpecError(f"{where} = {_quote(value)} is not a table.")
+        raise SpecError(f"{where} = {quoted(value)} is not a table.")
     return value
 
 
@@ -252,13 +262,15 @@ def identifier(value: object, what: str) -> str:
     example = "for example 'tetris'" if what.startswith("package") else "for example 'Conv1'"
     if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
         raise SpecError(
-            f"{what} {_quote(value)} is not an identifier of ASCII letters, digits and underscores that starts "
+            f"{what} {quoted(value)} is not an identifier of ASCII letters, digits and underscores that starts "
             f"with a letter. Choose one, {example}."
         )
     if len(value) > MAX_NAME_LENGTH:
-        raise SpecError(f"{what} {_quote(value)} is longer than {MAX_NAME_LENGTH} characters.")
+        raise SpecError(f"{what} {quoted(value)} is longer than {MAX_NAME_LENGTH} characters.")
     if keyword.iskeyword(value) or keyword.issoftkeyword(value) or "__" in value:
         raise SpecError(f"{what} '{value}' is reserved in Python. Choose another, {example}.")
+    if what.startswith("package") and value in _MODULES:
+        raise SpecError(f"{what} '{value}' would hide the module of that name. Choose another, {example}.")
     if value in ("SteerableConv3d", "SeparableConv3d"):
         raise SpecError(f"{what} '{value}' is the name of a generated base class. Choose another, {example}.")
     return value
@@ -277,11 +289,11 @@ def _check_distinct(names: list[str]) -> None:
 def _field_type(table: Mapping[str, object], key: str) -> FieldType:
     value = _required(table, key, "it")
     if not isinstance(value, str) or len(value) > 10_000:
-        raise SpecError(f"{key} = {_quote(value)} is not a field type. Write text, for example '4x0 + 2x1'.")
+        raise SpecError(f"{key} = {quoted(value)} is not a field type. Write text, for example '4x0 + 2x1'.")
     field_type = parse_field_type(value)
     for term in field_type.terms:
         if term.irrep.degree > MAX_DEGREE:
-            raise SpecError(f"{key} = {_quote(value)}: degree {term.irrep.degree} is over the limit, {MAX_DEGREE}.")
+            raise SpecError(f"{key} = {quoted(value)}: degree {term.irrep.degree} is over the limit, {MAX_DEGREE}.")
     return field_type
 
 
@@ -303,7 +315,7 @@ def _integer(table: Mapping[str, object], key: str, largest: int) -> list[int]:
     for number in values:
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= largest:
             raise SpecError(
-                f"{key} = {_quote(value)} is not a whole number from 1 to {largest}, or three of them, [x, y, z]."
+                f"{key} = {quoted(value)} is not a whole number from 1 to {largest}, or three of them, [x, y, z]."
             )
     return _one_or_three(key, value, values)
 
@@ -314,7 +326,7 @@ def _spacing(value: object) -> list[Fraction]:
     for number in values:
         if not isinstance(number, int | Decimal | Fraction) or not low <= _as_number(number) <= high:
             raise SpecError(
-                f"voxel_spacing = {_quote(value)} is not a length from {low} to {high}, or three of them, [x, y, z]."
+                f"voxel_spacing = {quoted(value)} is not a length from {low:f} to {high:f}, or three, [x, y, z]."
             )
     return _one_or_three("voxel_spacing", value, [Fraction(str(number)) for number in values])
 
@@ -327,7 +339,7 @@ def _as_number(number: int | Decimal | Fraction) -> Decimal:
 
 def _one_or_three(key: str, value: object, values: list[_T]) -> list[_T]:
     if len(values) not in (1, 3):
-        raise SpecError(f"{key} = {_quote(value)} has {len(values)} entries. Give one number, or three: [x, y, z].")
+        raise SpecError(f"{key} = {quoted(value)} has {len(values)} entries. Give one number, or three: [x, y, z].")
     return values
 
 
@@ -339,19 +351,13 @@ def _triple(values: list[_T]) -> tuple[_T, _T, _T]:
 def _execution(value: object, radial: RadialFamily) -> Execution:
     choices = [choice.value for choice in Execution]
     if value not in choices:
-        raise SpecError(f"execution = {_quote(value)} is not one of {', '.join(choices)}.")
+        raise SpecError(f"execution = {quoted(value)} is not one of {', '.join(choices)}.")
     if value == Execution.SEPARABLE.value and radial.name != "hermite":
         raise SpecError(
             f"execution = 'separable' needs filters that are products of functions of x, y and z, which "
             f'\'{radial.name}\' ones are not. Set radial = {{ family = "hermite" }}, or execution = "auto".'
         )
     return Execution(value)
-
-
-def _quote(value: object) -> str:
-    """The value on one line, cut to a readable length."""
-    text = repr(value) if not isinstance(value, Decimal) else str(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def _one_line(text: str) -> str:

@@ -26,6 +26,7 @@ from basisgen.pipeline import compile_package
 from basisgen.recompile import spec_of
 from basisgen.report.words import counted
 from basisgen.sampling.hermite import Hermite
+from basisgen.sampling.settings import quoted
 from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
 from basisgen.verify.verify import MANIFEST, read_files
 
@@ -51,9 +52,8 @@ class Setting:
         given = volume if isinstance(volume, list) else [volume] * 3
         sizes = [size for size in given if isinstance(size, int) and 1 <= size <= MAX_VOXELS]
         if not len(sizes) == len(given) == 3:
-            written = ",".join(map(str, volume)) if isinstance(volume, list) else volume
             raise SpecError(
-                f"--volume {written} is not a number of voxels from 1 to {MAX_VOXELS}, or three: 32, or 64,64,32."
+                f"--volume {quoted(volume)} is not 1 to {MAX_VOXELS} voxels, or three such numbers: 32, or 64,64,32."
             )
         _check_device(device)
         if threads is not None:
@@ -185,7 +185,7 @@ def _check_device(name: str) -> None:
     except (RuntimeError, AssertionError):
         computes = False
     if not computes:
-        raise SpecError(f"--device {name!r} is not one that torch computes on here. Take {' or '.join(here)}.")
+        raise SpecError(f"--device {quoted(name)} is not one that torch computes on here. Take {' or '.join(here)}.")
 
 
 def _reason(error: BaseException) -> str:

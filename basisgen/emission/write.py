@@ -81,6 +81,23 @@ def write_package(content: dict[str, bytes], directory: Path) -> None:
         raise OutputError(f"cannot write {directory}: {error.strerror or error}. The package is as it was.") from error
 
 
+def write_file(path: Path, text: str) -> None:
+    """Puts a file in its place, whole or not at all; links and devices are written to as they are.
+
+    Raises OutputError.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, "utf-8")
+            return
+        with tempfile.TemporaryDirectory(prefix=_prefix(path, os.getpid()), dir=path.parent) as temporary:
+            written = Path(temporary) / path.name
+            _write_durably(written, text.encode())
+            written.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}.") from None
+
+
 def check_place(directory: Path) -> None:
     """Raises OutputError where `write_package` would, as far as that can be told without writing."""
     _refuse_places(directory)

@@ -104,8 +104,7 @@ class Settings:
 
     def complaint(self, key: str, rule: str) -> SpecError:
         """The error for one key: the value given and the rule it breaks."""
-        name = key if isinstance(key, str) and key.isidentifier() and len(key) <= 40 else quoted(key)
-        return SpecError(f"radial setting {name} = {quoted(self._table.get(key))}: {rule}.")
+        return SpecError(f"radial setting {_key(key)} = {quoted(self._table.get(key))}: {rule}.")
 
     def _entries(self, key: str) -> list[object]:
         value = self._table[key]
@@ -134,6 +133,24 @@ def _is_small_integer(value: object) -> TypeGuard[int]:
 
 
 def quoted(value: object) -> str:
-    """The value as an error shows it, shortened."""
-    text = repr(value) if isinstance(value, str | list | tuple | dict) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    """The value as a spec holds it, on one line, shortened."""
+    text = _written(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def _written(value: object, levels: int = 4) -> str:
+    """A value in TOML's notation; what is nested more deeply is left out, whoever made it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_written(entry, levels - 1) for entry in value) if levels else '...'}]"
+    if isinstance(value, Mapping):
+        entries = (
+            [f"{_key(key)} = {_written(entry, levels - 1)}" for key, entry in value.items()] if levels else ["..."]
+        )
+        return f"{{ {', '.join(entries)} }}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _key(key: object) -> str:
+    return key if isinstance(key, str) and key.isidentifier() and len(key) <= 40 else quoted(key)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,7 +58,7 @@ BAD = {
     "zero size": (GOOD.replace("= 3", "= 0"), "kernel_size = 0 is not a whole number from 1 to 21"),
     "negative size": (GOOD.replace("= 3", "= -3"), "kernel_size = -3 is not"),
     "huge size": (GOOD.replace("= 3", "= 1000000000"), "kernel_size = 1000000000 is not"),
-    "boolean size": (GOOD.replace("= 3", "= true"), "kernel_size = True is not"),
+    "boolean size": (GOOD.replace("= 3", "= true"), "kernel_size = true is not"),
     "fractional size": (GOOD.replace("= 3", "= 3.0"), "kernel_size = 3.0 is not"),
     "two sizes": (GOOD.replace("= 3", "= [3, 3]"), "has 2 entries"),
     "nan spacing": (GOOD + "voxel_spacing = nan\n", "voxel_spacing = NaN is not a length"),
@@ -84,7 +87,26 @@ BAD = {
     "unknown radial key": (GOOD + 'radial = { family = "shells", width = 1 }\n', "width"),
     "unknown execution": (GOOD + 'execution = "fast"\n', "execution = 'fast' is not one of auto, dense, separable"),
     "gated not a truth value": (GOOD + "gated = 1\n", "gated = 1 is not true or false"),
+    "hides a module": (GOOD.replace("good", "json"), "package name 'json' would hide the module of that name"),
+    "hides torch": (GOOD.replace("good", "torch"), "package name 'torch' would hide the module of that name"),
     "not TOML": ("name = ", "the spec is not TOML"),
+    "a name without quotes": ("name = good\n" + LAYER, "(at line 1, column 8). The line reads 'name = good'"),
+    "a key twice": ('name = "other"\n' + GOOD, "(at line 2, column 14). The line reads 'name = \"good\"'"),
+    "a layer's key twice": (GOOD + 'in = "1x1"\n', "The line reads 'in = \"1x1\"'"),
+    "nested too deeply": (GOOD.replace("= 3", f"= {'[' * 5000}{']' * 5000}"), "nested too deeply"),
+    "nested deeply": (GOOD.replace("= 3", f"= {'[' * 9}{']' * 9}"), "kernel_size = [[[[[...]]]]] is not a whole"),
+    "single brackets": (GOOD.replace("[[conv]]", "[conv]"), "Write [[conv]], in double brackets"),
+    "a zero length": (GOOD + "voxel_spacing = [1, 0.0, 1]\n", "voxel_spacing = [1, 0.0, 1] is not a length"),
+    "no family": (GOOD + "radial = { sigma = 0.6 }\n", "radial = { sigma = 0.6 } names no family"),
+    "too many shells": (
+        GOOD + 'radial = { family = "shells", radii = [0, 1], cutoff = [0, 1, 2] }\n',
+        "layer 'Conv1': cutoff [0, 1, 2] names 3 shells",
+    ),
+    "negative max_defect": (
+        GOOD + 'radial = { family = "optimal", max_defect = -0.1 }\n',
+        "max_defect = -0.1: must be",
+    ),
+    "nan among the settings": (GOOD + 'radial = { family = "shells", sigma = nan }\n', "sigma = NaN: must be a number"),
     "not a table": ('name = "x"\ndefaults = 3\n' + LAYER, "[defaults] = 3 is not a table"),
     "no block at all": (
         GOOD.replace("1x0", "1x0e").replace("1x1", "1x0o"),
@@ -108,6 +130,21 @@ def test_a_missing_or_unreadable_spec_is_one_line() -> None:
     assert "cannot read nothing.toml: No such file" in _run("compile", "nothing.toml").stderr
     Path("binary.toml").write_bytes(b"\xff\xfe\x00")
     assert "is not UTF-8 text" in _run("compile", "binary.toml").stderr
+
+
+def test_what_is_no_spec_is_one_line() -> None:
+    Path("directory.toml").mkdir()
+    assert "'directory.toml' is a directory" in _run("compile", "directory.toml").stderr
+    assert (
+        "/dev/zero is larger than 1048576 bytes: not a spec" in _run("compile", "/dev/zero").stderr
+    )  # and no more read
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_specs_of_any_editor_are_read(encoding: str, end: str) -> None:
+    Path("spec.toml").write_bytes(GOOD.replace("\n", end).encode(encoding))
+    assert _run("compile", "spec.toml").exit_code == 0
 
 
 def test_a_pair_with_no_kernel_leaves_a_layer_without_that_block() -> None:
@@ -142,10 +179,45 @@ def test_conv_makes_a_package_and_names_the_command_that_makes_it_again(options:
     assert read_package(Path("again/layer")) == first
 
 
-@pytest.mark.parametrize("bad", ["--kernel-size five", "--kernel-size 3 --radial sigma", "--kernel-size 3 --name a-b"])
+BAD_OPTIONS = {
+    "--kernel-size five": "kernel_size = 'five' is not a whole number",
+    "--kernel-size 3 --radial sigma": "--radial 'sigma' is not KEY=VALUE",
+    "--kernel-size 3 --radial =1": "--radial '=1' is not KEY=VALUE",
+    "--kernel-size 3 --radial sigma=1 --radial sigma=2": "--radial 'sigma=2': sigma is there already. Give it once",
+    "--kernel-size 3 --radial family=optimal": "--radial 'family=optimal': family is there already. Use --family",
+    f"--kernel-size 3 --radial {'9' * 5000}": "(5002 characters) is not KEY=VALUE",
+    "--kernel-size 3 --name a-b": "package name 'a-b' is not an identifier",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_OPTIONS)
 def test_bad_options_of_conv_are_one_line(bad: str) -> None:
     result = _run("conv", "1x0", "1x1", *shlex.split(bad))
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not Path("generated").exists()
+    assert BAD_OPTIONS[bad] in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux'")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "basisgen.cli", "show", "1", "1"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=_environment(), check=False)
+    assert done.returncode == 2 and done.stderr == "basisgen: cannot go on: output: No space left on device.\n"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = [sys.executable, "-m", "basisgen.cli", "show", "4", "4"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize("command", ["verify", "report", "tune"])

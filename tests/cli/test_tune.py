@@ -134,10 +134,10 @@ def test_the_output_says_what_was_measured_what_has_changed_and_how_to_undo_it(m
     ("arguments", "complaint"),
     [
         (["generated/nothing"], "cannot read generated/nothing: No such file"),
-        (["generated/both", "--volume", "8,9"], "--volume 8,9 is not a number of voxels from 1 to 1024, or three"),
-        (["generated/both", "--volume", "0"], "--volume 0 is not a number of voxels"),
-        (["generated/both", "--volume", "100000"], "--volume 100000 is not a number of voxels from 1 to 1024"),
-        (["generated/both", "--volume", "1e3"], "is not a number of voxels"),
+        (["generated/both", "--volume", "8,9"], "--volume [8, 9] is not 1 to 1024 voxels, or three such numbers"),
+        (["generated/both", "--volume", "0"], "--volume 0 is not 1 to 1024 voxels"),
+        (["generated/both", "--volume", "100000"], "--volume 100000 is not 1 to 1024 voxels"),
+        (["generated/both", "--volume", "1e3"], "is not 1 to 1024 voxels"),
         (
             ["generated/both", "--device", "abacus"],
             "--device 'abacus' is not one that torch computes on here. Take cpu",

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from basisgen.emission import write
-from basisgen.emission.write import read_package, write_package
+from basisgen.emission.write import read_package, write_file, write_package
 from basisgen.errors import OutputError
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
@@ -172,11 +172,10 @@ def test_without_an_exchange_in_the_system_two_renames_do(
         assert read_package(place) == content and _leftovers(place) == []
 
 
-def _compile_with_limit(tmp_path: Path, limit: int) -> subprocess.CompletedProcess[str]:
-    (tmp_path / "new.toml").write_text(NEW)
-    command = [sys.executable, "-B", "-m", "basisgen.cli", "compile", "new.toml"]
+def _with_limit(tmp_path: Path, limit: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that can write files of so many bytes."""
     return subprocess.run(
-        command,
+        [sys.executable, "-B", "-m", "basisgen.cli", *arguments],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -189,9 +188,57 @@ def _compile_with_limit(tmp_path: Path, limit: int) -> subprocess.CompletedProce
 def test_no_room_for_a_file_is_one_clear_error(tmp_path: Path, old: Files) -> None:
     place = tmp_path / "generated" / "small"
     write_package(old, place)
-    result = _compile_with_limit(tmp_path, 4096)
+    (tmp_path / "new.toml").write_text(NEW)
+    result = _with_limit(tmp_path, 4096, "compile", "new.toml")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "cannot write generated/small: File too large" in result.stderr
+    assert read_package(place) == old and _leftovers(place) == []
+
+
+def test_no_room_for_a_report_leaves_the_earlier_one(tmp_path: Path, old: Files) -> None:
+    place, page = tmp_path / "generated" / "small", tmp_path / "page.html"
+    write_package(old, place)
+    page.write_text("an earlier page")
+    done = _with_limit(tmp_path, 4096, "report", str(place), "-o", str(page))
+    assert done.returncode == 2 and done.stderr == f"basisgen: cannot write {page}: File too large.\n"
+    assert page.read_text() == "an earlier page" and sorted(tmp_path.iterdir()) == [place.parent, page]
+    assert _with_limit(tmp_path, 1 << 20, "report", str(place), "-o", str(page)).returncode == 0
+    assert page.read_text().startswith("<!doctype html>") and sorted(tmp_path.iterdir()) == [place.parent, page]
+
+
+def test_a_page_goes_where_a_link_leads_and_into_pipes(tmp_path: Path) -> None:
+    page, link, pipe = (tmp_path / name for name in ("page.html", "link.html", "pipe"))
+    link.symlink_to(page)
+    write_file(link, "text")
+    assert link.is_symlink() and page.read_text() == "text"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, "text")
+    assert pipe.is_fifo() and os.read(reader, 9) == b"text"
+    os.close(reader)
+
+
+def test_an_interrupted_compile_is_one_line_and_the_old_package(tmp_path: Path, old: Files) -> None:
+    place = tmp_path / "generated" / "small"
+    write_package(old, place)
+    (tmp_path / "new.toml").write_text(NEW)
+    # the command itself, with a Ctrl-C at the moment it has planned the package
+    code = (
+        "import os, signal, basisgen.pipeline as pipeline, basisgen.emission.render as render\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def interrupted(plan): os.killpg(0, signal.SIGINT)\n"
+        "render.render = interrupted\n"
+        "from basisgen.cli import main\n"
+        "if __name__ == '__main__': main()\n"
+    )
+    (tmp_path / "command.py").write_text(code)
+    command = [sys.executable, "-B", "command.py", "compile", "new.toml", "--force"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, start_new_session=True, check=False
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr == "\nbasisgen: interrupted. Nothing is half-written.\n"
     assert read_package(place) == old and _leftovers(place) == []
 
 

@@ -65,7 +65,7 @@ def test_a_description_reads_back_as_the_family(name: str) -> None:
         ({"family": "shells", "sigma": 1001}, "sigma = 1001"),
         ({"family": "shells", "sigma": float("nan")}, "sigma = nan"),
         ({"family": "shells", "sigma": float("inf")}, "sigma = inf"),
-        ({"family": "shells", "sigma": True}, "sigma = True"),
+        ({"family": "shells", "sigma": True}, "sigma = true"),
         ({"family": "shells", "sigma": None}, "sigma = None"),
         ({"family": "shells", "sigma": "1e999999999"}, "sigma = '1e999999999'"),
         ({"family": "shells", "sigma": Decimal("1E+999999")}, "sigma = 1E"),
