@@ -12,7 +12,7 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/basisgen compile examples/tetris/tetris.toml
 	$(BIN)/basisgen verify generated/tetris
-	$(BIN)/python -m examples.tetris --preset quick
+	$(BIN)/python -m examples.tetris --preset quick --network steerable --network conventional
 
 test: $(READY)
 	$(BIN)/python -m pytest

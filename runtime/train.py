@@ -26,18 +26,12 @@ import copy
 import csv
 import logging
 import math
-import os
-import re
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -51,6 +45,9 @@ from torch.utils.data import Dataset
 
 from runtime.batches import Part, Processes, TrainBatches, ValidationBatches, joined_processes, seed_generators
 from runtime.checkpoint import BEST, checkpoints, load, load_weights, put_weights, rotate, save, step_path
+from runtime.first_bad_value import Place, bad_values
+from runtime.penalties import penalties_of
+from runtime.stop_signals import Interrupted, StopSignals
 from runtime.train_config import Precision, TrainConfig, TrainingError
 
 if TYPE_CHECKING:
@@ -98,10 +95,6 @@ class TrainResult:
     log_path: Path
 
 
-class Interrupted(SystemExit):
-    """Training stopped by Ctrl-C or SIGTERM, after saving; uncaught it ends the process with code 128 + signal."""
-
-
 def train(
     model: nn.Module,
     data: "Dataset[Any]",
@@ -135,7 +128,7 @@ def train(
         processes = stack.enter_context(joined_processes(config.device))
         batches = TrainBatches(data, config, processes)
         held_out = None if validation is None else ValidationBatches(validation, config, processes)
-        stop = stack.enter_context(_StopSignals())
+        stop = stack.enter_context(StopSignals())
         run = _Run(model, config, Path(directory), processes, batches, held_out, loss, metrics, optimizer, stop, resume)
         log = stack.enter_context(_Log(run))
         while run.epoch < config.epochs and not run.out_of_patience():
@@ -184,7 +177,7 @@ class _Run:
         loss: Loss,
         metrics: "MetricCollection | None",
         optimizer: Callable[..., Optimizer],
-        stop: "_StopSignals",
+        stop: "StopSignals",
         resume: bool,
     ) -> None:
         self.config, self.directory, self.processes = config, directory, processes
@@ -197,7 +190,7 @@ class _Run:
         self._dtype = self._model_dtype or torch.float32  # of outputs and losses
         self.model = model.to(processes.device, self._model_dtype).train()
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._penalties = _penalties(model, config)
+        self._penalties = penalties_of(model, config)
         self._optimizer = optimizer(self._parameters, lr=config.learning_rate)
 
         self.epoch, self.step = 0, 0  # epochs done; steps done in this one
@@ -481,9 +474,9 @@ class _Run:
         """Why a value is not finite: every process looks at its own parts, all give the same answer."""
         self._seed()  # the same draws as in the step
         validating = what == "validation loss"
-        found = _bad_values(self._judged() if validating else self.model, self._apply, parts)
+        found = bad_values(self._judged() if validating else self.model, self._apply, parts)
         if self.processes.size > 1 and not validating:
-            of_all: list[list[_Place]] = [[] for _ in range(self.processes.size)]
+            of_all: list[list[Place]] = [[] for _ in range(self.processes.size)]
             dist.all_gather_object(of_all, found)
             found = [place for places in of_all for place in places]
         saved = checkpoints(self.directory)
@@ -500,42 +493,6 @@ _MAY_CHANGE = {
     *("epochs", "patience", "keep", "checkpoint_seconds", "check_every"),
     *("device", "compile", "workers", "tensorboard", "progress"),
 }
-
-
-def _penalties(model: nn.Module, config: TrainConfig) -> list[tuple[nn.Parameter, float, float]]:
-    """(weight, l1, l2) of every weight with a penalty; biases and shifts have none.
-
-    A convolution is a torch convolution or has the generated ones' methods `kernel` and `to_conv3d`; a norm is a module
-    whose class is called ...Norm or ...Norm3d.
-    """
-    penalties = []
-    for kind, holds, l1, l2 in (
-        ("conv", _is_convolution, config.conv_l1, config.conv_l2),
-        ("norm", _is_norm, config.norm_l1, config.norm_l2),
-    ):
-        weights = [
-            parameter
-            for module in model.modules()
-            if holds(module)
-            for name, parameter in module.named_parameters(recurse=False)
-            if name != "bias" and parameter.requires_grad
-        ]
-        if l1 or l2:
-            if not weights:
-                raise TrainingError(
-                    f"{kind}_l1 = {l1}, {kind}_l2 = {l2}, but the model has no {kind} weights. Set both to 0."
-                )
-            penalties += [(weight, l1, l2) for weight in weights]
-    return penalties
-
-
-def _is_convolution(module: nn.Module) -> bool:
-    generated = callable(getattr(module, "kernel", None)) and callable(getattr(module, "to_conv3d", None))
-    return generated or isinstance(module, nn.modules.conv._ConvNd)
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return re.search(r"Norm(\dd)?$", type(module).__name__) is not None
 
 
 def _monitor(wanted: str, validated: bool, metrics: "MetricCollection | None") -> tuple[str, int]:
@@ -566,127 +523,7 @@ def _some(indices: list[int]) -> str:
     return ", ".join(map(str, indices[:4])) + (", ..." if len(indices) > 4 else "")
 
 
-# -- the first bad value ----------------------------------------------------------------------------------------------
-
-
-_Place = tuple["_Phase", int, str]  # ordered as the computation is: phase, number within it, description
-
-
-class _Phase(IntEnum):
-    DATA, FORWARD, LOSS, BACKWARD, WEIGHT = range(5)
-
-
-def _bad_values(
-    model: nn.Module,
-    apply: Callable[[Callable[[Tensor], Tensor], Part], tuple[Tensor, Tensor, Tensor]],
-    parts: list[Part],
-) -> list[_Place]:
-    """The places where a value is not finite; the least is where it began.
-
-    Repeats forward and backward on a copy of the model, with a look at every module's output and its gradient. It runs
-    to the end whatever it finds: a synchronised norm waits for all processes.
-    """
-    found = [(_Phase.DATA, 0, bad) for part in parts for bad in _bad_data(part)]
-    for part in parts:
-        twin = copy.deepcopy(model).requires_grad_()
-        outputs: list[tuple[str, bool, Tensor]] = []  # (layer, whether its output is finite, output), forward order
-        arrived: list[tuple[str, bool]] = []  # (layer, whether the gradient at its output is finite), backward order
-        for name, module in twin.named_modules():
-            module.register_forward_hook(_note_outputs(name, outputs, arrived))
-        with torch.enable_grad():
-            value = apply(twin, part)[0]
-            value.backward()  # type: ignore[no-untyped-call]
-        for i, (layer, finite, _) in enumerate(outputs):
-            if not finite:
-                found.append((_Phase.FORWARD, i, f"the first layer whose output is not finite is {layer}"))
-        if not torch.isfinite(value):
-            found.append((_Phase.LOSS, 0, "every layer's output is finite, but the loss is not"))
-        for i, (_, finite) in enumerate(arrived):
-            if not finite:
-                where = f"backward through layer {arrived[i - 1][0]}" if i else "the gradient of the loss"
-                found.append((_Phase.BACKWARD, i, f"{where} is the first that is not finite"))
-        for i, (name, weight) in enumerate(twin.named_parameters()):
-            if weight.grad is not None and not torch.isfinite(weight.grad).all():
-                found.append((_Phase.WEIGHT, i, f"the gradient of parameter {name!r} is the first that is not finite"))
-    return found
-
-
-def _bad_data(part: Part) -> Iterator[str]:
-    for what, values in (("volume", part.volume), ("label", part.label)):
-        for place in (~torch.isfinite(values)).nonzero()[:1]:
-            sample, *position = place.tolist()
-            at = f" at {tuple(position)}" if position else ""
-            yield f"the {what} of sample {part.indices[sample]} is {values[tuple(place)].item()}{at}"
-
-
-def _note_outputs(
-    name: str, outputs: list[tuple[str, bool, Tensor]], arrived: list[tuple[str, bool]]
-) -> Callable[..., None]:
-    """A forward hook that notes the outputs of a module and whether the gradients that come back are finite."""
-
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
-        layer = f"{name!r} ({type(module).__name__})" if name else f"({type(module).__name__}, the model itself)"
-        spoilt = [n for n, p in module.named_parameters() if not torch.isfinite(p).all()]
-        if spoilt:
-            layer += f"; its parameter {spoilt[0]!r} is not finite already"
-        for tensor in _tensors(output):
-            known = any(tensor is other for *_, other in outputs)  # a container returns what its last child returned
-            outputs.append((layer, bool(torch.isfinite(tensor).all()), tensor))
-            if tensor.requires_grad and not known:
-                tensor.register_hook(  # type: ignore[no-untyped-call]
-                    lambda gradient: arrived.append((layer, bool(torch.isfinite(gradient).all())))
-                )
-
-    return note
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-
-
-# -- signals, logs ----------------------------------------------------------------------------------------------------
-
-
-class _StopSignals:
-    """Ctrl-C and SIGTERM noted instead of obeyed. Only the main thread can listen.
-
-    A second Ctrl-C acts at once, if it comes more than a second later: a launcher may pass on what the terminal has
-    sent already. For the same reason a second SIGTERM changes nothing.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.number = int(signal.SIGTERM)
-        self._since = 0.0
-        self._before: dict[signal.Signals, Any] = {}
-
-    @property
-    def name(self) -> str:
-        """The signal's name; SIGTERM where another process received it."""
-        return signal.Signals(self.number).name
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if not self.requested:
-            self.requested, self.number, self._since = True, number, time.monotonic()
-            os.write(2, b"\nFinishing the step, then saving. Ctrl-C to stop without.\n")  # print is not reentrant
-        elif number == signal.SIGINT and time.monotonic() > self._since + 1:
-            raise KeyboardInterrupt
+# -- the log ----------------------------------------------------------------------------------------------------------
 
 
 class _Log:

@@ -25,12 +25,12 @@ from train_case import CLASSES, CONFIG, Blobs, network, run
 
 from runtime import train as train_module
 from runtime.checkpoint import BEST, checkpoints, load, save
+from runtime.penalties import penalties_of
 from runtime.train import (
     Interrupted,
     TrainConfig,
     TrainingError,
     TrainResult,
-    _penalties,
     classification_metrics,
     load_weights,
     train,
@@ -122,10 +122,10 @@ def test_penalties_find_generated_convolutions_and_runtime_norms() -> None:
     from runtime.normalization import BatchNorm
 
     model = nn.Sequential(Conv1(), BatchNorm("4x0+4x1"), nn.Linear(3, 3))
-    found = _penalties(model, config(conv_l1=1.0, norm_l2=2.0))
+    found = penalties_of(model, config(conv_l1=1.0, norm_l2=2.0))
     assert [(id(w), l1, l2) for w, l1, l2 in found] == [(id(model[0].weight), 1, 0), (id(model[1].weight), 0, 2)]
     with pytest.raises(TrainingError, match=r"norm_l2 = 2\.0, but the model has no norm weights"):
-        _penalties(nn.Conv3d(1, 1, 1), config(norm_l2=2.0))
+        penalties_of(nn.Conv3d(1, 1, 1), config(norm_l2=2.0))
 
 
 @pytest.mark.parametrize("clip_norm, length", [(0.01, 0.01), (1e9, None)])
