@@ -63,8 +63,8 @@ class SteerableConv3d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.stride = _triple(stride)
-        self.padding = self._voxels_of(padding) if isinstance(padding, str) else _triple(padding)
+        self.stride = _triple("stride", stride, 1)
+        self.padding = self._voxels_of(padding) if isinstance(padding, str) else _triple("padding", padding, 0)
         self.in_channels = _channels(self.in_type)
         self.out_channels = _channels(self.out_type)
         constants = self._constants()
@@ -155,7 +155,8 @@ class SteerableConv3d(nn.Module):
     def _voxels_of(self, padding: str) -> tuple[int, int, int]:
         if padding != "same":
             raise ValueError(f"padding is a number of voxels, three of them, or 'same', not {padding!r}")
-        return _triple([d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True)])
+        x, y, z = (d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        return x, y, z
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SteerableConv3d":
         """Moves or casts the weights and takes the constants afresh from float64: half and back loses nothing."""
@@ -259,6 +260,9 @@ def _text(field_type: FieldType) -> str:
     return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
 
 
-def _triple(value: int | Sequence[int]) -> tuple[int, int, int]:
-    x, y, z = (value,) * 3 if isinstance(value, int) else value
+def _triple(name: str, value: int | Sequence[int], least: int) -> tuple[int, int, int]:
+    numbers = value if isinstance(value, Sequence) else (value,) * 3
+    if len(numbers) != 3 or not all(isinstance(number, int) and number >= least for number in numbers):
+        raise ValueError(f"{name} is a whole number of at least {least}, or three of them, not {value!r}")
+    x, y, z = numbers
     return x, y, z

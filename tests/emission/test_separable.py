@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType, ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,11 @@ name = "Scalars"
 in = "2x0"
 out = "3x0"
 radial = { family = "hermite", n_max = 5 }
+[[conv]]
+name = "Dense"
+in = "1x0"
+out = "1x1"
+execution = "dense"
 [[conv]]
 name = "Mirrored"
 in = "2x0e + 1x1o"
@@ -383,6 +389,17 @@ def test_a_wrong_volume_is_the_same_clear_error_either_way(package: ModuleType, 
     with pytest.raises(ValueError, match=f"Small {complaint}"):
         conv(volume)
     assert conv(torch.zeros(2, 5, 8, 8, 8)).shape == (2, 9, 8, 8, 8)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, (1, 2), (1, 1, -1), "1", None])
+@pytest.mark.parametrize("name", ["stride", "padding"])
+@pytest.mark.parametrize("layer", ["Small", "Dense"])
+def test_strides_and_paddings_that_are_none_are_refused(package: ModuleType, layer: str, name: str, value: Any) -> None:
+    expected = "padding is a number of voxels" if (name, value) == ("padding", "1") else f"{name} is a whole number"
+    with pytest.raises(ValueError, match=f"{expected}.*three of them"):
+        getattr(package, layer)(**{name: value})
+    with pytest.raises(ValueError, match="stride is a whole number of at least 1, or three of them, not 0"):
+        getattr(package, layer)(stride=0)
 
 
 def test_a_double_module_takes_double_volumes_only(package: ModuleType) -> None:
