@@ -3,7 +3,12 @@
 from examples.cath.experiment import prepare
 from examples.common.command import experiment
 
-main = experiment("cath", "Classes of protein folds from C-alpha positions, as the training data shrink.", prepare)
+main = experiment(
+    "cath",
+    "Classes of protein folds from C-alpha positions, as the training data shrink.",
+    prepare,
+    presets=("quick", "medium", "paper"),
+)
 
 if __name__ == "__main__":
     main()

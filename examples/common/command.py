@@ -1,4 +1,4 @@
-"""The command every experiment has: `python -m examples.<name> --preset quick|paper`."""
+"""The command every experiment has: `python -m examples.<name> --preset quick`, or `paper`, or what else it has."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ class Study:
     picture: Callable[[Path], None] | None = None
 
 
-def experiment(name: str, summary: str, prepare: Callable[[str, Path | None], Study]) -> click.Command:
+def experiment(
+    name: str,
+    summary: str,
+    prepare: Callable[[str, Path | None], Study],
+    presets: Sequence[str] = ("quick", "paper"),
+) -> click.Command:
     """The command of an experiment. prepare: preset, path of the data -> the study; may raise DataError."""
 
     def main(
@@ -75,16 +80,16 @@ def experiment(name: str, summary: str, prepare: Callable[[str, Path | None], St
         click.echo((directory / "results.md").read_text("utf-8"))
 
     main.__doc__ = f"{summary}\n\n\b\nExample:\n  python -m examples.{name} --preset quick"
-    for option in reversed(_options(name)):
+    for option in reversed(_options(name, presets)):
         main = option(main)
     return click.command(main)
 
 
-def _options(name: str) -> list[Callable[..., Callable[..., None]]]:
+def _options(name: str, presets: Sequence[str]) -> list[Callable[..., Callable[..., None]]]:
     directory = click.Path(file_okay=False, path_type=Path)
     many = {"multiple": True, "metavar": "NAME"}
     return [
-        click.option("--preset", type=click.Choice(["quick", "paper"]), default="quick", show_default=True),
+        click.option("--preset", type=click.Choice(presets), default=presets[0], show_default=True),
         click.option("--data", type=click.Path(path_type=Path), help="The data, if not in the environment."),
         click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Seeds 0, 1, ..."),
         click.option("--network", "networks", **many, help="Only this network; may be repeated."),
