@@ -77,12 +77,16 @@ def _replace(module: nn.Module, done: dict[int, nn.Module] | None = None) -> nn.
 
 
 def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
-    """Names of children of which the second takes the output of the first, and nothing else does."""
-    if isinstance(module, GatedBlock):
+    """Names of children of which the second takes the output of the first, and nothing else does.
+
+    What a class with a `forward` of its own does with its children is not known.
+    """
+    forward = type(module).forward
+    if forward is GatedBlock.forward:
         return [("norm", "conv")]
-    if isinstance(module, ResidualBlock):
+    if forward is ResidualBlock.forward:
         return [("norm1", "conv1"), ("norm2", "conv2")]
-    return list(pairwise(module._modules)) if isinstance(module, nn.Sequential) else []
+    return list(pairwise(module._modules)) if forward is nn.Sequential.forward else []
 
 
 def _commutes(affine: ChannelAffine, conv: nn.Conv3d) -> bool:

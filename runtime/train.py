@@ -597,11 +597,10 @@ class _Log:
 
 
 def _board(directory: Path, first_epoch: int) -> Any:
-    """A TensorBoard writer that hides what an interrupted run logged from `first_epoch` on."""
+    """A TensorBoard writer that hides what an interrupted run logged from `first_epoch` on; None if there is none."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError(
-            "tensorboard is not installed: pip install tensorboard, or set tensorboard = false."
-        ) from error
+    except ImportError:
+        logger.warning("tensorboard is not installed, so the log is %s alone: pip install tensorboard.", LOG)
+        return None
     return SummaryWriter(directory, purge_step=first_epoch)

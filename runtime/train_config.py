@@ -55,7 +55,7 @@ class TrainConfig:
                         each look waits for the accelerator, and a late look finds the weights already spoilt
     checkpoint_seconds  least time between checkpoints; 0: one after every step. One is always written at the end
     keep                newest checkpoints kept, besides the best weights
-    tensorboard         also log to <directory>/tensorboard
+    tensorboard         also log to <directory>/tensorboard, if tensorboard is installed
     progress            show a progress bar if standard error is a terminal
 
     Raises TrainingError if a value breaks its rule.

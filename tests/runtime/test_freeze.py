@@ -66,6 +66,18 @@ def test_batch_norm_is_folded_where_exact(make, folded):
     assert any(isinstance(module, ChannelAffine) for module in frozen) is not folded
 
 
+def test_a_container_with_a_forward_of_its_own_is_not_folded():
+    class Doubled(nn.Sequential):
+        def forward(self, fields):
+            return self[1](2 * self[0](fields))
+
+    torch.manual_seed(0)
+    model = Doubled(gated_conv("1x0", "2x0"), BatchNorm("2x0")).eval()
+    model[1].bias.data.fill_(1.0)
+    volumes = torch.randn(1, 1, 7, 7, 7)
+    torch.testing.assert_close(freeze(model)(volumes), model(volumes))
+
+
 def test_shared_modules_stay_shared():
     conv, norm = OracleConv(SMALL, SMALL), BatchNorm(SMALL)
     model = trained(nn.Sequential(conv, norm, conv, BatchNorm(SMALL)))

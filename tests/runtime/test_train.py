@@ -269,6 +269,17 @@ def test_the_monitor_knows_which_end_is_better(tmp_path: Path) -> None:
         train(network(), fixed(), config(), tmp_path / "x", metrics=metrics)
 
 
+def test_without_tensorboard_the_history_is_logged_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = train(network(), fixed(), config(epochs=2, tensorboard=True), tmp_path)
+    assert len(result.log_path.read_text().splitlines()) == 3 and result.last_path.exists()
+    assert [record.getMessage() for record in caplog.records].count(
+        "tensorboard is not installed, so the log is history.csv alone: pip install tensorboard."
+    ) == 1
+
+
 def test_tensorboard_holds_the_history(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
