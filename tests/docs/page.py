@@ -7,8 +7,9 @@
     ```console                                       what stands under a command is what it prints, but for figures
     `basisgen ...` within a sentence                 runs; with a PLACEHOLDER, or without arguments, it must exist
 
-Commands that set up a machine are not run; they are in SETUP, and any other command is an error. `python -m
-tests.docs.page PAGE` runs a page in the present directory, which should be empty.
+Commands that take more than their page, a checkout or minutes, are left to `tests.docs.commands`, which says how each
+is run; any other command is an error. `python -m tests.docs.page PAGE` runs a page in the present directory, which
+should be empty.
 """
 
 from __future__ import annotations
@@ -21,15 +22,24 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.docs.commands import claims
+
 REPOSITORY = Path(__file__).parent.parent.parent
-SETUP = re.compile(r"pip install|make (demo|test|lint|docs)|git clone|pytest\b|eval |echo |source |#")
-LONG = re.compile(r"python (benchmarks/|-m examples\.|train\.py|docs/make_pictures)|UPDATE_DOCS=1")
+PLACES = ("*.md", "docs/**/*.md", "examples/**/*.md", "benchmarks/**/*.md")
+PAGES = {str(page.relative_to(REPOSITORY)): page for place in PLACES for page in sorted(REPOSITORY.glob(place))}
+PROGRAM = (
+    r"(?:[A-Z_]+=\S+ )*(?:basisgen|python3?|torchrun|pip|pytest|mkdocs|mypy|ruff|make|git|source|eval|export|bash|sh|"
+    r"srun|sbatch|uv|conda|curl|docker|tensorboard) "
+)
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
-INDENTED = re.compile(r"^    ((?:\$ )?(?:basisgen|python|make|pip) [^\n]+)$", re.MULTILINE)
-INLINE = re.compile(r"`(basisgen [^`]+)`")
+INDENTED = re.compile(r"(?:\A|(?<=\n\n))(?: {4}[^\n]*\n+)+")
+INLINE = re.compile(rf"`({PROGRAM}[^`]+)`")
+PLAIN = ("", "text", "txt", "bash", "shell")  # languages of a fence that may hold commands
+COMMENT = re.compile(r"(^|\s+)#( .*)?$")
 PLACEHOLDER = re.compile(r"\b[A-Z]{1,}[A-Z_]*\b|\.\.\.|<")
 FILE = re.compile(r"`(\w+\.(?:toml|py))`[^`\n]*\n+\Z")
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
@@ -37,12 +47,25 @@ NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 
 @dataclass(frozen=True)
 class Block:
-    """One block: the line it starts on, its language, its text, and the file it becomes, if it does."""
+    """One block: the line it starts on, its language, its text, and the file it becomes, if it does.
+
+    Languages besides those of fences: `inline`, a command within a sentence; `script`, a shell script.
+    """
 
     line: int
     language: str
     text: str
-    file: str | None
+    file: str | None = None
+
+    def commands(self) -> list[tuple[str, str | None]]:
+        """Its commands without comments, each with the output the page shows: None where it shows none."""
+        if self.language == "sh":
+            lines = [COMMENT.sub("", line).strip() for line in re.sub(r"\\\n\s*", "", self.text).splitlines()]
+            return [(line, None) for line in lines if line]
+        if self.language == "console":
+            parts = re.split(r"^\$ ", self.text, flags=re.MULTILINE)
+            return [tuple(part.split("\n", 1)) for part in parts if part.strip()]  # type: ignore[misc]
+        return [(self.text.strip(), None)] if self.language in ("inline", "script") else []
 
 
 class PageError(Exception):
@@ -50,20 +73,44 @@ class PageError(Exception):
 
 
 def blocks(text: str) -> list[Block]:
-    """The blocks of a page in order; indented commands are blocks of language `sh`."""
+    """The blocks of a page in order."""
     found = []
     for match in FENCE.finditer(text):
         indent = len(match[1])
         body = "".join(line[indent:] if line.strip() else line for line in match[3].splitlines(True))
         named = FILE.search(text[: match.start()])
-        found.append(Block(_line(text, match.start(3)), match[2], body, named[1] if named else None))
-    outside = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-    found += [Block(_line(text, match.start()), "sh", match[1] + "\n", None) for match in INDENTED.finditer(outside)]
-    found += [
-        Block(_line(text, match.start()), "inline", " ".join(match[1].split()), None)
-        for match in INLINE.finditer(outside)
-    ]
+        found.append(Block(_line(text, match.start(3)), _language(match[2], body), body, named[1] if named else None))
+    text = FENCE.sub(_blank, text + "\n")
+    for match in INDENTED.finditer(text):
+        body = re.sub("(?m)^ {4}", "", match[0])
+        found.append(Block(_line(text, match.start()), _language("", body), body))
+    text = INDENTED.sub(_blank, text)
+    for match in INLINE.finditer(text):
+        command = " ".join(match[1].split()).replace("\\|", "|")  # as in a table
+        found.append(Block(_line(text, match.start()), "inline", command))
     return sorted(found, key=lambda block: block.line)
+
+
+def runs(command: str, page: Collection[Block]) -> bool:
+    """Whether a command runs with its page: it is ours, or a script that stands on the page."""
+    words = command.split()
+    return words[0] in ("basisgen", "cd") or words[:2] in (["python", block.file] for block in page)
+
+
+def _language(named: str, body: str) -> str:
+    """The language of a block; where it is not named, by what stands in it."""
+    if named not in PLAIN:
+        return named
+    if body.startswith("#!"):
+        return "script"
+    if named in ("bash", "shell") or re.search(rf"(?m)^{PROGRAM}", body):
+        return "sh"
+    return "console" if re.search(r"(?m)^\$ ", body) else named
+
+
+def _blank(match: re.Match[str]) -> str:
+    """As many lines and columns without anything in them."""
+    return re.sub(r"[^\n]", " ", match[0])
 
 
 def run(page: Path) -> int:
@@ -97,25 +144,15 @@ def _run_block(block: Block, page: Path, namespace: dict[str, object]) -> int:
         return 1
     if block.language == "inline":
         return _run_inline(block.text)
-    if block.language not in ("sh", "console"):
-        return 0
     home = Path.cwd()
     try:
-        return sum(_run_command(command, shown) for command, shown in _commands(block))
+        return sum(_run_command(command, shown) for command, shown in block.commands())
     finally:
         os.chdir(home)  # a block's `cd` holds within the block
 
 
-def _commands(block: Block) -> list[tuple[str, str | None]]:
-    """Commands of a block, each with the output the page shows: None for `sh`, which shows none."""
-    if block.language == "sh":
-        return [(line.removeprefix("$ ").strip(), None) for line in block.text.splitlines() if line.strip()]
-    parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
-    return [tuple(part.split("\n", 1)) for part in parts if part.strip()]  # type: ignore[misc]
-
-
 def _run_command(command: str, shown: str | None) -> int:
-    if SETUP.match(command) or LONG.match(command):
+    if claims(command):
         return 0
     words = shlex.split(command, comments=True)
     if words[0] == "cd":
@@ -129,7 +166,7 @@ def _run_command(command: str, shown: str | None) -> int:
             raise PageError(f"`{command}` exits with {result.returncode}: {result.stderr}")
         printed = result.stdout
     else:
-        raise PageError(f"`{command}` is not a command that pages may show: neither run nor listed as not run")
+        raise PageError(f"`{command}` neither runs with its page nor stands in tests/docs/commands.py")
     importlib.invalidate_caches()
     if shown and shown.strip() and NUMBER.sub("#", shown.strip()) != NUMBER.sub("#", printed.strip()):
         raise PageError(f"`{command}` prints\n{printed}")
@@ -137,6 +174,8 @@ def _run_command(command: str, shown: str | None) -> int:
 
 
 def _run_inline(command: str) -> int:
+    if not command.startswith("basisgen "):
+        return _run_command(command, None)
     words = shlex.split(command)[1:]
     if len(words) > 1 and not PLACEHOLDER.search(re.sub(r'"[^"]*"', "", command)):
         return _run_command(command, None)

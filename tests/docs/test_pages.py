@@ -1,4 +1,4 @@
-"""Every code block and every `basisgen` command of the documentation and README.md runs."""
+"""Every code block of every page runs, and every command that runs with its page."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from basisgen.new.presets import PRESETS
+from basisgen.new.project import project, write_project
 from tests.conftest import REPOSITORY
-from tests.docs.page import PageError, blocks, run
+from tests.docs.page import PAGES, PageError, blocks, run, runs
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-CODE = [page for page in PAGES if blocks(page.read_text("utf-8"))]
-QUICK = {"README.md"}
+QUICK = ["README.md"]
+
+
+def _does_something(page: Path) -> bool:
+    found = blocks(page.read_text("utf-8"))
+    commands = [command for block in found for command, _ in block.commands()]
+    return any(block.language == "python" for block in found) or any(runs(command, found) for command in commands)
+
+
+CODE = [name for name, page in PAGES.items() if _does_something(page)]
 
 
 def _run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -28,15 +37,19 @@ def _run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=str(page.relative_to(REPOSITORY)), marks=() if page.name in QUICK else [pytest.mark.slow])
-        for page in CODE
-    ],
+    "name", [pytest.param(name, marks=() if name in QUICK else [pytest.mark.slow]) for name in CODE]
 )
-def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
-    result = _run(page, tmp_path)
+def test_every_block_of_the_page_runs(name: str, tmp_path: Path) -> None:
+    result = _run(PAGES[name], tmp_path)
     assert result.returncode == 0, result.stderr[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_readme_of_a_new_project_runs(preset: str, tmp_path: Path) -> None:
+    write_project(project("shapes", preset), tmp_path / "shapes")
+    result = _run(tmp_path / "shapes" / "README.md", tmp_path / "shapes")
+    assert result.returncode == 0 and "4 blocks" in result.stdout, result.stderr[-4000:]
 
 
 BROKEN = {
@@ -49,7 +62,7 @@ BROKEN = {
     "a command in a sentence": ("Say `basisgen show 1 99`.\n", "exits with 2"),
     "a command that does not exist": ("Say `basisgen frobnicate PACKAGE`.\n", "no such command"),
     "an option that does not exist": ("Say `basisgen defect IN OUT --size K`.\n", "no option --size"),
-    "an unknown command": ("```sh\nrm -rf /\n```\n", "neither run nor listed"),
+    "an unknown command": ("```sh\nrm -rf /\n```\n", "neither runs with its page nor stands in"),
 }
 
 

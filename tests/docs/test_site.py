@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pytest
 
 import runtime
 from tests.conftest import REPOSITORY
+from tests.docs.checkout import copy_files
 from tests.report.chromium import Browser, find_chromium
 
 pytestmark = pytest.mark.slow
@@ -132,9 +132,7 @@ def test_pages_in_a_browser_ask_nothing_of_the_network(site: Path, tmp_path: Pat
 
 
 def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
-    for name in ("docs", "basisgen", "runtime", "benchmarks", "examples"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    shutil.copy(REPOSITORY / "mkdocs.yml", tmp_path)
+    copy_files(tmp_path)
     assert _build(tmp_path, tmp_path / "site").returncode == 0
     with (tmp_path / "docs" / "start.md").open("a") as page:
         page.write("\n[nowhere](nowhere.md)\n")

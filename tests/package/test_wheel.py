@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import basisgen
-from tests.conftest import REPOSITORY
+from tests.docs.checkout import copy_files
 
 pytestmark = pytest.mark.slow
 
@@ -66,11 +65,7 @@ print(json.dumps({"modules": modules, "missing": missing, "files": files, "versi
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with wheel and sdist, built from a copy of the files git knows, the wheel from the sdist."""
     place = tmp_path_factory.mktemp("built")
-    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    for name in listed.stdout.splitlines():
-        if (REPOSITORY / name).is_file():
-            (place / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, place / "source" / name)
+    copy_files(place / "source")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist"), str(place / "source")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

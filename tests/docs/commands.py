@@ -1,0 +1,198 @@
+"""The commands of the pages that do not run with their page: how each is typed into a copy of the repository.
+
+The copy (`tests.docs.checkout`) has presets of a few steps and made data under the names the pages use. Commands are
+typed as they are printed, with at most something before, something in place of what a page leaves to the reader, and
+options behind them: the last of two equal options counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Typed:
+    """How some commands are typed, and what shows that they worked; `{out}` is an empty directory.
+
+    pattern   of the whole command
+    before    lines typed before it
+    put       what stands for parts of the command, which it must have
+    add       typed behind it
+    says      a regular expression: what it prints
+    leaves    files it writes
+    changes   committed files among them
+    """
+
+    pattern: str
+    before: str = ""
+    put: Mapping[str, str] = field(default_factory=dict)
+    add: str = ""
+    says: str = ""
+    leaves: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def line(self, command: str) -> str:
+        """What is typed for a command."""
+        for part, other in self.put.items():
+            assert part in command, f"`{command}` has no {part!r} any more: mend its entry in tests/docs/commands.py"
+            command = command.replace(part, other)
+        return f"{self.before}{command}{self.add}"
+
+
+def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = ("json",)) -> Typed:
+    results = tuple(f"{{out}}/{name}.{kind}" for kind in kinds)
+    return Typed(rf"python benchmarks/{name}\.py", add=f" {options} --out {{out}}", says=says, leaves=results)
+
+
+ALL = ("json", "md", "png")
+PROJECT = "cd {out}; basisgen new shapes --preset tetris; cd shapes; basisgen compile shapes.toml\n"
+SLURM = """export SLURM_NNODES=1 SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost
+scontrol() { test "$*" = "show hostnames localhost" && echo localhost; }
+srun() { "$@"; }
+job() {
+"""
+OPTIONS = r"(?: --(?!preset paper)[a-z]+(?: [\w./][\w./-]*)?)*"
+
+COMMANDS = {
+    "make demo": Typed(
+        r"make demo",
+        says=r"verified(.*\n)+# Tetris, preset quick",
+        leaves=("runs/tetris/quick/results.md", "runs/tetris/quick/tetris.png"),
+    ),
+    "make test": Typed(
+        r"make test",
+        before="export PYTEST_ADDOPTS=tests/so3/test_field_type.py\n",
+        says=r"python -m pytest\n(.*\n)+.*passed",
+    ),
+    "make test-slow": Typed(
+        r"make test-slow",
+        before="export PYTEST_ADDOPTS='tests/docs/test_pages.py -k CONTRIBUTING'\n",
+        says=r"pytest -m slow\n(.*\n)+.*passed",
+    ),
+    "make lint": Typed(r"make lint", says=r"All checks passed!\n(.*\n)+.*already formatted\n(.*\n)+Success: no issues"),
+    "make format": Typed(
+        r"make format",
+        before="printf 'import os\\nx = ( 1)\\n' > untidy.py; trap 'rm untidy.py' EXIT\n",
+        add="; cat untidy.py",
+        says=r"1 file reformatted(.*\n)+x = 1\n",
+    ),
+    "make lock": Typed(
+        r"make lock",
+        add="; grep -v '^[A-Za-z0-9_.-]*==[0-9a-z.]*$' requirements.lock || echo nothing but versions",
+        says="nothing but versions",
+        leaves=("requirements.lock",),
+        changes=("requirements.lock",),
+    ),
+    "make docs": Typed(r"make docs", says="mkdocs build --strict", leaves=("site/index.html", "site/start.html")),
+    "activate": Typed(
+        r"source \.venv/bin/activate",
+        before="PATH=/usr/bin:/bin\n",
+        add="; command -v basisgen",
+        says=r"/\.venv/bin/basisgen\n",
+    ),
+    "pip": Typed(  # every requirement, extras too, must be met by what is installed here
+        r'pip install (\.|"\.\[\w+\]")',
+        add=" --dry-run --no-index --no-build-isolation",
+        says=r"(?s)\A(?!.*does not provide the extra).*Would install basisgen-",
+    ),
+    "completion in bash": Typed(
+        r'eval "\$\(_BASISGEN_COMPLETE=bash_source basisgen\)"',
+        add="; complete -p basisgen",
+        says="complete -.* basisgen",
+    ),
+    "completion in zsh": Typed(  # what is evaluated: there may be no zsh here
+        r'eval "\$\(_BASISGEN_COMPLETE=zsh_source basisgen\)"', put={'eval "$(': "", ')"': ""}, says="#compdef basisgen"
+    ),
+    "completion in fish": Typed(
+        r"_BASISGEN_COMPLETE=fish_source basisgen \| source",
+        put={" | source": ""},
+        says="complete .*--command basisgen",
+    ),
+    "table of layers": Typed(
+        r"UPDATE_DOCS=1 pytest -m slow tests/runtime/test_compatibility\.py",
+        add=" -k 'table or LowPass and export'; grep LowPass docs/layers.md",
+        says=r"passed(.*\n)+\| `LowPass` \| no \| yes \|",
+        leaves=("docs/layers.md",),
+        changes=("docs/layers.md",),
+    ),
+    "training of a new project": Typed(
+        r"python train\.py",
+        before=PROJECT,
+        add=" --epochs 2 --rotations 1",
+        says=r"loss .*\nright on 1 random rotations",
+    ),
+    "training of a new project in processes": Typed(
+        r"torchrun --nproc-per-node 4 train\.py",
+        before=PROJECT,
+        add=" --epochs 1 --rotations 1",
+        says=r"(?s)(right on 1 random rotations.*){4}",
+    ),
+    "tests of a new project": Typed(r"pytest", before=PROJECT, says=r"[1-9] passed"),
+    "benchmark of compiling": _benchmark(
+        "compile", "--runs 1 --degrees 2", r"j, l <= 2 +[\d.]+ s(.*\n)+construct escnn"
+    ),
+    "benchmark of equivariance": _benchmark("equivariance", "--kernels 3 --rotations 2", r"## 3\^3 taps", kinds=ALL),
+    "benchmark of layers": _benchmark("layers", "--threads 1 --rounds 1 --size 6", r"GlobalMean(.*\n)+.*loop by hand"),
+    "benchmark of memory": _benchmark("memory", "--size 16", r"plain .*\nratio [\d.]+ of tensors"),
+    "benchmark of a network": _benchmark(
+        "network_equivariance", "--seeds 1 --rotations 2 --epochs 1", r"\| .*, trained 1 epochs \|", kinds=ALL
+    ),
+    "benchmark of speed": _benchmark(
+        "speed", "--layers hidden --kernel-sizes 3 --threads 1 --rounds 1", r"hidden, k = 3: .*'separable'", kinds=ALL
+    ),
+    "experiment": Typed(
+        rf"python -m examples\.(tetris|fibres|cath|amino_acids|modelnet10){OPTIONS}",
+        add=" --seeds 1",
+        says=r"seed 0: (.*\n)+# .*, preset quick\n(.*\n)+\| network \| setting \|",
+    ),
+    "experiment of the paper, shapes made": Typed(
+        r"python -m examples\.(tetris|fibres) --preset paper( --seeds \d+)?",
+        add=" --seeds 1 --network steerable",
+        says=r"steerable, .*, seed 0: (.*\n)+# .*, preset paper\n",
+    ),
+    "experiment of the paper, shapes given": Typed(
+        r"python -m examples\.(cath|amino_acids|modelnet10) --preset paper --data [\w./]+( --seeds \d+)?",
+        add=" --seeds 1 --network steerable-paper-filters",
+        says=r"steerable-paper-filters, .*, seed 0: (.*\n)+# .*, preset paper\n",
+    ),
+    "experiment, any": Typed(
+        r"python -m examples\.<name> --preset quick\|paper",
+        put={"<name>": "fibres", "quick|paper": "paper"},
+        add=" --plan",
+        says=r"(?s)# Fibres, preset paper.*steerable: [\d,]+ parameters",
+    ),
+    "gathering of proteins": Typed(
+        r"python -m examples\.amino_acids\.gather SPLITS\.csv FOLDER aa_env\.npz",
+        put={"aa_env": "{out}/aa_env"},
+        leaves=("{out}/aa_env.npz",),
+    ),
+    "torchrun": Typed(
+        r"torchrun --nproc-per-node 2 examples/tetris/train\.py",
+        says="steerable, seed 0: .* of rotated shapes recognised",
+        leaves=("runs/tetris_train/quick/steerable-0/history.csv",),
+    ),
+    "torchrun on several nodes": Typed(  # on two nodes: tests/examples/test_tetris_processes.py
+        r"torchrun --nnodes N --nproc-per-node G .* HOST:PORT examples/tetris/train\.py --out /shared/runs",
+        put={" N ": " 1 ", " G ": " 2 ", "HOST:PORT": "localhost:0", "/shared/runs": "{out}"},
+        says="steerable, seed 0: .* of rotated shapes recognised",
+        leaves=("{out}/quick/steerable-0/history.csv",),
+    ),
+    "Slurm": Typed(  # one node; started, then again as Slurm does after a requeue
+        r"(?s)#!/bin/bash\n#SBATCH .*srun torchrun .*",
+        before=SLURM,
+        put={"--nproc-per-node 4": "--nproc-per-node 2", ":29500": ":0", "/shared/runs": "{out}"},
+        add="\n}\njob; SLURM_RESTART_COUNT=1 job",
+        says=r"(steerable, seed 0: .* of rotated shapes recognised(.*\n)+){2}",
+        leaves=("{out}/quick/steerable-0/history.csv",),
+    ),
+}
+UNSHOWN = {  # scripts for which no page has a command
+    "benchmark of degrees": _benchmark("degrees", "--degrees 1 2", r"\n +2 +111 "),
+}
+
+
+def claims(command: str, table: Mapping[str, Typed] = COMMANDS) -> list[str]:
+    """The entries of the table that say how a command is typed: one, or none if it runs with its page."""
+    return [name for name, typed in table.items() if re.fullmatch(typed.pattern, command)]
