@@ -87,7 +87,7 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], str, Callable[[], nn.Module]]] =
     "GroupNorm": (lambda: rt.GroupNorm(FIELDS), "nn.GroupNorm", lambda: nn.GroupNorm(4, CHANNELS)),
     "FieldDropout": (lambda: rt.FieldDropout(FIELDS, 0.1), "nn.Dropout3d", lambda: nn.Dropout3d(0.1)),
     "LowPass": (lambda: rt.LowPass(FIELDS, 2), "depthwise conv3d", DepthwiseBlur),
-    "AveragePool": (lambda: rt.AveragePool(FIELDS, 3, 2), "nn.AvgPool3d", lambda: nn.AvgPool3d(3, 2, 1)),
+    "AveragePool": (lambda: rt.AveragePool(FIELDS, 3, 2, padding=1), "nn.AvgPool3d", lambda: nn.AvgPool3d(3, 2, 1)),
     "NormMaxPool": (lambda: rt.NormMaxPool(FIELDS, 2), "nn.MaxPool3d", lambda: nn.MaxPool3d(2)),
     "Upsample": (lambda: rt.Upsample(FIELDS), "nn.Upsample", lambda: nn.Upsample(scale_factor=2, mode="trilinear")),
     "GlobalMean": (lambda: rt.GlobalMean(FIELDS), "mean", GlobalMean),

@@ -93,7 +93,7 @@ def _tensors(values: object) -> list[Tensor]:
 def steerable() -> nn.Module:
     """The paper's steerable network, from generated convolutions and runtime blocks."""
     package = _compiled()
-    pool = partial(rt.AveragePool, kernel_size=3, stride=2)
+    pool = partial(rt.AveragePool, kernel_size=3, stride=2, padding=1)
 
     def block(first: str, second: str, downsample: Callable[..., Any] | None = None) -> nn.Module:
         convolutions = getattr(package, first)(), getattr(package, second)()

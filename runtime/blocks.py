@@ -57,9 +57,9 @@ class ResidualBlock(FieldLayer):
 
     conv1, conv2: generated convolutions with `gated = true`; `activation=NormActivation` takes ones without gates.
     The gates of the last activation are conv2's alone. norm: makes both normalisations, for example BatchNorm.
-    downsample: makes both coarser samplings; the source's is partial(AveragePool, kernel_size=3, stride=2), with the
-    kernel size of conv1. shortcut: from conv1.in_type to the fields of conv2; unless given, the identity if these
-    types are equal, else Linear.
+    downsample: makes both coarser samplings; the source's is partial(AveragePool, kernel_size=3, stride=2, padding=1),
+    with the kernel size of conv1. shortcut: from conv1.in_type to the fields of conv2; unless given, the identity if
+    these types are equal, else Linear.
 
     Raises ValueError if the fields of conv1 are not those conv2 takes, or a given shortcut has other types.
     Source: Weiler et al., "3D Steerable CNNs", 2018, the ResNet for CATH; He et al., 2016.

@@ -99,16 +99,18 @@ class GlobalMean(FieldLayer):
 class AveragePool(FieldLayer):
     """Mean over windows of voxels, the same for every channel; voxels outside the volume count as zero.
 
-    (batch, channel, x, y, z) -> spatial sizes (n + 2 padding - kernel_size) // stride + 1. padding: kernel_size // 2
-    unless given. The 3D Steerable CNN's ResNet downsamples so: the kernel size of its convolutions, stride 2.
+    (batch, channel, x, y, z) -> spatial sizes (n + 2 padding - kernel_size) // stride + 1. The ResNet of the 3D
+    Steerable CNN downsamples so: kernel size and padding of its convolutions, stride 2. Where the windows do not lie
+    symmetrically in the volume, as there for even n, its centre moves, and quarter turns change what comes out;
+    `LowPass` with an even kernel keeps it.
     """
 
     def __init__(
-        self, in_type: FieldTypeLike, kernel_size: int, stride: int | None = None, *, padding: int | None = None
+        self, in_type: FieldTypeLike, kernel_size: int, stride: int | None = None, *, padding: int = 0
     ) -> None:
         super().__init__(in_type)
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding = kernel_size // 2 if padding is None else padding
+        self.padding = padding
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""

@@ -97,4 +97,4 @@ class _BasicBlock(nn.Module):
 def _down(field_type: FieldType, *, size: int, low_pass: bool) -> nn.Module:
     if low_pass:
         return runtime.LowPass(field_type, 2, kernel_size=6 if size % 2 == 0 else 5)
-    return runtime.AveragePool(field_type, 3, 2)
+    return runtime.AveragePool(field_type, 3, 2, padding=1)

@@ -78,7 +78,7 @@ def _layers(t: str, small: str, scalars: str) -> list[Case]:
         Case("LowPass", lambda: rt.LowPass(t, 2), check={"max_rotation_error": 0.01}),
         Case("LowPass(even)", lambda: rt.LowPass(t, 2, kernel_size=6), size=8),
         Case("LowPass(reflect)", lambda: rt.LowPass(t, scale=2, padding_mode="reflect")),
-        Case("AveragePool", lambda: rt.AveragePool(t, 3, 2), check={"max_rotation_error": 0.1}),
+        Case("AveragePool", lambda: rt.AveragePool(t, 3, 2, padding=1), check={"max_rotation_error": 0.1}),
         Case("NormMaxPool", lambda: rt.NormMaxPool(t, 2), size=8, check={"wavelengths": ()}),
         Case("Upsample", lambda: rt.Upsample(t), size=8, check={"wavelengths": ()}),
         Case("Upsample(keep_corners)", lambda: rt.Upsample(t, keep_corners=True), check={"wavelengths": ()}),
@@ -87,7 +87,10 @@ def _layers(t: str, small: str, scalars: str) -> list[Case]:
         Case(
             "ResidualBlock",
             lambda: rt.ResidualBlock(
-                block(), block(), norm=rt.BatchNorm, downsample=partial(rt.AveragePool, kernel_size=3, stride=2)
+                block(),
+                block(),
+                norm=rt.BatchNorm,
+                downsample=partial(rt.AveragePool, kernel_size=3, stride=2, padding=1),
             ),
         ),
         Case(

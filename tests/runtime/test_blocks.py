@@ -22,7 +22,7 @@ def test_gated_block_is_its_recipe():
 
 def test_residual_block_is_its_recipe():
     conv1, conv2 = gated_conv(SMALL, "2x0 + 2x1"), gated_conv("2x0 + 2x1", SMALL)
-    pool = partial(AveragePool, kernel_size=3, stride=2)
+    pool = partial(AveragePool, kernel_size=3, stride=2, padding=1)
     block = ResidualBlock(conv1, conv2, norm=BatchNorm, downsample=pool)
     x = torch.randn(2, 5, 7, 7, 7)
     hidden = Gate(conv1.out_type)(pool(conv1.out_type)(conv1(BatchNorm(SMALL)(x))))

@@ -169,7 +169,7 @@ def network():
             gated_conv("4x0 + 2x1 + 2x2", "4x0 + 2x1 + 2x2"),
             gated_conv("4x0 + 2x1 + 2x2", "4x0 + 2x1 + 2x2"),
             norm=rt.BatchNorm,
-            downsample=partial(rt.AveragePool, kernel_size=3, stride=2),
+            downsample=partial(rt.AveragePool, kernel_size=3, stride=2, padding=1),
         ),
         rt.FieldDropout("4x0 + 2x1 + 2x2", 0.1),
         rt.GatedBlock(gated_conv("4x0 + 2x1 + 2x2", "8x0"), norm=rt.BatchNorm),

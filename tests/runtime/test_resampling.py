@@ -48,7 +48,7 @@ def test_low_pass_has_the_gradient_of_a_convolution():
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: LowPass("1x0", 2, padding=0), lambda: AveragePool("1x0", 5, padding=0), lambda: NormMaxPool("1x0", 5)],
+    [lambda: LowPass("1x0", 2, padding=0), lambda: AveragePool("1x0", 5), lambda: NormMaxPool("1x0", 5)],
 )
 def test_a_volume_smaller_than_the_window_is_refused(make):
     with pytest.raises(ValueError, match=r"\(1, 1, 9, 9, 3\) is smaller than the window of 5"):
