@@ -2,8 +2,8 @@
 
     python benchmarks/network_equivariance.py [--seeds 5] [--rotations 16] [--epochs 60] [--out DIR]
 
-The quick preset's network (four gated convolutions of 9, 7, 7 and 7 taps, one stride of 2, global mean, linear) on the eight shapes
-in random orientations, rendered exactly. With z(r, s) the eight logits of shape s turned by r:
+The quick preset's network (four gated convolutions of 9 and 7 taps, one stride of 2, global mean, linear) on the eight
+shapes in random orientations, rendered exactly. With z(r, s) the eight logits of shape s turned by r:
 
     error^2 = mean over r, s of |z(r, s) - z(s)|^2 / mean over s of |z(s) - z|^2
 
