@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from examples.common.cases import Case, Outcome, run_cases
 from examples.common.command import Study, experiment
 from examples.common.files import DataError, find_data
-from examples.common.measure import accuracy, agreement, balanced_accuracy
+from examples.common.measure import accuracy, agreement, balanced_accuracy, parameter_count
 from examples.common.presets import PresetError, load_preset
 from examples.common.results import markdown, spread
 from examples.common.training import Stopwatch, without_a_single_sample_left
@@ -155,6 +156,23 @@ def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path)
         outcomes = json.loads(page.with_suffix(".json").read_text("utf-8"))["outcomes"]
         finished += len({tuple(o["case"].items())[:2] for o in outcomes})
     assert sum("not run" not in row for row in rows) - 2 * len(pages) == finished
+
+
+@pytest.mark.parametrize(
+    "results", sorted(EXAMPLES.glob("*/results/*/results.json")), ids=lambda path: f"{path.parts[-4]}-{path.parts[-2]}"
+)
+def test_committed_results_are_those_of_the_networks_that_are_built_now(results: Path) -> None:
+    name, preset = results.parts[-4], results.parts[-2]
+    try:
+        study = importlib.import_module(f"examples.{name}.experiment").prepare(preset, None)
+    except DataError as error:
+        pytest.skip(str(error))
+    committed = json.loads(results.read_text("utf-8"))
+    assert committed["facts"] == study.facts
+    for network in study.networks:
+        counts = {o["parameters"] for o in committed["outcomes"] if o["case"]["network"] == network}
+        trained = parameter_count(study.build(network))  # 0: a classical estimate
+        assert not trained or counts <= {trained}
 
 
 @pytest.fixture
