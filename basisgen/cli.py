@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -49,6 +51,7 @@ def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
+            sys.stdout.flush()
         except BasisgenError as error:
             click.echo(f"basisgen: {error}", err=True)
             sys.exit(error.exit_code)
@@ -58,6 +61,9 @@ def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends the command in silence
+            if error.filename is None:  # what is still to be written would fail again at the end of the process
+                with suppress(OSError), Path(os.devnull).open("w") as nowhere:
+                    os.dup2(nowhere.fileno(), sys.stdout.fileno())
             click.echo(f"basisgen: cannot go on: {error.filename or 'output'}: {error.strerror or error}.", err=True)
             sys.exit(2)
 
