@@ -20,7 +20,6 @@ SMALL = {  # keys of the presets
     "longer": 1,
     "batch_size": 8,
     "size": 12,
-    "reductions": [1, 2],
     "draws": 8,
     "train_volumes": 2,
     "test_volumes": 1,

@@ -46,6 +46,11 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
     return Typed(rf"python benchmarks/{name}\.py", add=f" {options} --out {{out}}", says=says, leaves=results)
 
 
+def _experiment(pattern: str, options: str = "", preset: str = "(quick|medium)") -> Typed:
+    says = rf"seed 0: (.*\n)+# .*, preset {preset}\n(.*\n)+\| network \| setting \|"
+    return Typed(rf"python -m examples\.{pattern}", add=f" --seeds 1{options}", says=says)
+
+
 ALL = ("json", "md", "png")
 PROJECT = "cd {out}; basisgen new shapes --preset tetris; cd shapes; basisgen compile shapes.toml\n"
 SLURM = """export SLURM_NNODES=1 SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost
@@ -53,7 +58,7 @@ scontrol() { test "$*" = "show hostnames localhost" && echo localhost; }
 srun() { "$@"; }
 job() {
 """
-OPTIONS = r"(?: --(?!preset paper)[a-z]+(?: [\w./][\w./-]*)?)*"
+OPTIONS = r"( --(data|seeds|network|setting) [\w./-]+| --resume)*"
 
 COMMANDS = {
     "make demo": Typed(
@@ -74,7 +79,7 @@ COMMANDS = {
     "make lint": Typed(r"make lint", says=r"All checks passed!\n(.*\n)+.*already formatted\n(.*\n)+Success: no issues"),
     "make format": Typed(
         r"make format",
-        before="printf 'import os\\nx = ( 1)\\n' > untidy.py; trap 'rm untidy.py' EXIT\n",
+        before='printf \'"""Untidy."""\\nimport os\\nx = ( 1)\\n\' > untidy.py; trap \'rm untidy.py\' EXIT\n',
         add="; cat untidy.py",
         says=r"1 file reformatted(.*\n)+x = 1\n",
     ),
@@ -142,20 +147,23 @@ COMMANDS = {
     "benchmark of speed": _benchmark(
         "speed", "--layers hidden --kernel-sizes 3 --threads 1 --rounds 1", r"hidden, k = 3: .*'separable'", kinds=ALL
     ),
-    "experiment": Typed(
-        rf"python -m examples\.(tetris|fibres|cath|amino_acids|modelnet10){OPTIONS}",
-        add=" --seeds 1",
-        says=r"seed 0: (.*\n)+# .*, preset quick\n(.*\n)+\| network \| setting \|",
+    "experiment, data made": _experiment(rf"(tetris|fibres)( --preset quick)?{OPTIONS}"),
+    "experiment, data given": _experiment(
+        rf"(cath|amino_acids|modelnet10) --preset (quick|medium) --\w+ [\w./-]+{OPTIONS}"
     ),
-    "experiment of the paper, shapes made": Typed(
-        r"python -m examples\.(tetris|fibres) --preset paper( --seeds \d+)?",
-        add=" --seeds 1 --network steerable",
-        says=r"steerable, .*, seed 0: (.*\n)+# .*, preset paper\n",
+    "experiment, data in the environment": _experiment(
+        r"(cath|amino_acids|modelnet10)( --preset (quick|medium))?", " --network conventional"
     ),
-    "experiment of the paper, shapes given": Typed(
-        r"python -m examples\.(cath|amino_acids|modelnet10) --preset paper --data [\w./]+( --seeds \d+)?",
-        add=" --seeds 1 --network steerable-paper-filters",
-        says=r"steerable-paper-filters, .*, seed 0: (.*\n)+# .*, preset paper\n",
+    "experiment of the paper, data made": _experiment(
+        r"(tetris|fibres) --preset paper( --seeds \d+)?", " --network steerable", preset="paper"
+    ),
+    "experiment of the paper, data given": _experiment(
+        r"(amino_acids|modelnet10) --preset paper --data [\w./]+", " --network steerable-paper-filters", preset="paper"
+    ),
+    "experiment of the paper, proteins": _experiment(
+        r"cath --preset paper --data [\w./]+( --seeds \d+)?",
+        " --network steerable-paper-filters --setting 1",
+        preset="paper",
     ),
     "experiment, any": Typed(
         r"python -m examples\.<name> --preset quick\|paper",
