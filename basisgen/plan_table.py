@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from basisgen.columns import aligned
 from basisgen.emission.plan import LayerPlan, PackagePlan
-from basisgen.spec import Execution
+from basisgen.spec import PATHS
 
 COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
 EXPLANATION = """\
@@ -28,7 +28,7 @@ def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
     """What was measured of each layer, and what that changes; `before` need hold no layers but these."""
     tuned, were = after.spec.tuned, {layer.spec.name: layer.execution for layer in before.layers}
     assert tuned is not None
-    ways = tuple(way.value for way in (Execution.DENSE, Execution.SEPARABLE))
+    ways = tuple(path.value for path in PATHS)
     rows: list[Sequence[str]] = [("layer", "runs", *ways)]
     for layer in after.layers:
         if (ratios := tuned.ratios.get(layer.spec.name)) is not None:

@@ -51,6 +51,9 @@ class Execution(Enum):
     SEPARABLE = "separable"
 
 
+PATHS = (Execution.DENSE, Execution.SEPARABLE)  # what AUTO chooses from
+
+
 @dataclass(frozen=True)
 class LayerSpec:
     """One convolution: class name, field types, taps, radial family, execution."""
@@ -100,7 +103,7 @@ class Tuning:
     @classmethod
     def parse(cls, table: Mapping[str, Any]) -> Tuning:
         """Reads what `describe` wrote; raises SpecError."""
-        ways = {Execution.DENSE.value, Execution.SEPARABLE.value}
+        ways = {path.value for path in PATHS}
         try:
             setting, ratios = table["setting"], {name: dict(entry) for name, entry in table["ratios"].items()}
             good = isinstance(setting, str) and setting.isprintable() and len(setting) < 1000

@@ -27,10 +27,9 @@ from basisgen.recompile import spec_of
 from basisgen.report.words import counted
 from basisgen.sampling.hermite import Hermite
 from basisgen.sampling.settings import quoted
-from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
+from basisgen.spec import PATHS, Execution, LayerSpec, PackageSpec, Tuning
 from basisgen.verify.verify import MANIFEST, read_files
 
-PATHS = (Execution.DENSE, Execution.SEPARABLE)
 MAX_VOXELS = 1024  # per axis
 
 
