@@ -121,16 +121,7 @@ def rotations(*, improper: bool = False) -> st.SearchStrategy[NDArray[np.float64
 
 def turns(layer: LayerSpec) -> NDArray[np.int64]:
     """The turns of the cube with which a layer commutes exactly, (turn, 3, 3); with mirrors for fields with parity."""
-    grid, mirrors = layer.grid, layer.out.has_parity
-    axes = list(zip(grid.size, grid.spacing, grid.dilation, strict=True))
-    return np.stack(
-        [
-            turn
-            for turn in grid.turns
-            if (mirrors or np.linalg.det(turn) > 0)
-            and all(axes[axis] == axes[image] for axis, image in enumerate(np.abs(turn).argmax(axis=0)))
-        ]
-    )
+    return np.stack(layer.grid.exact_turns(mirrors=layer.out.has_parity))
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from basisgen.report import mathml, pictures, usage
 from basisgen.report.formulas import ExactKernel, exact_kernel
 from basisgen.report.read import Layer, Package, read_package
-from basisgen.report.turns import exact_turns, named
+from basisgen.report.turns import named
 from basisgen.report.words import counted, field_type, grouped, in_words, percent, times
 from basisgen.sampling.defect import Defects, SingleFrequency, measure
-from basisgen.sampling.grid import VoxelGrid
+from basisgen.sampling.grid import Turn, VoxelGrid
 from basisgen.sampling.sample import SampledFilters
 from basisgen.verify.statement import Pair, is_formula
 
@@ -278,8 +278,8 @@ def _predicted(defects: Defects, layer: Layer) -> float:
     return sqrt(2) * defects.layer(layer.variance)
 
 
-def _turns(grid: VoxelGrid, package: Package) -> list[NDArray[np.int64]]:
-    return exact_turns(grid, mirrors=package.has_parity)
+def _turns(grid: VoxelGrid, package: Package) -> tuple[Turn, ...]:
+    return grid.exact_turns(mirrors=package.has_parity)
 
 
 def _grid_words(grid: VoxelGrid) -> str:

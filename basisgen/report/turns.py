@@ -1,15 +1,13 @@
-"""The turns of the cube that a grid keeps, named: what of the symmetry is exact on voxels."""
+"""Turns of the cube in words: what of the symmetry is exact on voxels."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import gcd
 
 import numpy as np
-from numpy.typing import NDArray
 
-from basisgen.sampling.grid import VoxelGrid
-
-Turn = NDArray[np.int64]
+from basisgen.sampling.grid import Turn
 
 # by the trace of the rotation h = g or -g
 _PROPER = {3: "the identity", 1: "turns by ±90° about", -1: "half turns about", 0: "turns by ±120° about"}
@@ -22,21 +20,7 @@ _IMPROPER = {
 _ORDER = {3: 1, 1: 4, -1: 2, 0: 3}
 
 
-def exact_turns(grid: VoxelGrid, *, mirrors: bool) -> list[Turn]:
-    """The turns with which a layer of stride 1 on this grid commutes exactly; the identity is first.
-
-    Axes that change places have the same size, spacing and dilation: volume and kernel both map onto themselves.
-    """
-    axes = list(zip(grid.size, grid.spacing, grid.dilation, strict=True))
-    return [
-        turn
-        for turn in grid.turns
-        if (mirrors or np.linalg.det(turn) > 0)
-        and all(axes[axis] == axes[image] for axis, image in enumerate(np.abs(turn).argmax(axis=0)))
-    ]
-
-
-def named(turns: list[Turn]) -> list[tuple[int, str]]:
+def named(turns: Iterable[Turn]) -> list[tuple[int, str]]:
     """(how many, what they are): by kind, then by kind of axis (x; x + y; x + y + z), each with its axes."""
     kinds: dict[tuple[bool, int, str], list[str]] = {}
     for turn in turns:

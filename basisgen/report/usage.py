@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from basisgen.report.read import Layer, Package
-from basisgen.report.turns import exact_turns
 from basisgen.report.words import field_type
 
 LINE = 88
@@ -62,7 +61,7 @@ def network(package: Package, directory: Path) -> str | None:
 def test(layer: Layer, directory: Path) -> str:
     """The equivariance of one layer: exact under the turns of its grid, measured elsewhere."""
     head = f"from {module(directory)} import {layer.name}\nfrom runtime.testing import assert_equivariant\n\n"
-    if len(exact_turns(layer.filters.grid, mirrors=False)) == 24:
+    if len(layer.filters.grid.exact_turns(mirrors=False)) == 24:
         return head + f"print(assert_equivariant({layer.name}()))\n"
     facts = list(zip(layer.stated.size, layer.stated.spacing, layer.stated.dilation, strict=True))
     kinds = [facts.index(fact) for fact in facts]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+Turn = NDArray[np.int64]  # a signed permutation matrix: an element of the cube's group of 48
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class VoxelGrid:
         return coordinates
 
     @property
-    def turns(self) -> tuple[NDArray[np.int64], ...]:
+    def turns(self) -> tuple[Turn, ...]:
         """The elements of the cube's group of 48, as matrices, that map the grid onto itself; the identity is first.
 
         Signed permutations of the axes; two axes may change places only if their size and pitch agree.
@@ -69,11 +70,24 @@ class VoxelGrid:
                     turns.append(matrix)
         return tuple(turns)
 
+    def exact_turns(self, *, mirrors: bool) -> tuple[Turn, ...]:
+        """The turns with which a layer of stride 1 on this grid commutes exactly; the identity is first.
+
+        Axes that change places have the same size, spacing and dilation: volume and kernel both map onto themselves.
+        """
+        axes = list(zip(self.size, self.spacing, self.dilation, strict=True))
+        return tuple(
+            turn
+            for turn in self.turns
+            if (mirrors or np.linalg.det(turn) > 0)
+            and all(axes[axis] == axes[image] for axis, image in enumerate(np.abs(turn).argmax(axis=0)))
+        )
+
     def __str__(self) -> str:
         return "x".join(map(str, self.size))
 
 
-def turn_taps(values: NDArray[_Scalar], turn: NDArray[np.int64]) -> NDArray[_Scalar]:
+def turn_taps(values: NDArray[_Scalar], turn: Turn) -> NDArray[_Scalar]:
     """F(g x) for every tap x, from F of the taps: (.., x, y, z); g is one of the grid's turns."""
     images = np.abs(turn).argmax(axis=0)
     kept = tuple(range(values.ndim - 3))

@@ -20,19 +20,17 @@ import pytest
 from click.testing import CliRunner, Result
 from markup import parse, pixels
 
-from basisgen import testing
 from basisgen.cli import main
 from basisgen.errors import OutputError
 from basisgen.report import pictures, usage
 from basisgen.report.page import report
 from basisgen.report.read import Package, read_package
-from basisgen.report.turns import exact_turns, named
+from basisgen.report.turns import named
 from basisgen.report.words import in_words, percent, times
 from basisgen.sampling.defect import measure
 from basisgen.sampling.families import FilterGroup
 from basisgen.sampling.grid import VoxelGrid
 from basisgen.sampling.shells import Shells
-from basisgen.spec import parse_layer
 from basisgen.verify.manifest import Term
 from basisgen.verify.statement import Irrep
 
@@ -219,22 +217,14 @@ GRIDS = {
 @pytest.mark.parametrize(("grid", "proper", "both"), GRIDS.values(), ids=GRIDS)
 def test_the_exact_turns_are_counted_and_named(grid: VoxelGrid, proper: int, both: int) -> None:
     for mirrors, count in ((False, proper), (True, both)):
-        turns = exact_turns(grid, mirrors=mirrors)
+        turns = grid.exact_turns(mirrors=mirrors)
         assert len(turns) == count == sum(number for number, _ in named(turns))
         assert (turns[0] == np.eye(3)).all() and named(turns)[0] == (1, "the identity")
 
 
-def test_the_turns_are_those_the_property_tests_use() -> None:
-    for types in ("1x0", "1x0e"):
-        table = {"name": "Conv", "in": types, "out": types, "kernel_size": [3, 3, 5], "voxel_spacing": [1, 1, 2]}
-        layer = parse_layer(table)
-        ours = exact_turns(layer.grid, mirrors=layer.out.has_parity)
-        assert (np.stack(ours) == testing.turns(layer)).all()
-
-
 def test_the_names_of_the_turns_of_flat_voxels() -> None:
     grid = VoxelGrid((5, 5, 3), (1, 1, 3))  # type: ignore[arg-type]
-    assert named(exact_turns(grid, mirrors=True)) == [
+    assert named(grid.exact_turns(mirrors=True)) == [
         (1, "the identity"),
         (3, "half turns about x, y, z"),
         (2, "turns by ±90° about z"),
