@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from examples.amino_acids.data import ELEMENTS, SOURCE, VARIABLE, Proteins, Raster, TrainingSet, load, render
 from examples.common.cases import Case, Outcome
-from examples.common.command import Study
 from examples.common.files import find_data
 from examples.common.measure import TEST_SEED, accuracy, agreement, balanced_accuracy, classes
 from examples.common.networks import Network, build_stack
 from examples.common.presets import load_preset
 from examples.common.stack import Stack
+from examples.common.study import Study
 from examples.common.training import train_and_measure
 from runtime.so3 import random_rotations
 from runtime.train import TrainConfig
@@ -65,6 +65,7 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             **{name: network.description for name, network in preset.networks.items()},
             "caveat": CAVEAT,
         },
+        preset=preset,
         networks=tuple(preset.networks),
         settings=tuple(SETTINGS),
         build=lambda name: build(name, preset, len(proteins.names)),

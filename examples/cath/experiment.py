@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from examples.cath.data import SOURCE, VARIABLE, Domains, Raster, Splits, TrainingSet, load, render
 from examples.cath.resnet import ResNet34, SteerableResNet34
 from examples.common.cases import Case, Outcome
-from examples.common.command import Study
 from examples.common.files import compiled, find_data
 from examples.common.measure import TEST_SEED, accuracy, agreement, balanced_accuracy, classes
 from examples.common.networks import Network, build_stack
 from examples.common.presets import load_preset
 from examples.common.stack import Stack
+from examples.common.study import Study
 from examples.common.training import train_and_measure
 from runtime.so3 import random_rotations
 from runtime.train import TrainConfig
@@ -78,6 +78,7 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             **{name: network.description for name, network in preset.networks.items()},
             "caveat": CAVEAT,
         },
+        preset=preset,
         networks=tuple(preset.networks),
         settings=tuple(settings),
         build=lambda name: build(name, preset, len(splits.train.names)),

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import click
-from torch import nn
 
-from examples.common.cases import OUTCOME, Case, Outcome, Run, read_outcome, run_cases
+from examples.common.cases import OUTCOME, Case, Outcome, read_outcome, run_cases
 from examples.common.files import DataError
 from examples.common.measure import parameter_count
-from examples.common.results import markdown, write_results
+from examples.common.results import RESULTS, markdown, write_results
+from examples.common.study import Study, differences
 from runtime.train import log_to_stderr
-
-
-@dataclass(frozen=True)
-class Study:
-    """An experiment with its preset and data read: what can be run.
-
-    facts       what the results say about data and test, name -> text
-    networks    names; settings: what else varies, for example the parts of the training set
-    build       name of a network -> the network
-    run         trains and tests one case
-    agreement   heading of the measure of equivariance
-    picture     draws what the networks of finished cases predict, given the directory; for experiments that have one
-    """
-
-    title: str
-    facts: dict[str, str]
-    networks: tuple[str, ...]
-    settings: tuple[str, ...]
-    build: Callable[[str], nn.Module]
-    run: Run
-    agreement: str = "same answer when turned"
-    picture: Callable[[Path], None] | None = None
 
 
 def experiment(
@@ -66,15 +45,18 @@ def experiment(
         everything = _cases(study.networks, study.settings, seeds)
         chosen = _cases(networks or study.networks, settings or study.settings, seeds)
         command, directory = f"python -m examples.{name} --preset {preset}", out / preset
+        if data is not None:
+            command += f" --data {data.name}"
         if plan:
             facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
-            click.echo(markdown(study.title, facts, everything, (), command, study.agreement))
+            click.echo(markdown(replace(study, facts=facts), everything, (), command))
             return
+        _check_place(directory, study)
         log_to_stderr()
         for outcome in run_cases(chosen, study.run, directory, resume=resume):
             click.echo(_line(outcome))
             outcomes = [read_outcome(p) for case in everything if (p := directory / case.directory / OUTCOME).exists()]
-            write_results(directory, study.title, study.facts, everything, outcomes, command, study.agreement)
+            write_results(directory, study, everything, outcomes, command)
         if study.picture is not None:
             study.picture(directory)
         click.echo((directory / "results.md").read_text("utf-8"))
@@ -109,6 +91,16 @@ def _check_names(option: str, given: Sequence[str], known: Sequence[str]) -> Non
     for name in given:
         if name not in known:
             raise click.UsageError(f"{option} {name}: there is none of that name. Choose from {', '.join(known)}.")
+
+
+def _check_place(directory: Path, study: Study) -> None:
+    """Refuses to mix results of two studies: those of an earlier run in the same directory are kept in its table."""
+    path = directory / RESULTS
+    if path.exists() and (found := differences(json.loads(path.read_text("utf-8")), study.record())):
+        raise click.UsageError(
+            f"{directory} holds results of another study: {'; '.join(found[:3])}. Give --out another directory, "
+            "or delete this one."
+        )
 
 
 def _line(outcome: Outcome) -> str:

@@ -1,4 +1,7 @@
-"""Presets: a frozen dataclass of an experiment, filled from a TOML file whose tables are nested dataclasses."""
+"""Presets: a frozen dataclass of an experiment, filled from a TOML file whose tables are nested dataclasses.
+
+`based_on = "quick.toml"` takes everything from the file of that name beside it but what is written anew.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,24 @@ def load_preset(kind: type[T], path: Path) -> T:
 
     Raises PresetError if a key is unknown or missing. Types of the values are those of the TOML.
     """
+    return _fill(kind, _read(path), path.name)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise PresetError(f"cannot read the preset {path}: {error}") from error
-    return _fill(kind, table, path.name)
+    base = table.pop("based_on", None)
+    if base == path.name:
+        raise PresetError(f"{path.name} is based on itself. Name another file in based_on, or leave it out.")
+    return table if base is None else _merged(_read(path.with_name(base)), table)
+
+
+def _merged(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Both tables in one, table by table; where both have a value, the new one."""
+    both = {key: _merged(base[key], new[key]) for key in base.keys() & new.keys() if isinstance(new[key], dict)}
+    return {**base, **new, **both}
 
 
 def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:

@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from examples.common.cases import Case, Outcome
+from examples.common.study import Study
 
+RESULTS = "results.json"
 COLOURS = ("#2a7f62", "#b35c44", "#35506b", "#8a6fb0")
 PANELS = 4  # in a row of the picture
 
 
 def write_results(
-    directory: Path,
-    title: str,
-    facts: Mapping[str, str],
-    cases: Sequence[Case],
-    outcomes: Sequence[Outcome],
-    command: str,
-    agreement: str,
+    directory: Path, study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], command: str
 ) -> None:
     """The three files. A case without an outcome is 'not run', with the command that would run it."""
     directory.mkdir(parents=True, exist_ok=True)
-    content = {"title": title, "command": command, "facts": dict(facts), "agreement": agreement}
-    content |= {"outcomes": [asdict(outcome) for outcome in outcomes]}
-    _replace(directory / "results.json", json.dumps(content, indent=1) + "\n")
-    _replace(directory / "results.md", markdown(title, facts, cases, outcomes, command, agreement))
+    content = {"command": command, **study.record(), "outcomes": [asdict(outcome) for outcome in outcomes]}
+    _replace(directory / RESULTS, json.dumps(content, indent=1) + "\n")
+    _replace(directory / "results.md", markdown(study, cases, outcomes, command))
     if outcomes:
-        draw(outcomes, title, directory / "results.png")
+        draw(outcomes, study.title, directory / "results.png")
 
 
-def markdown(
-    title: str,
-    facts: Mapping[str, str],
-    cases: Sequence[Case],
-    outcomes: Sequence[Outcome],
-    command: str,
-    agreement: str,
-) -> str:
+def markdown(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], command: str) -> str:
     """The results as a page: the facts, a row for every network and setting, and a row for every case."""
     scores = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
-    rows = [["network", "setting", "parameters", "samples", *scores, agreement, "training", "seeds"]]
+    rows = [["network", "setting", "parameters", "samples", *scores, study.agreement, "training", "seeds"]]
     for network, setting in dict.fromkeys((case.network, case.setting) for case in cases):
         own = [outcome for outcome in outcomes if (outcome.case.network, outcome.case.setting) == (network, setting)]
         if not own:
@@ -56,8 +44,8 @@ def markdown(
         seeds = ", ".join(str(outcome.case.seed) for outcome in own)
         rows.append([network, setting, f"{own[0].parameters:,}", f"{own[0].train_samples:,}", *measured, seeds])
     places = sorted({f"{outcome.device}, {outcome.threads} threads, torch {outcome.torch}" for outcome in outcomes})
-    lines = [f"# {title}", "", f"    {command}", ""]
-    lines += [f"* {name}: {value}" for name, value in {**facts, "device": "; ".join(places) or "-"}.items()]
+    lines = [f"# {study.title}", "", f"    {command}", ""]
+    lines += [f"* {name}: {value}" for name, value in {**study.facts, "device": "; ".join(places) or "-"}.items()]
     lines += ["", "Mean over the seeds; +- is the standard deviation over them.", "", *_table(rows)]
     return "\n".join(lines) + "\n"
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from examples.common.cases import Case, Outcome
-from examples.common.command import Study
 from examples.common.files import DataError, compiled
 from examples.common.measure import TEST_SEED, device_name, outputs
 from examples.common.networks import Network
 from examples.common.presets import PresetError, load_preset
+from examples.common.study import Study
 from examples.common.training import train_and_measure
 from examples.fibres.networks import StructureTensor, conventional, steerable
 from examples.fibres.volumes import (
@@ -83,6 +83,7 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             "has noise of its own; 'change by new noise' is the part of it that has nothing to do with turning",
             **{name: network.description for name, network in preset.networks.items()},
         },
+        preset=preset,
         networks=tuple(preset.networks),
         settings=tuple(SETTINGS),
         build=lambda name: build(preset.networks[name]),

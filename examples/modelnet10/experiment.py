@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from examples.common.cases import Case, Outcome
-from examples.common.command import Study
 from examples.common.files import find_data
 from examples.common.measure import TEST_SEED, accuracy, agreement, outputs
 from examples.common.networks import Network, build_stack
 from examples.common.presets import load_preset
 from examples.common.stack import Stack
+from examples.common.study import Study
 from examples.common.training import train_and_measure
 from examples.modelnet10.data import SOURCE, VARIABLE, Raster, Shapes, TrainingSet, draw_rotations, load
 from examples.modelnet10.retrieval import retrieval
@@ -68,6 +68,7 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             **{name: network.description for name, network in preset.networks.items()},
             **({} if of_shrec else {"caveat": CAVEAT}),
         },
+        preset=preset,
         networks=tuple(preset.networks),
         settings=tuple(SETTINGS),
         build=lambda name: build(name, preset, len(train.names)),

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from examples.common.cases import Case, Outcome
-from examples.common.command import Study
 from examples.common.files import DataError, compiled
 from examples.common.measure import TEST_SEED, classes
 from examples.common.networks import Network
+from examples.common.study import Study
 from examples.common.training import train_and_measure
 from examples.tetris.networks import Conventional, Steerable
 from examples.tetris.presets import Preset, load_preset
@@ -69,6 +69,7 @@ def study(preset: Preset, title: str) -> Study:
             "weights": f"the last of {preset.training.epochs} epochs",
             **{name: variant.description for name, variant in preset.networks.items()},
         },
+        preset=preset,
         networks=tuple(preset.networks),
         settings=(SETTING,),
         build=lambda network: build(network, preset),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from click.testing import CliRunner
 from torch import nn
 
 from examples.common.cases import Case, Outcome, run_cases
-from examples.common.command import Study, experiment
+from examples.common.command import experiment
 from examples.common.files import DataError, find_data
 from examples.common.measure import accuracy, agreement, balanced_accuracy, parameter_count
 from examples.common.presets import PresetError, load_preset
-from examples.common.results import markdown, spread
+from examples.common.results import RESULTS, markdown, spread
+from examples.common.study import Study, differences
 from examples.common.training import Stopwatch, without_a_single_sample_left
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -29,6 +32,12 @@ OUTCOME = Outcome(Case("steerable", "1/4", 0), 10, 20, 3, 0.5, 1.0, {"accuracy":
 class Inner:
     size: int
     strides: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class OtherInner:
+    size: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,17 @@ def test_a_preset_is_read_into_its_dataclasses(tmp_path: Path) -> None:
     assert load_preset(Outer, path) == Outer(Inner(3, (1, 2)), {"a": Inner(4)}, Inner(5))
 
 
+def test_a_preset_is_based_on_another(tmp_path: Path) -> None:
+    (tmp_path / "quick.toml").write_text("[inner]\nsize = 3\nstrides = [1, 2]\n[networks.a]\nsize = 4\n")
+    (tmp_path / "long.toml").write_text('based_on = "quick.toml"\n[inner]\nstrides = [7]\n[networks.b]\nsize = 5\n')
+    assert load_preset(Outer, tmp_path / "long.toml") == Outer(Inner(3, (7,)), {"a": Inner(4), "b": Inner(5)})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('based_on = "quick.toml"', "quick.toml is based on itself"),
+        ('based_on = "absent.toml"', "cannot read the preset .*absent.toml"),
         ("[inner]\nsize = 3\nextra = 1\n[networks]", "quick.toml, inner: unknown key extra"),
         ("[inner]\n[networks]", "quick.toml, inner: the key size is missing"),
         ("[inner\n", "cannot read the preset"),
@@ -94,7 +111,7 @@ def test_directories_of_different_cases_differ() -> None:
 
 def test_the_table_names_what_was_not_run_and_how_to() -> None:
     cases = [OUTCOME.case, Case("conventional", "1/4", 0)]
-    page = markdown("T", {"data": "made"}, cases, [OUTCOME], "python -m examples.t --preset paper", "agreement")
+    page = markdown(made_study("paper"), cases, [OUTCOME], "python -m examples.t --preset paper")
     assert "| steerable | 1/4 | 10 | 20 | 0.750 | 0.900 | 1 s | 0 |" in page
     assert "not run: `python -m examples.t --preset paper --network conventional --setting 1/4`" in page
     assert "* data: made" in page
@@ -162,17 +179,36 @@ def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path)
     "results", sorted(EXAMPLES.glob("*/results/*/results.json")), ids=lambda path: f"{path.parts[-4]}-{path.parts[-2]}"
 )
 def test_committed_results_are_those_of_the_networks_that_are_built_now(results: Path) -> None:
-    name, preset = results.parts[-4], results.parts[-2]
+    name, committed = results.parts[-4], json.loads(results.read_text("utf-8"))
+    _, preset, data = re.match(
+        r"python -m examples\.(\w+) --preset (\w+)(?: --data (.+))?$", committed["command"]
+    ).groups()
+    if data is not None:  # another file than the usual one lies beside it
+        usual = importlib.import_module(f"examples.{name}.data").VARIABLE
+        data = Path(os.environ.get(usual, "absent")).with_name(data)
     try:
-        study = importlib.import_module(f"examples.{name}.experiment").prepare(preset, None)
+        study = importlib.import_module(f"examples.{name}.experiment").prepare(preset, data)
     except DataError as error:
         pytest.skip(str(error))
-    committed = json.loads(results.read_text("utf-8"))
-    assert committed["facts"] == study.facts
+    now = study.record()
+    assert {key: committed[key] for key in now} == now
     for network in study.networks:
         counts = {o["parameters"] for o in committed["outcomes"] if o["case"]["network"] == network}
         trained = parameter_count(study.build(network))  # 0: a classical estimate
         assert not trained or counts <= {trained}
+
+
+def made_study(preset: str, data: object = "made") -> Study:
+    """Of one network and one setting, of which nothing can be run."""
+    sizes = {"quick": 3, "paper": 4}
+
+    def run(case: Case, directory: Path) -> Outcome:
+        raise NotImplementedError
+
+    facts = {"data": str(data), "steerable": "a linear map"}
+    return Study(
+        f"Made, {preset}", facts, Inner(sizes[preset]), ("steerable",), ("1/4",), lambda _: nn.Linear(2, 3), run
+    )
 
 
 @pytest.fixture
@@ -188,7 +224,7 @@ def made_command() -> click.Command:
             assert directory.is_dir()
             return replace(OUTCOME, case=case)
 
-        return Study(f"Made, {preset}", {"data": "made"}, networks, settings, lambda _: nn.Linear(2, 3), run)
+        return replace(made_study(preset, data or "made"), networks=networks, settings=settings, run=run)
 
     return experiment("made", "Made.", prepare)
 
@@ -205,6 +241,39 @@ def test_the_command_runs_the_chosen_cases_and_lists_the_others(made_command: cl
     CliRunner().invoke(made_command, ["--network", "conventional", "--seeds", "2", "--out", str(tmp_path)])
     outcomes = json.loads((tmp_path / "quick" / "results.json").read_text())["outcomes"]
     assert len(outcomes) == 2 + 4  # those of the first run are kept
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_results_of_another_study_are_not_mixed_in(
+    made_command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: list[str]
+) -> None:
+    out = ["--out", str(tmp_path), *resume]
+    assert CliRunner().invoke(made_command, out).exit_code == 0
+    before = (tmp_path / "quick" / RESULTS).read_bytes()
+    other = CliRunner().invoke(made_command, [*out, "--data", "other.npz"])
+    assert other.exit_code == 2
+    assert "quick holds results of another study: the data were made" in " ".join(other.output.split())
+    monkeypatch.setattr(f"{__name__}.Inner", lambda size: OtherInner(size, width=5))
+    other = CliRunner().invoke(made_command, out)
+    assert other.exit_code == 2
+    assert "another study: strides was [], is None; width was None, is 5. Give --out" in " ".join(other.output.split())
+    assert (tmp_path / "quick" / RESULTS).read_bytes() == before
+    monkeypatch.undo()
+    assert CliRunner().invoke(made_command, out).exit_code == 0
+
+
+def test_studies_differ_in_their_numbers_not_in_their_descriptions() -> None:
+    record = {"facts": {"data": "a"}, "preset": {"training": {"epochs": 5}, "network": {"a": {"description": "first"}}}}
+    assert differences(record, {**record, "preset": {**record["preset"], "network": {"a": {"description": "x"}}}}) == []
+    longer = {**record, "preset": {**record["preset"], "training": {"epochs": 20}}}
+    assert differences(record, longer) == ["training.epochs was 5, is 20"]
+    assert differences(record, {**record, "facts": {"data": "b"}}) == ["the data were a"]
+
+
+def test_the_command_in_the_results_names_the_data_it_was_given(made_command: click.Command, tmp_path: Path) -> None:
+    CliRunner().invoke(made_command, ["--network", "steerable", "--out", str(tmp_path), "--data", "some/other.npz"])
+    page = (tmp_path / "quick" / "results.md").read_text()
+    assert "not run: `python -m examples.made --preset quick --data other.npz --network conventional" in page
 
 
 def test_the_plan_counts_parameters_and_runs_nothing(made_command: click.Command, tmp_path: Path) -> None:

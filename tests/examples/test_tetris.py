@@ -125,7 +125,7 @@ def test_a_tiny_run_leaves_results_and_a_picture(tmp_path: Path) -> None:
     of.picture(tmp_path)
     assert (tmp_path / "tetris.png").stat().st_size > 10_000
     cases = [Case(name, SETTING, 0) for name in of.networks]
-    write_results(tmp_path, of.title, of.facts, cases, outcomes, "command", of.agreement)
+    write_results(tmp_path, of, cases, outcomes, "command")
     assert "not run: `command --network steerable-shells" in (tmp_path / "results.md").read_text()
 
 
