@@ -7,6 +7,7 @@ evaluated at (z, x, y) in place of (x, y, z), so that degree 1 is (x, y, z) and 
 """
 
 import math
+from fractions import Fraction
 from functools import cache
 from itertools import permutations, product
 
@@ -59,8 +60,9 @@ def wigner_d(degree: int, rotation: Tensor, parity: int | None = None) -> Tensor
 @cache
 def _sampling(degree: int) -> tuple[Tensor, Tensor]:
     """Points (point, 3) and the inverse (component, point) of sampling harmonics of one degree there: constants."""
-    points = _spiral(8 * (degree + 1))
-    return points, torch.linalg.pinv(spherical_harmonics(degree, points))
+    with torch.device("cpu"):  # kept for all callers, whatever the default device of the first
+        points = _spiral(8 * (degree + 1))
+        return points, torch.linalg.pinv(spherical_harmonics(degree, points))
 
 
 def _spiral(count: int) -> Tensor:
@@ -71,31 +73,62 @@ def _spiral(count: int) -> Tensor:
     return torch.stack([radius * angle.cos(), radius * angle.sin(), height], -1)
 
 
-@cache
 def clebsch_gordan(first: int, second: int, degree: int) -> Tensor:
     """The coupling of two fields to one of the given degree, the only one that commutes with rotations.
 
-        h_k = sum_mn C[m, n, k] f_m g_n        is a field of that degree if f and g are fields
+        h_M = sum_mn C[m, n, M] f_m g_n        is a field of that degree if f and g are fields
 
-    Returns float64 (2 first + 1, 2 second + 1, 2 degree + 1), orthonormal: for every k the squares sum to 1. Of the two
-    signs it has the one whose first entry of largest size is positive. Computed as what it is, the one tensor that two
-    rotations with dense orbits leave alone: the eigenvector of eigenvalue zero.
+    Returns float64 (2 first + 1, 2 second + 1, 2 degree + 1), orthonormal: for every M the squares sum to 1. Its signs
+    are those of the compiler's exact tables and of e3nn: C = sqrt(2 degree + 1) wigner_3j(first, second, degree).
 
     Raises ValueError unless |first - second| <= degree <= first + second.
     """
     if not abs(first - second) <= degree <= first + second:
         raise ValueError(f"degrees {first} and {second} have no product of degree {degree}: only |l - l'| to l + l'.")
-    defects = []
-    for rotation in random_rotations(2, generator=torch.Generator().manual_seed(0)):
-        pair = torch.kron(wigner_d(first, rotation), wigner_d(second, rotation))
-        together = torch.kron(pair, wigner_d(degree, rotation))
-        defects.append(together - torch.eye(len(together), dtype=torch.float64))
-    change = torch.cat(defects)
-    invariant: Tensor = torch.linalg.eigh(change.mT @ change).eigenvectors[:, 0]
-    size = invariant.abs()
-    sign = invariant[size > size.max() - 1e-6][0].sign()
-    shape = (2 * first + 1, 2 * second + 1, 2 * degree + 1)
-    return (sign * math.sqrt(2 * degree + 1) * invariant).reshape(shape)
+    return _clebsch_gordan(first, second, degree).clone()
+
+
+@cache
+def _clebsch_gordan(j: int, l: int, J: int) -> Tensor:
+    """C = (-i)^(j+l-J) sum U[mu, m] U[nu, n] conj(U[mu+nu, M]) <j mu l nu|J mu+nu>: a constant.
+
+    U, of `_real_to_complex`, takes real components to complex ones; the power of i makes the sum real.
+    """
+    with torch.device("cpu"):
+        table = torch.zeros(2 * j + 1, 2 * l + 1, 2 * J + 1, dtype=torch.float64)
+        for mu, nu in product(range(-j, j + 1), range(-l, l + 1)):
+            if abs(mu + nu) <= J:
+                table[j + mu, l + nu, J + mu + nu] = _complex_coupling(j, mu, l, nu, J)
+        U_j, U_l, U_J = (_real_to_complex(degree) for degree in (j, l, J))
+        mixed = torch.einsum("am,bn,cM,abc->mnM", U_j, U_l, U_J.conj(), table + 0j)
+        return ((-1j) ** ((j + l - J) % 4) * mixed).real.contiguous()
+
+
+def _complex_coupling(j: int, m: int, l: int, n: int, J: int) -> float:
+    """The Clebsch-Gordan coefficient <j m l n|J m+n> of complex harmonics; all but the last root is exact.
+
+    Source: Racah, Phys. Rev. 62, 438 (1942), eq. 16, with binomials in place of factorials.
+    """
+    terms = range(max(0, l - J - m, j - J + n), min(j + l - J, j - m, l + n) + 1)
+    total = sum(
+        (-1) ** k * math.comb(j + l - J, k) * math.comb(J + j - l, j - m - k) * math.comb(J - j + l, l + n - k)
+        for k in terms
+    )
+    orders = (J + m + n, J - m - n, j + m, j - m, l + n, l - n)
+    degrees = (j + l + J + 1, j + l - J, J + j - l, J - j + l)
+    above, below = (math.prod(map(math.factorial, numbers)) for numbers in (orders, degrees))
+    return math.copysign(math.sqrt(Fraction(total**2 * (2 * J + 1) * above, below)), total)
+
+
+def _real_to_complex(degree: int) -> Tensor:
+    """complex128 (mu, m): f_mu = sum U[mu, m] f_m, complex components (Condon-Shortley phase) from real ones."""
+    matrix = torch.zeros(2 * degree + 1, 2 * degree + 1, dtype=torch.complex128)
+    matrix[degree, degree] = 1
+    for m in range(1, degree + 1):
+        cosine, sine = degree + m, degree - m
+        matrix[degree + m, [cosine, sine]] = (-1) ** m * math.sqrt(0.5) * torch.tensor([1, 1j], dtype=torch.complex128)
+        matrix[degree - m, [cosine, sine]] = math.sqrt(0.5) * torch.tensor([1, -1j], dtype=torch.complex128)
+    return matrix
 
 
 def cube_turns(*, reflections: bool = False) -> Tensor:

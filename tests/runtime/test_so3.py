@@ -2,6 +2,7 @@ import pytest
 import torch
 from e3nn import o3
 
+from basisgen.so3.clebsch_gordan import clebsch_gordan as exact_clebsch_gordan
 from runtime.so3 import clebsch_gordan, cube_turns, random_rotations, spherical_harmonics, wigner_d
 
 
@@ -55,10 +56,43 @@ def test_without_parity_reflections_are_refused():
 def test_clebsch_gordan_agrees_with_e3nn(degrees):
     ours = clebsch_gordan(*degrees)
     theirs = o3.wigner_3j(*degrees) * (2 * degrees[2] + 1) ** 0.5
-    sign = (ours * theirs).sum().sign()
-    torch.testing.assert_close(ours, sign * theirs, rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     torch.testing.assert_close(torch.einsum("mnk,mnj->kj", ours, ours), torch.eye(2 * degrees[2] + 1))
-    assert ours[ours.abs() > ours.abs().max() - 1e-6][0] > 0
+
+
+TRIPLES = [(j, l, J) for j in range(7) for l in range(7) for J in range(abs(j - l), min(j + l, 6) + 1)]
+
+
+def test_clebsch_gordan_is_the_compiler_s_with_its_signs():
+    """Every triple up to degree 6, against the exact signed roots."""
+    for j, l, J in TRIPLES:
+        expected = torch.zeros(2 * j + 1, 2 * l + 1, 2 * J + 1)
+        for (m, n, M), root in exact_clebsch_gordan(j, l, J).items():
+            expected[j + m, l + n, J + M] = float(root)
+        assert expected.abs().max() > 0.1  # so that a wrong sign is a large difference
+        torch.testing.assert_close(clebsch_gordan(j, l, J), expected, rtol=0, atol=3e-16)
+    assert len(TRIPLES) == 175
+
+
+def test_clebsch_gordan_of_exchanged_fields_differs_by_the_known_sign():
+    for j, l, J in TRIPLES:
+        exchanged = clebsch_gordan(l, j, J).transpose(0, 1)
+        torch.testing.assert_close(exchanged, (-1) ** (j + l - J) * clebsch_gordan(j, l, J), rtol=0, atol=3e-16)
+
+
+def test_constants_are_nobody_s_to_change():
+    mine = clebsch_gordan(1, 2, 3)
+    mine.zero_()
+    assert clebsch_gordan(1, 2, 3).abs().max() > 0.1
+
+
+def test_constants_made_under_another_default_device_serve_all():
+    degree = 13  # of no other test: the first call makes the constants
+    with torch.device("meta"):
+        clebsch_gordan(degree, 0, degree)
+        wigner_d(degree, torch.eye(3, device="cpu"))
+    torch.testing.assert_close(clebsch_gordan(degree, 0, degree)[:, 0], torch.eye(2 * degree + 1))
+    torch.testing.assert_close(wigner_d(degree, torch.eye(3)), torch.eye(2 * degree + 1))
 
 
 def test_clebsch_gordan_refuses_what_is_zero():
