@@ -1,7 +1,9 @@
 """What all layers share: a field type in, a field type out, and one check of the input."""
 
-from typing import cast
+from collections.abc import Callable
+from typing import Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe
@@ -18,6 +20,26 @@ class FieldLayer(nn.Module):
         self.in_type = as_field_type(in_type)
         self.out_type = self.in_type if out_type is None else as_field_type(out_type)
         self.in_channels = channel_count(self.in_type)
+
+    def _constants(self) -> dict[str, Tensor]:
+        """The layer's constants by name, float64 on the CPU. They are no part of its state, nor change in training.
+
+        `_take_constants` makes buffers of them, rounded once: .double() after .half() has lost nothing.
+        """
+        return {}
+
+    def _take_constants(self) -> None:
+        """Makes the constants buffers of the default dtype; to be called at the end of __init__ by layers with any."""
+        for name, exact in self._constants().items():
+            value = exact.to(torch.get_default_device(), torch.get_default_dtype())
+            self.register_buffer(name, value, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Every conversion (.to, .double, ...) takes the constants afresh from float64."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, exact in self._constants().items():
+            setattr(self, name, exact.to(self.get_buffer(name)))
+        return self
 
     def check(self, fields: Tensor) -> None:
         """Raise ValueError unless the channel axis of the input is that of `in_type`."""

@@ -54,13 +54,17 @@ class LowPass(FieldLayer):
             raise ValueError(f"LowPass takes a stride and a scale of at least 1, got stride {stride}, scale {scale}.")
         if padding_mode not in _SOURCES:
             raise ValueError(f"LowPass has no padding_mode {padding_mode!r}. Choose one of {', '.join(_SOURCES)}.")
-        sigma = 0.5 * math.sqrt(scale**2 - 1)
         self.stride, self.scale, self.padding_mode = stride, scale, padding_mode
-        self.kernel_size = 2 * int((1 + 5 * sigma) // 2) + 1 if kernel_size is None else kernel_size
+        self.sigma = 0.5 * math.sqrt(scale**2 - 1)
+        self.kernel_size = 2 * int((1 + 5 * self.sigma) // 2) + 1 if kernel_size is None else kernel_size
         self.padding = (self.kernel_size - 1) // 2 if padding is None else padding
-        offsets = torch.arange(self.kernel_size, dtype=torch.float64) - (self.kernel_size - 1) / 2
-        weights = torch.exp(-((offsets / sigma) ** 2) / 2) if sigma else (offsets.abs() < 0.6).double()
-        self.register_buffer("taps", (weights / weights.sum()).to(torch.get_default_dtype()), persistent=False)
+        self._take_constants()
+
+    def _constants(self) -> dict[str, Tensor]:
+        """The taps along one axis."""
+        offsets = torch.arange(self.kernel_size, dtype=torch.float64, device="cpu") - (self.kernel_size - 1) / 2
+        weights = torch.exp(-((offsets / self.sigma) ** 2) / 2) if self.sigma else (offsets.abs() < 0.6).double()
+        return {"taps": weights / weights.sum()}
 
     def forward(self, fields: Tensor) -> Tensor:
         """Blur along z, y and x in turn, each with its stride."""

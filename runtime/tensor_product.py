@@ -1,6 +1,5 @@
 """Products of fields: the nonlinearity that lets degrees talk to each other."""
 
-from collections.abc import Callable
 from itertools import combinations_with_replacement
 
 import torch
@@ -34,20 +33,13 @@ class TensorProductActivation(FieldLayer):
         paths = _paths(in_type, max_degree)
         super().__init__(in_type, [_product(in_type[i], in_type[j], degree) for degree, i, j in paths])
         self.paths = paths
-        for n, exact in enumerate(self._couplings()):
-            self.register_buffer(f"coupling{n}", exact.to(torch.get_default_dtype()), persistent=False)
+        self._take_constants()
 
-    def _couplings(self) -> list[Tensor]:
-        """C of each path, in float64."""
+    def _constants(self) -> dict[str, Tensor]:
+        """C of each path."""
         degrees = [term.degree for term in self.in_type]
-        return [clebsch_gordan(degrees[i], degrees[j], degree) for degree, i, j in self.paths]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TensorProductActivation":
-        """Every conversion (.to, .double, ...) starts from the float64 values: they are rounded once."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for n, exact in enumerate(self._couplings()):
-            setattr(self, f"coupling{n}", exact.to(self.get_buffer(f"coupling{n}")))
-        return self
+        couplings = (clebsch_gordan(degrees[i], degrees[j], degree) for degree, i, j in self.paths)
+        return {f"coupling{n}": coupling for n, coupling in enumerate(couplings)}
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> (batch, channel out, *space)."""

@@ -17,9 +17,10 @@ def test_low_pass_is_scipy_s_gaussian_filter(mode, stride):
     x = torch.randn(2, 2, 7, 8, 9, dtype=torch.float64)
     sigma = 0.5 * math.sqrt(3)
     expected = ndimage.gaussian_filter(x.numpy(), sigma, radius=2, mode=SCIPY[mode], axes=(2, 3, 4))
-    torch.testing.assert_close(
-        layer(x), torch.from_numpy(expected)[:, :, ::stride, ::stride, ::stride], rtol=1e-6, atol=1e-7
-    )
+    expected = torch.from_numpy(expected)[:, :, ::stride, ::stride, ::stride]
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-13)
+    layer.taps = layer.taps.float().double()  # the control: the rounding of float32 would be seen
+    assert (layer(x) - expected).abs().max() > 1e-10
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1, 1), (1.5, 3), (2, 5), (3, 9), (4, 11)])
@@ -27,7 +28,13 @@ def test_low_pass_sizes_and_sum(scale, size):
     layer = LowPass("1x0", scale=scale)
     assert layer.kernel_size == size
     assert layer.taps.sum().item() == pytest.approx(1)
-    torch.testing.assert_close(layer.taps, layer.taps.flip(0))
+    assert layer.double().taps.sum().item() == pytest.approx(1, rel=0, abs=1e-15)
+    assert torch.equal(layer.taps, layer.taps.flip(0))
+
+
+def test_the_constant_field_stays_what_it_is_in_float64():
+    x = torch.full((1, 1, 8, 8, 8), 3.0, dtype=torch.float64)
+    torch.testing.assert_close(LowPass("1x0", 2, padding_mode="circular").double()(x), x[..., ::2, ::2, ::2])
 
 
 @pytest.mark.parametrize(
