@@ -12,7 +12,8 @@ from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_coun
 class FieldLayer(nn.Module):
     """A layer from fields of `in_type` to fields of `out_type` (default: the same), channels first.
 
-    Axes: (batch, channel, *space). Layers without a docstring on axes accept any number of spatial axes.
+    Axes: (batch, channel, *space). Layers without a docstring on axes accept any number of spatial axes. `in_channels`
+    and `out_channels` are the numbers of channels of the two types, as in torch's layers.
     """
 
     def __init__(self, in_type: FieldTypeLike, out_type: FieldTypeLike | None = None) -> None:
@@ -20,6 +21,7 @@ class FieldLayer(nn.Module):
         self.in_type = as_field_type(in_type)
         self.out_type = self.in_type if out_type is None else as_field_type(out_type)
         self.in_channels = channel_count(self.in_type)
+        self.out_channels = channel_count(self.out_type)
 
     def _constants(self) -> dict[str, Tensor]:
         """The layer's constants by name, float64 on the CPU. They are no part of its state, nor change in training.

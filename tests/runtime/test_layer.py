@@ -1,4 +1,4 @@
-"""What all layers share: constants that no conversion wears out."""
+"""What all layers share: constants that no conversion wears out, channel counts."""
 
 import copy
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from runtime import LowPass, TensorProductActivation
+from runtime.fields import channel_count
+from tests.runtime.catalog import CASES
 
 WITH_CONSTANTS = {
     "LowPass": lambda: LowPass("1x0 + 1x1", 3),
@@ -49,3 +51,12 @@ def test_constants_are_a_layer_s_own(make):
     for kept in (other, make().double()):
         for name, constant in kept.named_buffers():
             assert torch.equal(constant, expected[name])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_layers_tell_their_channels(case):
+    layer = case.make()
+    assert layer.in_channels == channel_count(layer.in_type)
+    assert layer.out_channels == channel_count(layer.out_type)
+    output = layer(torch.randn(1, layer.in_channels, *[case.size] * 3))
+    assert output.shape[1] == layer.out_channels
