@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,7 @@ class Study:
 
     def record(self) -> dict[str, Any]:
         """The study as results.json holds it."""
-        table = {"title": self.title, "facts": self.facts, "preset": asdict(self.preset), "agreement": self.agreement}
-        return json.loads(json.dumps(table))  # type: ignore[no-any-return]  # tuples as lists
+        return {"title": self.title, "facts": self.facts, "preset": _said(self.preset), "agreement": self.agreement}
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -48,9 +46,19 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return data + list(_changed("", before.get("preset", {}), now["preset"]))
 
 
+def _said(value: Any) -> Any:
+    """Dataclasses as tables of what is not a default, so that an option added later changes no record."""
+    if is_dataclass(value):
+        items = [(field, getattr(value, field.name)) for field in fields(value)]
+        return {field.name: _said(item) for field, item in items if item != field.default}
+    if isinstance(value, dict):
+        return {key: _said(item) for key, item in value.items()}
+    return [_said(item) for item in value] if isinstance(value, tuple) else value
+
+
 def _changed(where: str, before: Any, now: Any) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted((before.keys() | now.keys()) - {"description"}):
             yield from _changed(f"{where}.{key}".lstrip("."), before.get(key), now.get(key))
     elif before != now:
-        yield f"{where} was {before}, is {now}"
+        yield f"{where} was {'not set' if before is None else before}, is {'not set' if now is None else now}"
