@@ -7,6 +7,7 @@ from runtime.fields import FieldType, Term, as_field_type
 from runtime.freeze import freeze
 from runtime.layer import FieldLayer
 from runtime.linear import Linear
+from runtime.norm import Norm
 from runtime.normalization import BatchNorm, GroupNorm, InstanceNorm
 from runtime.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
 from runtime.tensor_product import TensorProductActivation
@@ -26,6 +27,7 @@ __all__ = [
     "InstanceNorm",
     "Linear",
     "LowPass",
+    "Norm",
     "NormActivation",
     "NormMaxPool",
     "RandomRotation",

@@ -64,6 +64,8 @@ def _layers(t: str, small: str, scalars: str) -> list[Case]:
             lambda: rt.NormActivation(t, activation=F.softplus),
             check={"max_rotation_error": 1e-12},
         ),
+        Case("Norm", lambda: rt.Norm(t), check={"max_rotation_error": 1e-12}),
+        Case("Norm(squared)", lambda: rt.Norm(t, squared=True), check={"max_rotation_error": 1e-12}),
         Case("BatchNorm", lambda: rt.BatchNorm(t), check={"max_rotation_error": 1e-4}),
         Case("BatchNorm.eval", lambda: rt.BatchNorm(t).eval(), check={"max_rotation_error": 1e-12}),
         Case("GroupNorm", lambda: rt.GroupNorm(t), check={"max_rotation_error": 1e-4}),

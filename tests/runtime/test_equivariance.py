@@ -40,6 +40,7 @@ def test_layers_take_any_field_type(field_type):
     for layer in (
         rt.Gate(rt.gated_type(field_type)),
         rt.NormActivation(field_type),
+        rt.Norm(field_type),
         rt.BatchNorm(field_type),
         rt.GroupNorm(field_type),
         rt.FieldDropout(field_type, 0.01),
