@@ -19,6 +19,7 @@ import torch.multiprocessing as mp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from basisgen.errors import SpecError
 from basisgen.pipeline import plan
@@ -142,6 +143,25 @@ def test_transforms_and_forward_mode_derivatives(package: ModuleType) -> None:
     gradient = torch.func.grad(lambda x: bias_free(x).square().sum())(volume)
     volume.requires_grad_()
     torch.testing.assert_close(gradient, torch.autograd.grad(bias_free(volume).square().sum(), volume)[0])
+
+
+@pytest.mark.parametrize("place", [(torch._C, "_are_functorch_transforms_active"), (forward_ad, "_current_level")])
+def test_a_torch_without_its_private_functions_gets_the_dense_convolution(
+    package: ModuleType, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    """Which transforms can do with, as the test above shows; the control is that this torch gets the passes."""
+    module = importlib.import_module("separable._separable")
+    conv, volume = package.Small(bias=False).double(), torch.randn(1, 5, 6, 6, 6, dtype=torch.float64)
+    expected = conv(volume)
+    passes, taken = module.separable_conv3d, []
+    monkeypatch.setattr(module, "separable_conv3d", lambda *arguments: taken.append(1) or passes(*arguments))
+    torch.testing.assert_close(conv(volume), expected)
+    assert taken.pop()
+    with monkeypatch.context() as old:
+        old.delattr(*place)
+        dense = conv(volume)
+    assert not taken and not module._is_transformed()
+    torch.testing.assert_close(dense, expected)
 
 
 def test_imported_again_the_old_module_still_works(package: ModuleType) -> None:

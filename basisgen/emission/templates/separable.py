@@ -98,8 +98,14 @@ def _is_exporting() -> bool:
 
 
 def _is_transformed() -> bool:
-    """Whether torch.func, or a forward-mode derivative, is at work: the operators here have backward passes alone."""
-    return bool(torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0)
+    """Whether torch.func, or a forward-mode derivative, is at work: the operators here have backward passes alone.
+
+    No public function tells. Where a torch has not these private ones the answer is yes: the dense convolution is right
+    in every case.
+    """
+    transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+    forward_level: int = getattr(torch.autograd.forward_ad, "_current_level", 0)
+    return bool(transforms_active() or forward_level >= 0)
 
 
 def _library() -> str:
