@@ -27,7 +27,6 @@ class Stack:
                     channels after every convolution
     activation      relu or silu, of scalars and channels
     feature_norm    batch norm of the features, after the mean over the voxels
-    dropout         of whole fields and of whole channels, after every convolution: the probability
     """
 
     strides: tuple[int, ...]
@@ -36,7 +35,6 @@ class Stack:
     norm: bool = True
     activation: str = "relu"
     feature_norm: bool = False
-    dropout: float = 0.0
 
 
 class SteerableStack(nn.Module):
@@ -48,8 +46,7 @@ class SteerableStack(nn.Module):
     def __init__(self, package: ModuleType, stack: Stack, classes: int) -> None:
         super().__init__()
         convolutions = [getattr(package, name) for name in package.__all__]
-        layers: list[nn.Module] = []
-        size = stack.size
+        blocks, size = [], stack.size
         for index, (convolution, stride) in enumerate(zip(convolutions, stack.strides, strict=True)):
             kernel = convolution.kernel_size[0]
             padding = kernel // 2 if stack.padding < 0 else stack.padding
@@ -61,12 +58,12 @@ class SteerableStack(nn.Module):
                 norm=runtime.BatchNorm if stack.norm and index else None,
                 activation=lambda terms: runtime.Gate(terms, activation=ACTIVATIONS[stack.activation]),
             )
-            layers += [block, runtime.FieldDropout(block.out_type, stack.dropout)]
+            blocks.append(block)
             size = (size + stride - 1) // stride
-        out_type = block.out_type
+        out_type = blocks[-1].out_type
         if any(term.degree for term in out_type):
             raise ValueError(f"the last convolution gives {runtime.fields.describe(out_type)}: write scalars only.")
-        self.fields = nn.Sequential(*layers, runtime.GlobalMean(out_type))
+        self.fields = nn.Sequential(*blocks, runtime.GlobalMean(out_type))
         self.classify = _classifier(sum(term.multiplicity for term in out_type), classes, stack.feature_norm)
 
     def forward(self, volumes: Tensor) -> Tensor:
@@ -85,7 +82,6 @@ class ConventionalStack(nn.Module):
         for width, stride in zip(widths, stack.strides, strict=True):
             layers.append(nn.Conv3d(in_channels, width, kernel_size, stride, padding, bias=not stack.norm))
             layers += [nn.BatchNorm3d(width), activation()] if stack.norm else [activation()]
-            layers.append(nn.Dropout3d(stack.dropout))
             in_channels = width
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
         self.classify = _classifier(in_channels, classes, stack.feature_norm)
