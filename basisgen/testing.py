@@ -13,14 +13,10 @@ See docs/property-testing.md.
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -29,8 +25,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from basisgen.emission.imported import imported as _imported
 from basisgen.emission.render import render
-from basisgen.emission.write import write_package
 from basisgen.errors import SamplingError, SpecError
 from basisgen.pipeline import plan
 from basisgen.sampling.families import RadialFamily
@@ -137,14 +133,5 @@ def imported(spec: LayerSpec | PackageSpec) -> Iterator[ModuleType]:
         reject()
     if any(layer.silent_terms for layer in planned.layers):
         reject()
-    with tempfile.TemporaryDirectory(prefix="basisgen-testing-") as directory:
-        name = f"basisgen_testing_{next(_numbers)}"
-        write_package(render(planned), Path(directory) / name)
-        sys.path.insert(0, directory)
-        try:
-            importlib.invalidate_caches()
-            yield importlib.import_module(name)
-        finally:
-            sys.path.remove(directory)
-            for module in [loaded for loaded in sys.modules if loaded.split(".")[0] == name]:
-                del sys.modules[module]
+    with _imported(render(planned), f"basisgen_testing_{next(_numbers)}") as module:
+        yield module

@@ -7,20 +7,15 @@ package's manifest; compiling the same spec again keeps them, `basisgen tune --u
 
 from __future__ import annotations
 
-import importlib
 import json
 import statistics
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from types import ModuleType
 from typing import Any
 
-from basisgen.emission.write import write_package
+from basisgen.emission.imported import imported
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
 from basisgen.recompile import spec_of
@@ -112,20 +107,19 @@ def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] 
             "'auto'. Other filters run as dense convolutions only."
         )
     ratios = {}
-    with tempfile.TemporaryDirectory(prefix="basisgen-tune-") as place:
-        for layer in layers:
-            progress(layer.name)
-            try:
-                ratios[layer.name] = _ratios(layer, setting, Path(place))
-            except RuntimeError as error:  # torch has no memory left, or no operator for volumes of such size
-                raise SpecError(
-                    f"layer '{layer.name}' does not run on {counted(setting.samples, 'volume')} of {setting.size}: "
-                    f"{_reason(error)}. Take a smaller --volume, or fewer --samples."
-                ) from error
+    for layer in layers:
+        progress(layer.name)
+        try:
+            ratios[layer.name] = _ratios(layer, setting)
+        except RuntimeError as error:  # torch has no memory left, or no operator for volumes of such size
+            raise SpecError(
+                f"layer '{layer.name}' does not run on {counted(setting.samples, 'volume')} of {setting.size}: "
+                f"{_reason(error)}. Take a smaller --volume, or fewer --samples."
+            ) from error
     return replace(spec, tuned=Tuning(setting.describe(), ratios))
 
 
-def _ratios(layer: LayerSpec, setting: Setting, place: Path) -> Mapping[str, float]:
+def _ratios(layer: LayerSpec, setting: Setting) -> Mapping[str, float]:
     """The time of a training step, for each way over that of a plain convolution."""
     import torch
 
@@ -137,10 +131,9 @@ def _ratios(layer: LayerSpec, setting: Setting, place: Path) -> Mapping[str, flo
     ).to(setting.device)
     steps = {"plain": _step(plain, volume)}
     for path in PATHS:
-        name = f"{layer.name}_{path.value}"
+        name = f"basisgen_tune_{layer.name}_{path.value}"
         package = PackageSpec(name, (replace(layer, execution=path),), "basisgen tune")
-        write_package(compile_package(package), place / name)
-        with _imported(place, name) as module:
+        with imported(compile_package(package), name) as module:
             steps[path.value] = _step(getattr(module, layer.name)(stride=setting.stride).to(setting.device), volume)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(setting.rounds + 1):
@@ -190,15 +183,3 @@ def _check_device(name: str) -> None:
 def _reason(error: BaseException) -> str:
     """Torch's messages in a few words; they go on for pages."""
     return "not enough memory" if "memory" in str(error).lower() else str(error).strip().partition("\n")[0][:200]
-
-
-@contextmanager
-def _imported(place: Path, name: str) -> Iterator[ModuleType]:
-    sys.path.insert(0, str(place))
-    try:
-        importlib.invalidate_caches()
-        yield importlib.import_module(name)
-    finally:
-        sys.path.remove(str(place))
-        for module in [module for module in sys.modules if module.split(".")[0] == name]:
-            del sys.modules[module]

@@ -28,7 +28,6 @@ import importlib.metadata
 import io
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -43,7 +42,7 @@ from scipy.spatial.transform import Rotation
 REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from basisgen.emission.write import write_package  # noqa: E402
+from basisgen.emission.imported import imported  # noqa: E402
 from basisgen.pipeline import compile_package, plan  # noqa: E402
 from basisgen.so3.field_type import parse_field_type  # noqa: E402
 from basisgen.so3.wigner import field_matrix  # noqa: E402
@@ -255,21 +254,6 @@ def peer(name: str) -> Any:
             raise MissingPeerError(
                 f"{name.partition('.')[0]} is not usable here ({error}): pip install escnn e3nn"
             ) from None
-
-
-@contextlib.contextmanager
-def imported(files: dict[str, bytes], name: str) -> Iterator[Any]:
-    """A compiled package, imported from a temporary directory and forgotten afterwards."""
-    with tempfile.TemporaryDirectory() as directory:
-        write_package(files, Path(directory) / name)
-        sys.path.insert(0, directory)
-        try:
-            importlib.invalidate_caches()
-            yield importlib.import_module(name)
-        finally:
-            sys.path.remove(directory)
-            for module in [module for module in sys.modules if module.partition(".")[0] == name]:
-                del sys.modules[module]
 
 
 def contestants(size: int) -> Iterator[tuple[str, Convolution]]:

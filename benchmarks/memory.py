@@ -24,11 +24,9 @@ unless told otherwise.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -45,7 +43,7 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 import runtime as rt  # noqa: E402
-from basisgen.emission.write import write_package  # noqa: E402
+from basisgen.emission.imported import imported  # noqa: E402
 from basisgen.pipeline import compile_package  # noqa: E402
 from basisgen.spec import parse_package  # noqa: E402
 
@@ -92,7 +90,12 @@ def _tensors(values: object) -> list[Tensor]:
 
 def steerable() -> nn.Module:
     """The paper's steerable network, from generated convolutions and runtime blocks."""
-    package = _compiled()
+    spec = parse_package(SPEC.read_text("utf-8"))
+    with imported(compile_package(spec), spec.name) as package:
+        return _network(package)
+
+
+def _network(package: ModuleType) -> nn.Module:
     pool = partial(rt.AveragePool, kernel_size=3, stride=2, padding=1)
 
     def block(first: str, second: str, downsample: Callable[..., Any] | None = None) -> nn.Module:
@@ -104,14 +107,6 @@ def steerable() -> nn.Module:
     layers += [block("C48", "C88", pool), *(block("C88", "C88") for _ in range(5))]
     layers += [block("C816", "C1616", pool), block("C1616", "C1616"), block("C1616", "Last")]
     return nn.Sequential(*layers, rt.GlobalMean("256x0"), nn.Linear(256, 10))
-
-
-def _compiled() -> ModuleType:
-    package = parse_package(SPEC.read_text("utf-8"))
-    directory = tempfile.mkdtemp()
-    write_package(compile_package(package), Path(directory) / package.name)
-    sys.path.insert(0, directory)
-    return importlib.import_module(package.name)
 
 
 class PlainBlock(nn.Module):

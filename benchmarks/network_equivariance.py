@@ -21,10 +21,10 @@ Writes network_equivariance.json, .md and .png, to benchmarks/results unless tol
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from basisgen.emission.write import write_package  # noqa: E402
+from basisgen.emission.imported import imported  # noqa: E402
 from basisgen.pipeline import compile_package  # noqa: E402
 from basisgen.spec import parse_package  # noqa: E402
 from examples.tetris.experiment import HERE, OneOrientation  # noqa: E402
@@ -59,14 +59,12 @@ RADIALS = {
 }
 
 
-def compiled(text: str, radial: str, name: str, directory: Path) -> ModuleType:
-    """The preset's convolutions with another radial family, as a package `name` in a directory of the import path."""
+def compiled(text: str, radial: str) -> AbstractContextManager[ModuleType]:
+    """The preset's convolutions with another radial family, imported for the time of a block."""
     own = 'radial = { family = "optimal", max_defect = 0.03 }'
     assert own in text and 'name = "tetris_quick"' in text, "the preset's spec has changed: adapt this benchmark"
-    spec = parse_package(text.replace(own, f"radial = {radial}").replace('"tetris_quick"', f'"{name}"'))
-    write_package(compile_package(spec), directory / name)
-    importlib.invalidate_caches()
-    return importlib.import_module(name)
+    spec = parse_package(text.replace(own, f"radial = {radial}").replace('"tetris_quick"', '"network"'))
+    return imported(compile_package(spec), "network")
 
 
 def fresh(package: ModuleType, preset: Preset, seed: int) -> nn.Module:
@@ -102,10 +100,8 @@ def benchmark(seeds: int, rotations: int, epochs: int) -> dict[str, Any]:
     volumes = render(random_rotations(rotations, ROTATIONS_SEED), quick.raster)
     text = (HERE / quick.spec).read_text("utf-8")
     rows, trained = [], []
-    with tempfile.TemporaryDirectory() as directory:
-        sys.path.insert(0, directory)
-        for number, (name, radial) in enumerate(RADIALS.items()):
-            package = compiled(text, radial, f"tetris_{number}", Path(directory))
+    for name, radial in RADIALS.items():
+        with compiled(text, radial) as package:
             for lowpass in (True, False):
                 preset = replace(quick, lowpass=lowpass)
                 errors = [error(logits(fresh(package, preset, seed), volumes)) for seed in range(seeds)]
@@ -114,11 +110,11 @@ def benchmark(seeds: int, rotations: int, epochs: int) -> dict[str, Any]:
                 if name == OWN and epochs:
                     model = fresh(package, preset, 0)
                     training = replace(preset.training, epochs=epochs, tensorboard=False)
-                    train(model, OneOrientation(preset), training, Path(directory) / f"run-{lowpass}")
+                    with tempfile.TemporaryDirectory() as directory:
+                        train(model, OneOrientation(preset), training, directory)
                     z = logits(model.eval(), volumes)
                     trained.append({"lowpass": lowpass, "error": error(z), "accuracy": accuracy(z)})
                     print(f"  trained {trained[-1]}", flush=True)
-        sys.path.remove(directory)
     facts = {"torch": torch.__version__, "seeds": seeds, "rotations": rotations, "epochs": epochs}
     return facts | {"rows": rows, "trained": trained}
 

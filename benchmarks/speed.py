@@ -27,7 +27,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -41,7 +40,7 @@ from torch import Tensor, nn
 REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from basisgen.emission.write import write_package  # noqa: E402
+from basisgen.emission.imported import imported  # noqa: E402
 from basisgen.pipeline import compile_package  # noqa: E402
 from basisgen.spec import parse_package  # noqa: E402
 
@@ -85,13 +84,8 @@ def ours(layer: Layer, size: int, execution: str) -> nn.Module:
         f'name = "{name}"\n[[conv]]\nname = "Conv"\nin = "{layer.into}"\nout = "{layer.out}"\n'
         f'kernel_size = {size}\nradial = {radial}\nexecution = "{execution}"\n'
     )
-    with tempfile.TemporaryDirectory() as place:
-        write_package(compile_package(spec), Path(place) / name)
-        sys.path.insert(0, place)
-        try:
-            module: nn.Module = importlib.import_module(name).Conv(stride=layer.stride)
-        finally:
-            sys.path.remove(place)
+    with imported(compile_package(spec), name) as package:
+        module: nn.Module = package.Conv(stride=layer.stride)
     return module
 
 
