@@ -113,7 +113,8 @@ def train(
     data        map-style data set of pairs (volume (channel, x, y, z), label); may draw from the global generators
     directory   of checkpoints and logs; only the process of rank 0 writes, all must be able to read
     validation  measured after every epoch, on the averaged weights if there are any
-    loss        (output in float32, or in float64 with that precision, label) -> mean over the batch
+    loss        (output in float32, or in float64 with that precision, label) -> mean over the batch; a module, for
+                example with a weight for every class, is taken to the model's device and dtype
     metrics     of the validation set, for example `classification_metrics(10)`
     optimizer   called as optimizer(parameters, lr=...)
     resume      go on from the newest checkpoint in `directory`; start anew where there is none
@@ -181,7 +182,7 @@ class _Run:
         resume: bool,
     ) -> None:
         self.config, self.directory, self.processes = config, directory, processes
-        self.batches, self._held_out, self._loss, self._stop = batches, held_out, loss, stop
+        self.batches, self._held_out, self._stop = batches, held_out, stop
         self._metrics = metrics.clone().to(processes.device) if metrics is not None else None
         self.monitor, self._sign = _monitor(config.monitor, held_out is not None, self._metrics)
 
@@ -189,6 +190,7 @@ class _Run:
         self._model_dtype = torch.float64 if double else None  # None: as the caller made it
         self._dtype = self._model_dtype or torch.float32  # of outputs and losses
         self.model = model.to(processes.device, self._model_dtype).train()
+        self._loss = loss.to(processes.device, self._model_dtype) if isinstance(loss, nn.Module) else loss
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._penalties = penalties_of(model, config)
         self._optimizer = optimizer(self._parameters, lr=config.learning_rate)

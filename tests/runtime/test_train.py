@@ -170,6 +170,13 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path: Path) -> None
     assert weights(model).dtype == torch.float32
 
 
+def test_a_loss_with_weights_goes_where_the_model_goes(tmp_path: Path) -> None:
+    """Seen by its dtype, which a CPU can tell; its device is changed by the same call."""
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+    train(network(), fixed(), config(epochs=1, precision="float64"), tmp_path, loss=loss)
+    assert loss.weight.dtype == torch.float64
+
+
 def test_float64_computes_and_ends_in_float64_and_resumes(tmp_path: Path) -> None:
     loss_types: set[torch.dtype] = set()
 
