@@ -132,7 +132,7 @@ COMMANDS = {
         r"torchrun --nproc-per-node 4 train\.py",
         before=PROJECT,
         add=" --epochs 1 --rotations 1",
-        says=r"(?s)(right on 1 random rotations.*){4}",
+        says=r"(?s)\A(?!(.*right on 1 random rotations){2}).*right on 1 random rotations",
     ),
     "tests of a new project": Typed(r"pytest", before=PROJECT, says=r"[1-9] passed"),
     "benchmark of compiling": _benchmark(

@@ -67,15 +67,15 @@ def test_no_output_of_a_preset_is_always_zero() -> None:
         assert not any(layer.silent_terms for layer in plan(spec).layers), preset
 
 
+SHORT = {
+    "tetris": ["--epochs", "2", "--rotations", "1"],
+    "segmentation": ["--epochs", "1", "--scans", "4"],
+    "classification": ["--epochs", "1", "--chains", "8"],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("preset", "arguments"),
-    [
-        ("tetris", ["--epochs", "2", "--rotations", "1"]),
-        ("segmentation", ["--epochs", "1", "--scans", "4"]),
-        ("classification", ["--epochs", "1", "--chains", "8"]),
-    ],
-)
+@pytest.mark.parametrize(("preset", "arguments"), SHORT.items())
 def test_every_preset_compiles_trains_and_passes_its_tests(preset: str, arguments: list[str]) -> None:
     assert _new("first", "--preset", preset).exit_code == 0
     home = Path("first")
@@ -83,6 +83,20 @@ def test_every_preset_compiles_trains_and_passes_its_tests(preset: str, argument
     assert "verified" in _run(home, "-m", "basisgen.cli", "verify", "generated/first")
     assert "loss" in _run(home, "train.py", *arguments)
     assert "passed" in _run(home, "-m", "pytest", "-q")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "arguments"), SHORT.items())
+def test_of_two_processes_that_train_together_one_tests_and_prints(preset: str, arguments: list[str]) -> None:
+    _new("first", "--preset", preset)
+    home = Path("first")
+    _run(home, "-m", "basisgen.cli", "compile", "first.toml")
+    alone = _run(home, "train.py", *arguments, "--runs", "runs/one")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    together = _run(home, *torchrun, "train.py", *arguments, "--runs", "runs/two")
+    assert together.count("loss") == 1
+    words = [re.sub(r"[\d.]+", "#", printed) for printed in (alone, together)]
+    assert words[0] == words[1], "the same lines, with other figures"
 
 
 @pytest.mark.slow
