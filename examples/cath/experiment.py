@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -78,7 +78,7 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             **{name: network.description for name, network in preset.networks.items()},
             "caveat": CAVEAT,
         },
-        preset=preset,
+        preset=replace(preset, reductions=()),
         networks=tuple(preset.networks),
         settings=tuple(settings),
         build=lambda name: build(name, preset, len(splits.train.names)),

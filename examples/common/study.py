@@ -17,7 +17,8 @@ class Study:
     """What can be run.
 
     facts       what the results say about data and test, name -> text; `data` says which
-    preset      the dataclass the preset was read into; results.json records it
+    preset      the dataclass the preset was read into, less what only says which settings there are; results.json
+                records it
     networks    names; settings: what else varies, for example the parts of the training set
     build       name of a network -> the network
     run         trains and tests one case
@@ -41,7 +42,10 @@ class Study:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What keeps results of two records out of one table: data and preset, but for the texts that only describe."""
+    """What keeps results of two records out of one table: data and preset.
+
+    Texts that only describe do not, nor networks that only one of them has.
+    """
     data = [f"the data were {before['facts']['data']}"] if before["facts"]["data"] != now["facts"]["data"] else []
     return data + list(_changed("", before.get("preset", {}), now["preset"]))
 
@@ -58,7 +62,8 @@ def _said(value: Any) -> Any:
 
 def _changed(where: str, before: Any, now: Any) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted((before.keys() | now.keys()) - {"description"}):
+        keys = before.keys() & now.keys() if where == "networks" else before.keys() | now.keys()
+        for key in sorted(keys - {"description"}):
             yield from _changed(f"{where}.{key}".lstrip("."), before.get(key), now.get(key))
     elif before != now:
         yield f"{where} was {'not set' if before is None else before}, is {'not set' if now is None else now}"

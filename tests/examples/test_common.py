@@ -263,8 +263,12 @@ def test_results_of_another_study_are_not_mixed_in(
 
 
 def test_studies_differ_in_their_numbers_not_in_their_descriptions() -> None:
-    record = {"facts": {"data": "a"}, "preset": {"training": {"epochs": 5}, "network": {"a": {"description": "first"}}}}
-    assert differences(record, {**record, "preset": {**record["preset"], "network": {"a": {"description": "x"}}}}) == []
+    network = {"description": "first", "width": 3}
+    record = {"facts": {"data": "a"}, "preset": {"training": {"epochs": 5}, "networks": {"a": network, "b": network}}}
+    others = {"a": {"description": "second", "width": 3}, "c": {"width": 4}}
+    assert differences(record, {**record, "preset": {**record["preset"], "networks": others}}) == []
+    wider = {**record, "preset": {**record["preset"], "networks": {"a": {"width": 5}}}}
+    assert differences(record, wider) == ["networks.a.width was 3, is 5"]
     longer = {**record, "preset": {**record["preset"], "training": {"epochs": 20}}}
     assert differences(record, longer) == ["training.epochs was 5, is 20"]
     assert differences(record, {**record, "facts": {"data": "b"}}) == ["the data were a"]
