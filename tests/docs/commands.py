@@ -46,7 +46,7 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
     return Typed(rf"python benchmarks/{name}\.py", add=f" {options} --out {{out}}", says=says, leaves=results)
 
 
-def _experiment(pattern: str, options: str = "", preset: str = "(quick|medium)") -> Typed:
+def _experiment(pattern: str, options: str = "", preset: str = "(quick|medium|long)") -> Typed:
     says = rf"seed 0: (.*\n)+# .*, preset {preset}\n(.*\n)+\| network \| setting \|"
     return Typed(rf"python -m examples\.{pattern}", add=f" --seeds 1{options}", says=says)
 
@@ -149,10 +149,10 @@ COMMANDS = {
     ),
     "experiment, data made": _experiment(rf"(tetris|fibres)( --preset quick)?{OPTIONS}"),
     "experiment, data given": _experiment(
-        rf"(cath|amino_acids|modelnet10) --preset (quick|medium) --\w+ [\w./-]+{OPTIONS}"
+        rf"(cath|amino_acids|modelnet10) --preset (quick|medium|long) --\w+ [\w./-]+{OPTIONS}"
     ),
     "experiment, data in the environment": _experiment(
-        r"(cath|amino_acids|modelnet10)( --preset (quick|medium))?", " --network conventional"
+        r"(cath|amino_acids|modelnet10)( --preset (quick|medium|long))?", " --network conventional"
     ),
     "experiment of the paper, data made": _experiment(
         r"(tetris|fibres) --preset paper( --seeds \d+)?", " --network steerable", preset="paper"
