@@ -31,10 +31,9 @@ class FieldLayer(nn.Module):
         return {}
 
     def _take_constants(self) -> None:
-        """Makes the constants buffers of the default dtype; to be called at the end of __init__ by layers with any."""
+        """Makes the constants buffers, where and as torch makes tensors; for the end of __init__ of layers with any."""
         for name, exact in self._constants().items():
-            value = exact.to(torch.get_default_device(), torch.get_default_dtype())
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, exact.to(torch.empty(0)), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Every conversion (.to, .double, ...) takes the constants afresh from float64."""
