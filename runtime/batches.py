@@ -19,6 +19,7 @@ import itertools
 import os
 import random
 import signal
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,18 @@ def joined_processes(device: str) -> Iterator[Processes]:
         raise
     finally:
         if launched and (agreed or chosen.type != "cuda"):  # nccl waits for processes that do not know of an error
-            dist.destroy_process_group()
+            leave_group()
+
+
+def leave_group() -> None:
+    """Destroy this process's group, once the threads of gloo have let go of what they last sent.
+
+    Before torch 2.8 the group's end waits for those threads and keeps Python's lock meanwhile. One that has yet to free
+    a tensor waits for the lock: neither would ever go on (pytorch/pytorch#154976). Asleep, this thread leaves it to them.
+    """
+    if torch.__version__ < "2.8" and dist.get_backend() == "gloo":
+        time.sleep(0.5)
+    dist.destroy_process_group()
 
 
 def _device(name: str) -> torch.device:

@@ -25,6 +25,7 @@ from basisgen.errors import SpecError
 from basisgen.pipeline import plan
 from basisgen.spec import Execution, parse_package
 from runtime import freeze
+from runtime.batches import leave_group
 
 Compile = Callable[[str], ModuleType]
 
@@ -374,7 +375,7 @@ def _process(rank: int, folder: Path, place: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.save(_trained(_imported(place), True, slice(3) if rank == 0 else slice(3, None)), folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_train_to_the_weights_of_one(package: ModuleType, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from runtime import BatchNorm
+from runtime.batches import leave_group
 
 TYPE = "1x1 + 2x0 + 1x2"
 SIZES = (3, 2)  # samples of each process: unequal
@@ -33,7 +34,7 @@ def process(rank, folder):
     x, weight = joint_batch()
     results = {sync: run(BatchNorm(TYPE, sync=sync).double(), x[own], weight[own]) for sync in (True, False)}
     torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module")
