@@ -95,8 +95,9 @@ def joined_processes(device: str) -> Iterator[Processes]:
 def leave_group() -> None:
     """Destroy this process's group, once the threads of gloo have let go of what they last sent.
 
-    Before torch 2.8 the group's end waits for those threads and keeps Python's lock meanwhile. One that has yet to free
-    a tensor waits for the lock: neither would ever go on (pytorch/pytorch#154976). Asleep, this thread leaves it to them.
+    Before torch 2.8 the group's end waits for those threads and keeps Python's lock meanwhile. One that has yet to
+    free a tensor waits for the lock: neither would ever go on (pytorch/pytorch#154976). Asleep, this thread leaves
+    the lock to them.
     """
     if torch.__version__ < "2.8" and dist.get_backend() == "gloo":
         time.sleep(0.5)
