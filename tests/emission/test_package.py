@@ -72,6 +72,7 @@ def test_the_manifest_names_every_file_and_the_tensors_are_float64() -> None:
 
 
 def test_generated_code_is_formatted_and_lint_free() -> None:
+    pytest.importorskip("ruff", reason="ruff checks the code: pip install 'basisgen[lint]'")
     for arguments in (["format", "--check"], ["check"]):
         command = [sys.executable, "-m", "ruff", *arguments, str(REPOSITORY / "generated")]
         result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
@@ -80,6 +81,7 @@ def test_generated_code_is_formatted_and_lint_free() -> None:
 
 @pytest.mark.parametrize("size", [2, 40])
 def test_long_field_types_are_formatted_too(size: int, tmp_path: Path) -> None:
+    pytest.importorskip("ruff", reason="ruff checks the code: pip install 'basisgen[lint]'")
     terms = " + ".join(f"{copies}x{copies % 3}" for copies in range(1, size))
     spec = f'name = "long"\n[[conv]]\nname = "Conv"\nkernel_size = 3\nin = "1x0"\nout = "{terms}"\n'
     (tmp_path / "conv.py").write_bytes(compile_package(parse_package(spec))["conv.py"])
