@@ -62,7 +62,10 @@ def spread(values: Sequence[float]) -> str:
 
 
 def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
-    """A PNG: for every score one panel, over the settings one line per network through the means, a dot per seed."""
+    """A PNG: for every score one panel, over the settings one line per network through the means, a dot per seed.
+
+    The networks stand side by side, a hair apart or, where there is one setting only, well apart.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -73,23 +76,27 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     networks = list(dict.fromkeys(outcome.case.network for outcome in outcomes))
     across = min(len(scores), PANELS)
     down = math.ceil(len(scores) / across)
-    size = (1.5 + 3.2 * across, 0.5 + 2.9 * down)
+    size = (1.5 + 3.2 * across, 1.0 + 2.9 * down)
+    apart = (0.6 if len(settings) == 1 else 0.12) / len(networks)
     figure, panels = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for axes in panels.flat[len(scores) :]:
         axes.set_axis_off()
     for axes, score in zip(panels.flat, scores, strict=False):
-        for network, colour in zip(networks, COLOURS * len(networks), strict=False):
+        for number, (network, colour) in enumerate(zip(networks, COLOURS * len(networks), strict=False)):
+            shift = apart * (number - (len(networks) - 1) / 2)
             own = [outcome for outcome in outcomes if outcome.case.network == network and score in outcome.scores]
-            places = [settings.index(outcome.case.setting) for outcome in own]
+            places = [settings.index(outcome.case.setting) + shift for outcome in own]
             values = [outcome.scores[score] for outcome in own]
-            axes.plot(places, values, "o", color=colour, markersize=4)
+            axes.plot(places, values, "o", color=colour, markersize=4, alpha=0.6)
             here = sorted(set(places))
             means = [sum(v for p, v in zip(places, values, strict=True) if p == at) / places.count(at) for at in here]
-            axes.plot(here, means, color=colour, label=f"{network}, {own[0].parameters:,}" if own else network)
+            label = f"{network}, {own[0].parameters:,} weights" if own else network
+            axes.plot(here, means, marker="_", markersize=14, color=colour, label=label)
         axes.set(xticks=range(len(settings)), xticklabels=settings, xlim=(-0.4, len(settings) - 0.6))
         axes.set_title(score, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].legend(frameon=False, fontsize=8)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=100, facecolor="white")
     pyplot.close(figure)
