@@ -58,7 +58,7 @@ scontrol() { test "$*" = "show hostnames localhost" && echo localhost; }
 srun() { "$@"; }
 job() {
 """
-OPTIONS = r"( --(data|seeds|network|setting) [\w./-]+| --resume)*"
+OPTIONS = r"( --(data|seeds|network|setting|out) [\w./-]+| --resume)*"
 
 COMMANDS = {
     "make demo": Typed(
