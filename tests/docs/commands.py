@@ -161,7 +161,7 @@ COMMANDS = {
         r"(amino_acids|modelnet10) --preset paper --data [\w./]+", " --network steerable-paper-filters", preset="paper"
     ),
     "experiment of the paper, proteins": _experiment(
-        r"cath --preset paper --data [\w./]+( --seeds \d+)?",
+        rf"cath --preset paper --data [\w./]+{OPTIONS}",
         " --network steerable-paper-filters --setting 1",
         preset="paper",
     ),
