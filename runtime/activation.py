@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms
-from runtime.layer import FieldLayer
+from runtime.layer import FieldLayer, apply_function
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -68,7 +68,7 @@ class Gate(FieldLayer):
                 )
         if gates is None:
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        gated: Tensor = _GateAndJoin.apply(self._gated, gates, *parts)[0]  # type: ignore[no-untyped-call]
+        gated: Tensor = apply_function(_GateAndJoin, self._gated, gates, *parts)[0]
         return gated
 
 

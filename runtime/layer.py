@@ -1,7 +1,7 @@
 """What all layers share: a field type in, a field type out, and one check of the input."""
 
 from collections.abc import Callable
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,3 +85,20 @@ def check_equal_types(got: FieldType, expected: FieldType, source: str, target: 
         raise ValueError(
             f"{source} has field type {describe(got)}, but {target} has {describe(expected)}: make them equal."
         )
+
+
+def apply_function(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """What the function gives of the arguments, with the gradient it states; `forward` takes no context.
+
+    Compilers and exporters are shown `forward` alone where no gradient is asked for: torch 2.10 and older mistake the
+    arguments if their number varies. Before 2.10 it is so with gradients too, which cannot be compiled under sizes that
+    vary: torch then derives them from the operations of `forward`, and may keep more for it.
+    """
+    if torch.compiler.is_compiling():
+        tracked = any(isinstance(a, Tensor) and a.requires_grad for a in arguments) and torch.is_grad_enabled()
+        if not (tracked and _COMPILES_FUNCTIONS):
+            return function.forward(*arguments)
+    return function.apply(*arguments)  # type: ignore[no-untyped-call]
+
+
+_COMPILES_FUNCTIONS = torch.__version__ >= "2.10"

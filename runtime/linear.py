@@ -48,7 +48,7 @@ class Linear(FieldLayer):
         ]
         biases = torch.split(self.bias, self._biases) if self.bias is not None else [None] * len(self.out_type)
         outputs = []
-        for weight, sources, bias in zip(self.weights, self._sources, biases, strict=True):
+        for weight, sources, bias in zip(self.weights.parameters(), self._sources, biases, strict=True):
             source = copies[sources[0]] if len(sources) == 1 else torch.cat([copies[i] for i in sources], 1)
             mixed = torch.bmm(weight.expand(batch, *weight.shape), source)  # (batch, copy out, component * voxel)
             outputs.append(mixed + bias[:, None].to(mixed.dtype) if bias is not None and len(bias) else mixed)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.fields import FieldType, split_terms
+from runtime.layer import apply_function
 
 
 def moments(
@@ -25,7 +26,7 @@ def moments(
     """
     sync = sync and dist.is_available() and dist.is_initialized()
     voxels = fields.reshape(*fields.shape[:2], -1).unsqueeze(0 if per_sample else 1)
-    same, mean, square = _Moments.apply(voxels, field_type, sync)  # type: ignore[no-untyped-call]
+    same, mean, square = apply_function(_Moments, voxels, field_type, sync)
     return same.reshape(fields.shape), mean, square
 
 
@@ -38,7 +39,8 @@ def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     scale, shift = scale.flatten(), shift.flatten()
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)
     channels = fields.reshape(-1, scale.numel(), *fields.shape[2:])
-    return F.batch_norm(channels, zero, one, scale, shift, training=False, eps=0).reshape(fields.shape)
+    none = 1e-30  # 1 + eps is 1; torch 2.10 refuses 0
+    return F.batch_norm(channels, zero, one, scale, shift, training=False, eps=none).reshape(fields.shape)
 
 
 def spread(scalars: Tensor, field_type: FieldType) -> Tensor:

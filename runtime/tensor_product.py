@@ -51,7 +51,7 @@ class TensorProductActivation(FieldLayer):
         ]
         products = []
         for n, (_, i, j) in enumerate(self.paths):
-            coupling = self.get_buffer(f"coupling{n}").to(fields.dtype)
+            coupling: Tensor = getattr(self, f"coupling{n}").to(fields.dtype)
             coupled = torch.einsum("mnk,bumv->bunkv", coupling, parts[i])
             products.append((coupled * parts[j].unsqueeze(3)).sum(2).reshape(batch, -1, *space))
         return torch.cat(products, 1)

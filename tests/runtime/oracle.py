@@ -51,7 +51,7 @@ class OracleConv(nn.Module):
     def kernel(self) -> Tensor:
         blocks = {
             (i, k): torch.einsum("eoi,emnxyz->ominxyz", weight, basis.to(weight))
-            for (i, k, basis), weight in zip(self.blocks, self.weights, strict=True)
+            for (i, k, basis), weight in zip(self.blocks, self.weights.parameters(), strict=True)
         }
         rows = []
         for i, out in enumerate(self.out_type):

@@ -73,11 +73,16 @@ def exported(case):
 
 
 def onnx(case):
-    """ONNX with dynamic batch and volume, run by onnxruntime."""
+    """ONNX with dynamic batch and volume, run by onnxruntime; needs a newer torch than 2.6 for some layers."""
     layer = randomized(case.make()).eval()
-    program = torch.onnx.export(
-        layer, (fields(layer, 2, case.size),), dynamo=True, dynamic_shapes=(DYNAMIC,), verbose=False
-    )
+    try:
+        program = torch.onnx.export(
+            layer, (fields(layer, 2, case.size),), dynamo=True, dynamic_shapes=(DYNAMIC,), verbose=False
+        )
+    except torch.onnx.OnnxExporterError as error:
+        if torch.__version__ >= "2.7":
+            raise
+        pytest.skip(f"the exporter of torch 2.6 fails: {str(error.__cause__).splitlines()[0]}")
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch, size in ((1, case.size + 4), (3, case.size)):
         x = fields(layer, batch, size)

@@ -205,6 +205,7 @@ def test_another_loss_with_tensor_labels(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, on importing its compiler
+@pytest.mark.filterwarnings("ignore:Skipping serialization:UserWarning")  # torch 2.6's own, on compiling
 def test_the_compiled_model_trains_alike(tmp_path: Path) -> None:
     eager, compiled = network(dropout=0), network(dropout=0)
     train(eager, fixed(), config(epochs=3), tmp_path / "eager", validation=fixed())
