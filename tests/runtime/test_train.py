@@ -429,6 +429,7 @@ def test_every_epoch_draws_each_sample_once_in_a_new_order_with_new_noise(tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # python >= 3.12 on forking beside threads
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # where there is one core
 def test_workers_change_nothing(tmp_path: Path) -> None:
     alone, helped = run(tmp_path / "0"), run(tmp_path / "2", workers=2)
     assert helped.history == alone.history
