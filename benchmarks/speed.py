@@ -79,12 +79,11 @@ MAX_PEER = 7  # taps: escnn's basis takes minutes to sample beyond, and e3nn's r
 def ours(layer: Layer, size: int, execution: str) -> nn.Module:
     """A generated convolution: shells for the dense path, oscillator functions for the separable one."""
     radial = '{ family = "hermite", n_max = 4 }' if execution == "separable" else '{ family = "shells" }'
-    name = f"speed_{execution}_{size}_{abs(hash(layer))}"
     spec = parse_package(
-        f'name = "{name}"\n[[conv]]\nname = "Conv"\nin = "{layer.into}"\nout = "{layer.out}"\n'
+        f'name = "speed"\n[[conv]]\nname = "Conv"\nin = "{layer.into}"\nout = "{layer.out}"\n'
         f'kernel_size = {size}\nradial = {radial}\nexecution = "{execution}"\n'
     )
-    with imported(compile_package(spec), name) as package:
+    with imported(compile_package(spec), spec.name) as package:
         module: nn.Module = package.Conv(stride=layer.stride)
     return module
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms
+from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, has_parity, split_terms
 from runtime.layer import FieldLayer, apply_function
 
 Activation = Callable[[Tensor], Tensor]
@@ -16,7 +16,7 @@ def gated_type(field_type: FieldTypeLike) -> FieldType:
     """The field type followed by one even scalar, its gate, for every non-scalar field: what `Gate` takes."""
     terms = as_field_type(field_type)
     gates = sum(term.multiplicity for term in terms if term.degree > 0)
-    parity = None if terms[0].parity is None else 1
+    parity = 1 if has_parity(terms) else None
     return (*terms, Term(gates, 0, parity)) if gates else terms
 
 

@@ -1,4 +1,4 @@
-"""What all layers share: a field type in, a field type out, and one check of the input."""
+"""What all layers share: a field type in, a field type out, one check of the input, constants that are rounded once."""
 
 from collections.abc import Callable
 from typing import Any, Self, cast
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe
+
+_COMPILES_FUNCTIONS = torch.__version__ >= "2.10"  # with gradients, see `apply_function`
 
 
 class FieldLayer(nn.Module):
@@ -99,6 +101,3 @@ def apply_function(function: type[torch.autograd.Function], *arguments: Any) -> 
         if not (tracked and _COMPILES_FUNCTIONS):
             return function.forward(*arguments)
     return function.apply(*arguments)  # type: ignore[no-untyped-call]
-
-
-_COMPILES_FUNCTIONS = torch.__version__ >= "2.10"

@@ -39,8 +39,8 @@ def channel_affine(fields: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     scale, shift = scale.flatten(), shift.flatten()
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)
     channels = fields.reshape(-1, scale.numel(), *fields.shape[2:])
-    none = 1e-30  # 1 + eps is 1; torch 2.10 refuses 0
-    return F.batch_norm(channels, zero, one, scale, shift, training=False, eps=none).reshape(fields.shape)
+    eps = 1e-30  # as good as none, 1 + eps is 1; torch 2.10 refuses 0
+    return F.batch_norm(channels, zero, one, scale, shift, training=False, eps=eps).reshape(fields.shape)
 
 
 def spread(scalars: Tensor, field_type: FieldType) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from runtime.fields import FieldTypeLike, Term, as_field_type, copy_count, split_terms
+from runtime.fields import FieldTypeLike, Term, as_field_type, copy_count, has_parity, split_terms
 from runtime.layer import FieldLayer
 
 
@@ -22,7 +22,7 @@ class Norm(FieldLayer):
 
     def __init__(self, in_type: FieldTypeLike, *, squared: bool = False) -> None:
         in_type = as_field_type(in_type)
-        parity = None if in_type[0].parity is None else 1
+        parity = 1 if has_parity(in_type) else None
         super().__init__(in_type, (Term(copy_count(in_type), 0, parity),))
         self.squared = squared
 
@@ -39,5 +39,5 @@ class Norm(FieldLayer):
         return lengths.to(part.dtype)
 
     def extra_repr(self) -> str:
-        """The field types, for printing a network."""
+        """The field types, and whether lengths are squared, for printing a network."""
         return super().extra_repr() + (", squared" if self.squared else "")

@@ -1,15 +1,17 @@
-"""Shared by all tests: one thread, and packages compiled and imported."""
+"""Shared by all tests: one thread, packages compiled and imported, what is skipped without ruff."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+needs_ruff = pytest.mark.skipif(find_spec("ruff") is None, reason="ruff checks the code: pip install 'basisgen[lint]'")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from basisgen.algebra.polynomials import integer_terms
 from basisgen.algebra.roots import SignedRoot
 from basisgen.sampling.families import FilterGroup
-from basisgen.sampling.grid import VoxelGrid, turn_taps
+from basisgen.sampling.grid import Turn, VoxelGrid, turn_taps
 from basisgen.so3.harmonics import harmonics
 
 Array = NDArray[np.float64]
@@ -51,7 +51,7 @@ def symmetrised(values: Array, J: int, grid: VoxelGrid) -> Array:
     return exact
 
 
-def turn_matrix(J: int, turn: NDArray[np.int64]) -> Array:
+def turn_matrix(J: int, turn: Turn) -> Array:
     """D^J(g) of natural parity, float64 (M, M'), each entry correctly rounded: Y_J(g x) = D^J(g) Y_J(x)."""
     images = np.abs(turn).argmax(axis=0)
     return _turn_matrix(J, tuple(images.tolist()), tuple(turn[images, range(3)].tolist()))
@@ -90,6 +90,6 @@ def _fischer(p: Terms, q: Terms) -> int:
     return sum(prod(map(factorial, monomial)) * p[monomial] * q[monomial] for monomial in p.keys() & q.keys())
 
 
-def _mean(values: Array, turns: list[tuple[NDArray[np.int64], Any]]) -> Array:
+def _mean(values: Array, turns: list[tuple[Turn, Any]]) -> Array:
     total = sum(np.einsum("Mm,M...->m...", D, turn_taps(values, turn)) for turn, D in turns)
     return np.asarray(total) / len(turns)

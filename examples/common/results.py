@@ -29,7 +29,7 @@ def write_results(
 
 
 def markdown(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], command: str) -> str:
-    """The results as a page: the facts, a row for every network and setting, and a row for every case."""
+    """The results as a page: the facts, and a row for every network and setting."""
     scores = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
     rows = [["network", "setting", "parameters", "samples", *scores, study.agreement, "training", "seeds"]]
     for network, setting in dict.fromkeys((case.network, case.setting) for case in cases):

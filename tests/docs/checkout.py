@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shutil
@@ -43,6 +42,12 @@ def copy_files(place: Path) -> None:
             shutil.copy(REPOSITORY / name, place / name)
 
 
+def lend_packages(environment: Path) -> None:
+    """Gives an empty virtual environment the packages of the present one, but not what .pth files there add to them."""
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A place where commands can be typed, and the files committed there."""
@@ -59,7 +64,7 @@ class Checkout:
         leaves = [self.place / path.replace("{out}", str(out)) for path in typed.leaves]
         for path in leaves:
             path.unlink(missing_ok=True)
-        (self.place / ".venv" / ".ready").touch()
+        (self.place / ".venv" / ".ready").touch()  # newer than the lock, or make would install what it locks
         line = "set -e\n" + typed.line(command).replace("{out}", str(out))
         result = subprocess.run(
             ["bash", "-c", line],
@@ -121,8 +126,7 @@ def small(preset: str) -> str:
 def _make_environment(place: Path) -> None:
     """`.venv` with a python of its own; packages and commands are lent by the present environment."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / ".venv"], check=True)
-    (site,) = place.glob(".venv/lib/python*/site-packages")
-    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    lend_packages(place / ".venv")
     for program in Path(sysconfig.get_path("scripts")).iterdir():
         link = place / ".venv" / "bin" / program.name
         if not link.exists():
@@ -133,17 +137,12 @@ def _make_data(place: Path) -> None:
     """Small data in the formats of the experiments, under the names the pages give them."""
     from tests.examples import test_amino_acids, test_cath, test_modelnet10
 
-    for fixture, names in (  # fixtures, called as the functions they are
-        (test_cath.made, ("cath_3class_ca.npz", "cath_10arch_ca.npz")),
-        (test_amino_acids.made, ("aa_env.npz",)),
-        (test_modelnet10.grids, ("modelnet10_30.npz",)),
-    ):
-        made = inspect.unwrap(fixture)(place)
-        for name in names:
-            shutil.copy(made, place / name)
-        made.unlink()
+    test_cath.make(place / "cath_3class_ca.npz")
+    shutil.copy(place / "cath_3class_ca.npz", place / "cath_10arch_ca.npz")
+    test_amino_acids.make(place / "aa_env.npz")
+    test_modelnet10.make_grids(place / "modelnet10_30.npz")
     (place / "SHREC17").mkdir()
-    inspect.unwrap(test_modelnet10.shrec17)(place / "SHREC17")
+    test_modelnet10.make_shrec17(place / "SHREC17")
     (place / "FOLDER").mkdir()
     (place / "FOLDER" / "1abc.pdb").write_text(test_amino_acids.PDB)
     (place / "SPLITS.csv").write_text("entry,split\n1abc,0\n")

@@ -46,7 +46,10 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
     return Typed(rf"python benchmarks/{name}\.py", add=f" {options} --out {{out}}", says=says, leaves=results)
 
 
-def _experiment(pattern: str, options: str = "", preset: str = "(quick|medium|long)") -> Typed:
+PRESET = "(quick|medium|long)"  # any but the paper's
+
+
+def _experiment(pattern: str, options: str = "", preset: str = PRESET) -> Typed:
     says = rf"seed 0: (.*\n)+# .*, preset {preset}\n(.*\n)+\| network \| setting \|"
     return Typed(rf"python -m examples\.{pattern}", add=f" --seeds 1{options}", says=says)
 
@@ -148,11 +151,9 @@ COMMANDS = {
         "speed", "--layers hidden --kernel-sizes 3 --threads 1 --rounds 1", r"hidden, k = 3: .*'separable'", kinds=ALL
     ),
     "experiment, data made": _experiment(rf"(tetris|fibres)( --preset quick)?{OPTIONS}"),
-    "experiment, data given": _experiment(
-        rf"(cath|amino_acids|modelnet10) --preset (quick|medium|long) --\w+ [\w./-]+{OPTIONS}"
-    ),
+    "experiment, data given": _experiment(rf"(cath|amino_acids|modelnet10) --preset {PRESET} --\w+ [\w./-]+{OPTIONS}"),
     "experiment, data in the environment": _experiment(
-        r"(cath|amino_acids|modelnet10)( --preset (quick|medium|long))?", " --network conventional"
+        rf"(cath|amino_acids|modelnet10)( --preset {PRESET})?", " --network conventional"
     ),
     "experiment of the paper, data made": _experiment(
         r"(tetris|fibres) --preset paper( --seeds \d+)?", " --network steerable", preset="paper"

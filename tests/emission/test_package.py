@@ -14,6 +14,7 @@ from safetensors.numpy import load
 from basisgen.emission.write import read_package
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
+from tests.conftest import needs_ruff
 
 REPOSITORY = Path(__file__).parent.parent.parent
 TETRIS = REPOSITORY / "examples" / "tetris" / "tetris.toml"
@@ -71,17 +72,17 @@ def test_the_manifest_names_every_file_and_the_tensors_are_float64() -> None:
     assert all(tensor.dtype == "float64" for tensor in load(content["basis.safetensors"]).values())
 
 
+@needs_ruff
 def test_generated_code_is_formatted_and_lint_free() -> None:
-    pytest.importorskip("ruff", reason="ruff checks the code: pip install 'basisgen[lint]'")
     for arguments in (["format", "--check"], ["check"]):
         command = [sys.executable, "-m", "ruff", *arguments, str(REPOSITORY / "generated")]
         result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
         assert result.returncode == 0, result.stdout
 
 
+@needs_ruff
 @pytest.mark.parametrize("size", [2, 40])
 def test_long_field_types_are_formatted_too(size: int, tmp_path: Path) -> None:
-    pytest.importorskip("ruff", reason="ruff checks the code: pip install 'basisgen[lint]'")
     terms = " + ".join(f"{copies}x{copies % 3}" for copies in range(1, size))
     spec = f'name = "long"\n[[conv]]\nname = "Conv"\nkernel_size = 3\nin = "1x0"\nout = "{terms}"\n'
     (tmp_path / "conv.py").write_bytes(compile_package(parse_package(spec))["conv.py"])

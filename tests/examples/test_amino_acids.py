@@ -27,8 +27,7 @@ ELEMENTS = ["C", "N", "O", "S", "H"]
 KINDS = [1, 0, 0, 2, 0, 3]
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
+def make(path: Path) -> None:
     """Three proteins, one of each split, of four residues of six atoms; the last residue of each is not complete."""
     generator = np.random.default_rng(0)
     places = np.array([[-1.2, 0.8, 0], [0, 0, 0], [1.5, 0, 0], [2, 1.1, 0], [-0.6, -0.9, 1.1], [-1, -2, 2]])
@@ -36,7 +35,6 @@ def made(tmp_path: Path) -> Path:
     xyz = np.concatenate([places + 6 * generator.standard_normal(3) for _ in range(residues)])
     names = np.tile(np.arange(6), residues)
     names[(np.arange(residues * 6) // 6 % 4 == 3) & (names == 2)] = 3  # no C in every fourth residue
-    path = tmp_path / "made.npz"
     np.savez(
         path,
         xyz=xyz.astype(np.float32),
@@ -52,7 +50,12 @@ def made(tmp_path: Path) -> Path:
         entry_atom_offsets=np.arange(0, 73, 24),
         entry_split=np.arange(3).astype(np.int8),
     )
-    return path
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    make(tmp_path / "made.npz")
+    return tmp_path / "made.npz"
 
 
 def test_the_format_is_read_and_incomplete_residues_are_left_out(made: Path) -> None:

@@ -20,15 +20,13 @@ from examples.common.measure import parameter_count
 from examples.common.presets import load_preset
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
+def make(path: Path) -> None:
     """Ten splits of two domains, one of each of two architectures, in the public format."""
     generator = np.random.default_rng(0)
     counts = generator.integers(5, 12, 20)
     positions = np.zeros((20, 12, 3))
     for domain, count in zip(positions, counts, strict=True):
         domain[:count] = 8 * generator.standard_normal((count, 3))
-    path = tmp_path / "made.npz"
     np.savez(
         path,
         n_atoms=counts,
@@ -38,7 +36,12 @@ def made(tmp_path: Path) -> Path:
         labels=np.tile([[2, 60], [1, 10]], (10, 1)),
         split_start_indices=np.arange(0, 20, 2),
     )
-    return path
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    make(tmp_path / "made.npz")
+    return tmp_path / "made.npz"
 
 
 def test_the_public_format_is_read(made: Path) -> None:

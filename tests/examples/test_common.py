@@ -180,9 +180,8 @@ def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path)
 )
 def test_committed_results_are_those_of_the_networks_that_are_built_now(results: Path) -> None:
     name, committed = results.parts[-4], json.loads(results.read_text("utf-8"))
-    _, preset, data = re.match(
-        r"python -m examples\.(\w+) --preset (\w+)(?: --data (.+))?$", committed["command"]
-    ).groups()
+    command = rf"python -m examples\.{name} --preset (\w+)(?: --data (.+))?"
+    preset, data = re.fullmatch(command, committed["command"]).groups()
     if data is not None:  # another file than the usual one lies beside it
         usual = importlib.import_module(f"examples.{name}.data").VARIABLE
         data = Path(os.environ.get(usual, "absent")).with_name(data)

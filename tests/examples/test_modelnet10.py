@@ -25,8 +25,7 @@ TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 EXACT = Raster(size=GRID, spacing=1.0)
 
 
-@pytest.fixture
-def grids(tmp_path: Path) -> Path:
+def make_grids(path: Path) -> None:
     """Boxes and bars in the format of the ModelNet10 file; one training grid is empty, one test grid a duplicate."""
     train = np.zeros((5, GRID, GRID, GRID), dtype=np.uint8)
     train[0::2, 8:22, 8:22, 10:20] = 1
@@ -34,7 +33,6 @@ def grids(tmp_path: Path) -> Path:
     train[4] = 0
     test = train[:3].copy()
     test[1:, 10, 10, 10:24] = 1
-    path = tmp_path / "made.npz"
     np.savez(
         path,
         train_bits=np.packbits(train.reshape(5, -1), axis=1),
@@ -47,21 +45,30 @@ def grids(tmp_path: Path) -> Path:
         n=np.int64(GRID),
         names=np.array(["box", "bar"]),
     )
-    return path
 
 
 @pytest.fixture
-def shrec17(tmp_path: Path) -> Path:
+def grids(tmp_path: Path) -> Path:
+    make_grids(tmp_path / "made.npz")
+    return tmp_path / "made.npz"
+
+
+def make_shrec17(directory: Path) -> None:
     """Two tetrahedra and two flat squares in SHREC17's layout."""
     solid = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1/1 2/2 4/4\nf 1//1 3//1 4//1\nf -3 -2 -1\n"
     square = "# a comment\nv 0 0 0\nv 2 0 0\nv 2 2 0\nv 0 2 0\nvn 0 0 1\nf 1 2 3 4\n"
     for split, names in (("train", ("000001", "000002")), ("test", ("000003", "000004"))):
         for folder in (f"{split}_normal", f"{split}_perturbed"):
-            (tmp_path / folder).mkdir()
+            (directory / folder).mkdir()
             for name, text in zip(names, (solid, square), strict=True):
-                (tmp_path / folder / f"{name}.obj").write_text(text)
+                (directory / folder / f"{name}.obj").write_text(text)
         rows = [f"{name},{synset},{synset},m,{split}" for name, synset in zip(names, ("0269", "0301"), strict=True)]
-        (tmp_path / f"{split}.csv").write_text("\n".join(["id,synsetId,subSynsetId,modelId,split", *rows]) + "\n")
+        (directory / f"{split}.csv").write_text("\n".join(["id,synsetId,subSynsetId,modelId,split", *rows]) + "\n")
+
+
+@pytest.fixture
+def shrec17(tmp_path: Path) -> Path:
+    make_shrec17(tmp_path)
     return tmp_path
 
 

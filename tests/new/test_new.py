@@ -15,7 +15,7 @@ from basisgen.cli import main
 from basisgen.new.presets import PRESETS
 from basisgen.new.project import project, write_project
 from basisgen.spec import parse_package
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, needs_ruff
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +49,9 @@ def test_every_preset_has_a_spec_the_compiler_takes_and_code_python_takes(preset
     assert imported and set(imported[1].split(", ")) == {layer.name for layer in spec.layers}
 
 
+@needs_ruff
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_project_is_formatted_and_clean(preset: str) -> None:
-    pytest.importorskip("ruff", reason="ruff checks the code: pip install 'basisgen[lint]'")
     _new("first", "--preset", preset)
     Path("first/generated/first").mkdir(parents=True)  # so that it counts as the project's own
     options = ("--isolated", "--line-length", "120", "--target-version", "py311", ".")

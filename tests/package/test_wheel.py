@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import basisgen
-from tests.docs.checkout import copy_files
+from tests.docs.checkout import copy_files, lend_packages
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +62,7 @@ print(json.dumps({"modules": modules, "missing": missing, "files": files, "versi
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with wheel and sdist, built from a copy of the files git knows, the wheel from the sdist."""
+    """A folder with wheel and sdist, built from a copy of what git knows or would add, the wheel from the sdist."""
     place = tmp_path_factory.mktemp("built")
     copy_files(place / "source")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist"), str(place / "source")]
@@ -80,8 +79,7 @@ def clean(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = built.glob("*.whl")
     install = [sys.executable, "-m", "pip", "--python", venv, "install", "--quiet", "--no-deps", "--no-index", wheel]
     subprocess.run(install, check=True)
-    (site,) = venv.glob("lib/python*/site-packages")
-    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    lend_packages(venv)
     return venv
 
 
