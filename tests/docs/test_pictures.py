@@ -11,15 +11,19 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from tests.docs.page import PAGES
 from tests.report.chromium import find_chromium
 
 IMAGES = REPOSITORY / "docs" / "images"
 
 
-def test_every_picture_shown_exists_and_is_small() -> None:
-    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")):
-        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).is_file(), f"{page.name} shows {target}"
+def test_every_picture_and_page_linked_exists() -> None:
+    for name, page in PAGES.items():
+        for target in re.findall(r"\]\(([^)#\s]*[./][^)#\s]*)", page.read_text("utf-8")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_every_picture_is_small() -> None:
     for picture in IMAGES.glob("*.png"):
         assert picture.stat().st_size < 200_000, picture
 
