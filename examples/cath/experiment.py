@@ -43,6 +43,7 @@ class Preset:
     stack               of the networks that are stacks
     dropout             of whole fields, in the steerable ResNet34
     low_pass            in the steerable ResNet34: names of the networks that stride behind a low-pass filter
+    turned              trained on a new random orientation of a domain at every draw, not on the one of its file
     """
 
     raster: Raster
@@ -54,6 +55,7 @@ class Preset:
     stack: Stack | None = None
     dropout: float = 0.0
     low_pass: tuple[str, ...] = ()
+    turned: bool = True
 
 
 def prepare(preset_name: str, data: Path | None) -> Study:
@@ -61,6 +63,8 @@ def prepare(preset_name: str, data: Path | None) -> Study:
     path = find_data(data, VARIABLE, "a file of CATH domains", SOURCE)
     preset, splits = load_preset(Preset, HERE / "presets" / f"{preset_name}.toml"), load(path)
     settings = {"1" if factor == 1 else f"1/{factor}": factor for factor in preset.reductions}
+
+    orientation = "a new random orientation at every draw" if preset.turned else "always the orientation of the file"
 
     def run(case: Case, directory: Path) -> Outcome:
         return train_and_test(preset, splits, case, settings[case.setting], directory)
@@ -72,7 +76,7 @@ def prepare(preset_name: str, data: Path | None) -> Study:
             f"(splits 0-6), {len(splits.test)} to test on (splits 8-9), of other superfamilies",
             "setting": "the part of the training set that is used, the same number of steps for all",
             "volumes": f"{preset.raster.size}^3 voxels of {preset.raster.spacing} angstrom, Gaussians of "
-            f"{preset.raster.sigma} angstrom; a new random orientation at every draw",
+            f"{preset.raster.sigma} angstrom; {orientation}",
             "turned": f"{preset.test_rotations} random rotations of {preset.agreement_samples} test domains",
             "weights": "the last of the training; split 7 is not used",
             **{name: network.description for name, network in preset.networks.items()},
@@ -113,7 +117,7 @@ def train_and_test(preset: Preset, splits: Splits, case: Case, factor: int, dire
         case,
         preset.networks[case.network],
         lambda: build(case.network, preset, len(splits.train.names)),
-        TrainingSet(splits.train.reduced(factor), preset.raster, turned=True),
+        TrainingSet(splits.train.reduced(factor), preset.raster, turned=preset.turned),
         preset.training.reduced(factor.bit_length() - 1),
         directory,
         measure,

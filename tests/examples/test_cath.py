@@ -88,6 +88,17 @@ def test_every_draw_has_an_orientation_of_its_own(made: Path) -> None:
     (first, label), (second, _) = data[0], data[0]
     assert label == 1
     assert (first - second).abs().max() > 1e-3
+    fixed = TrainingSet(data.domains, data.raster, turned=False)
+    torch.testing.assert_close(fixed[0][0], fixed[0][0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "presets").glob("*.toml")), ids=lambda path: path.stem)
+def test_presets_are_of_one_size_and_can_be_chosen(path: Path) -> None:
+    preset = load_preset(Preset, path)
+    assert preset.stack is None or preset.stack.size == preset.raster.size
+    assert preset.turned == (path.stem != "fixed")
+    choice = next(option for option in main.params if option.name == "preset")
+    assert path.stem in choice.type.choices
 
 
 @pytest.mark.parametrize("name", ["steerable-paper-filters", "steerable-ours", "conventional"])
