@@ -47,6 +47,8 @@ def experiment(
         command, directory = f"python -m examples.{name} --preset {preset}", out / preset
         if data is not None:
             command += f" --data {data.name}"
+        if out != Path("runs") / name:
+            command += f" --out {out}"
         if plan:
             facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
             click.echo(markdown(replace(study, facts=facts), everything, (), command))

@@ -138,7 +138,8 @@ def _make_data(place: Path) -> None:
     from tests.examples import test_amino_acids, test_cath, test_modelnet10
 
     test_cath.make(place / "cath_3class_ca.npz")
-    shutil.copy(place / "cath_3class_ca.npz", place / "cath_10arch_ca.npz")
+    for name in ("cath_10arch_ca.npz", "cath_sub_10arch_ca.npz", "cath_sub_10arch_ca_balanced.npz"):
+        shutil.copy(place / "cath_3class_ca.npz", place / name)
     test_amino_acids.make(place / "aa_env.npz")
     test_modelnet10.make_grids(place / "modelnet10_30.npz")
     (place / "SHREC17").mkdir()

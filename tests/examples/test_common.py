@@ -180,7 +180,7 @@ def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path)
 )
 def test_committed_results_are_those_of_the_networks_that_are_built_now(results: Path) -> None:
     name, committed = results.parts[-4], json.loads(results.read_text("utf-8"))
-    command = rf"python -m examples\.{name} --preset (\w+)(?: --data (.+))?"
+    command = rf"python -m examples\.{name} --preset (\w+)(?: --data (\S+))?(?: --out \S+)?"
     preset, data = re.fullmatch(command, committed["command"]).groups()
     if data is not None:  # another file than the usual one lies beside it
         usual = importlib.import_module(f"examples.{name}.data").VARIABLE
@@ -234,7 +234,7 @@ def test_the_command_runs_the_chosen_cases_and_lists_the_others(made_command: cl
     assert result.exit_code == 0, result.output
     assert "steerable, 1/4, seed 0: accuracy 0.750, turned 0.900" in result.output
     page = (tmp_path / "quick" / "results.md").read_text()
-    assert page.count("not run: `python -m examples.made --preset quick --network conventional") == 2
+    assert page.count(f"not run: `python -m examples.made --preset quick --out {tmp_path} --network conventional") == 2
     assert len(json.loads((tmp_path / "quick" / "results.json").read_text())["outcomes"]) == 2
     assert (tmp_path / "quick" / "results.png").stat().st_size > 1000
     CliRunner().invoke(made_command, ["--network", "conventional", "--seeds", "2", "--out", str(tmp_path)])
@@ -281,7 +281,8 @@ def test_an_option_added_later_changes_no_record() -> None:
 def test_the_command_in_the_results_names_the_data_it_was_given(made_command: click.Command, tmp_path: Path) -> None:
     CliRunner().invoke(made_command, ["--network", "steerable", "--out", str(tmp_path), "--data", "some/other.npz"])
     page = (tmp_path / "quick" / "results.md").read_text()
-    assert "not run: `python -m examples.made --preset quick --data other.npz --network conventional" in page
+    command = f"python -m examples.made --preset quick --data other.npz --out {tmp_path}"
+    assert f"not run: `{command} --network conventional" in page
 
 
 def test_the_plan_counts_parameters_and_runs_nothing(made_command: click.Command, tmp_path: Path) -> None:
