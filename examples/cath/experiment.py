@@ -63,7 +63,6 @@ def prepare(preset_name: str, data: Path | None) -> Study:
     path = find_data(data, VARIABLE, "a file of CATH domains", SOURCE)
     preset, splits = load_preset(Preset, HERE / "presets" / f"{preset_name}.toml"), load(path)
     settings = {"1" if factor == 1 else f"1/{factor}": factor for factor in preset.reductions}
-
     orientation = "a new random orientation at every draw" if preset.turned else "always the orientation of the file"
 
     def run(case: Case, directory: Path) -> Outcome:

@@ -25,6 +25,7 @@ def experiment(
     presets: Sequence[str] = ("quick", "paper"),
 ) -> click.Command:
     """The command of an experiment. prepare: preset, path of the data -> the study; may raise DataError."""
+    usual_out = Path("runs") / name
 
     def main(
         preset: str,
@@ -47,7 +48,7 @@ def experiment(
         command, directory = f"python -m examples.{name} --preset {preset}", out / preset
         if data is not None:
             command += f" --data {data.name}"
-        if out != Path("runs") / name:
+        if out != usual_out:
             command += f" --out {out}"
         if plan:
             facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
@@ -64,12 +65,12 @@ def experiment(
         click.echo((directory / "results.md").read_text("utf-8"))
 
     main.__doc__ = f"{summary}\n\n\b\nExample:\n  python -m examples.{name} --preset quick"
-    for option in reversed(_options(name, presets)):
+    for option in reversed(_options(presets, usual_out)):
         main = option(main)
     return click.command(main)
 
 
-def _options(name: str, presets: Sequence[str]) -> list[Callable[..., Callable[..., None]]]:
+def _options(presets: Sequence[str], usual_out: Path) -> list[Callable[..., Callable[..., None]]]:
     directory = click.Path(file_okay=False, path_type=Path)
     many = {"multiple": True, "metavar": "NAME"}
     return [
@@ -80,7 +81,7 @@ def _options(name: str, presets: Sequence[str]) -> list[Callable[..., Callable[.
         click.option("--setting", "settings", **many, help="Only this setting; may be repeated."),
         click.option("--resume", is_flag=True, help="Keep finished cases; go on with an interrupted one."),
         click.option("--plan", is_flag=True, help="Build the networks and show the cases; run nothing."),
-        click.option("--out", type=directory, default=Path("runs") / name, show_default=True),
+        click.option("--out", type=directory, default=usual_out, show_default=True),
     ]
 
 
