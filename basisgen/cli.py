@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import basisgen
-from basisgen import completion
+from basisgen.commands import completion
+from basisgen.commands.new.presets import PRESETS
 from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
-from basisgen.new.presets import PRESETS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -181,7 +181,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     from rich.console import Console
     from rich.progress import track
 
-    from basisgen.compare import as_table, as_text, candidates, compare, explanation, parse_bandwidth
+    from basisgen.commands.defect import as_table, as_text, candidates, compare, explanation, parse_bandwidth
 
     table: dict[str, object] = {"in": into, "out": out_type, "gated": options["gated"]}
     for key in ("voxel_spacing", "dilation"):
@@ -218,7 +218,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     Example:
       basisgen verify generated/tetris
     """
-    from basisgen.recompile import recompile
+    from basisgen.commands.recompile import recompile
     from basisgen.verify.verify import verify_package
 
     report = verify_package(package, run=not no_run, recompile=recompile, seed=seed)
@@ -258,11 +258,11 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     """
     from rich.console import Console
 
+    from basisgen.commands.plan_table import tuning_as_text
+    from basisgen.commands.tune import Setting, free_layers, read_spec, tune
     from basisgen.emission.render import render
     from basisgen.emission.write import check_place, write_package
     from basisgen.pipeline import plan
-    from basisgen.plan_table import tuning_as_text
-    from basisgen.tune import Setting, free_layers, read_spec, tune
 
     spec = read_spec(package)
     check_place(package)
@@ -301,8 +301,8 @@ def report_command(package: Path, output: Path) -> None:
     """
     from rich.console import Console
 
+    from basisgen.commands.report.page import report
     from basisgen.emission.write import write_file
-    from basisgen.report.page import report
 
     with Console(stderr=True).status(f"checking and drawing {package}"):
         page = report(package)
@@ -325,10 +325,10 @@ def show(j: int, l: int, style: str) -> None:
     """
     from rich.console import Console
 
-    from basisgen.kernels.proof import prove
-    from basisgen.kernels.solver import solve
-    from basisgen.show import STYLES
+    from basisgen.commands.show import STYLES
     from basisgen.so3.field_type import Irrep
+    from basisgen.volumes.kernels.proof import prove
+    from basisgen.volumes.kernels.solver import solve
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     with Console(stderr=True).status("solving and proving; minutes for the highest degrees"):
@@ -358,7 +358,7 @@ def new(name: str, preset: str, out: Path) -> None:
     Example:
       basisgen new shapes --preset tetris
     """
-    from basisgen.new.project import project, write_project
+    from basisgen.commands.new.project import project, write_project
 
     content = project(name, preset)
     write_project(content, out / name)
@@ -418,7 +418,7 @@ def _print_table(table: Table, text: str) -> None:
 
 
 def _show_plan(planned: PackagePlan) -> None:
-    from basisgen.plan_table import as_text
+    from basisgen.commands.plan_table import as_text
 
     click.echo(f"\n{as_text(planned)}\n")
 
@@ -440,7 +440,7 @@ def _read(path: Path) -> str:
 
 def _settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
     """The `radial` table that --family and the --radial options stand for."""
-    from basisgen.sampling.settings import quoted
+    from basisgen.reading import quoted
 
     settings: dict[str, object] = {"family": family}
     for text in radial:

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from basisgen.emission.plan import PackagePlan, Pair, pairs, plan_package
 from basisgen.emission.render import render
 from basisgen.errors import SamplingError, SpecError
-from basisgen.kernels.proof import ProvenBasis, prove
-from basisgen.kernels.solver import solve
-from basisgen.sampling.sample import SampledFilters, sample
 from basisgen.spec import LayerSpec, PackageSpec
+from basisgen.volumes.kernels.proof import ProvenBasis, prove
+from basisgen.volumes.kernels.solver import solve
+from basisgen.volumes.sampling.sample import SampledFilters, sample
 
 
 def compile_package(spec: PackageSpec, jobs: int = 1) -> dict[str, bytes]:

@@ -19,11 +19,11 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from basisgen.errors import SpecError
-from basisgen.sampling.families import RadialFamily
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.registry import parse_radial
-from basisgen.sampling.settings import quoted
+from basisgen.reading import quoted
 from basisgen.so3.field_type import FieldType, parse_field_type
+from basisgen.volumes.sampling.families import RadialFamily
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.registry import parse_radial
 
 MAX_SPEC_BYTES = 1 << 20
 MAX_LAYERS = 256

@@ -29,11 +29,11 @@ from basisgen.emission.imported import imported as _imported
 from basisgen.emission.render import render
 from basisgen.errors import SamplingError, SpecError
 from basisgen.pipeline import plan
-from basisgen.sampling.families import RadialFamily
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.registry import FAMILIES, parse_radial
 from basisgen.so3.field_type import FieldType, Irrep, Term
 from basisgen.spec import Execution, LayerSpec, PackageSpec
+from basisgen.volumes.sampling.families import RadialFamily
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.registry import FAMILIES, parse_radial
 
 _numbers = itertools.count()
 

@@ -28,8 +28,8 @@ TYPES = "32x0 + 16x1 + 8x2"
 PROVE = """
 import time
 start = time.perf_counter()
-from basisgen.kernels.proof import prove
-from basisgen.kernels.solver import solve
+from basisgen.volumes.kernels.proof import prove
+from basisgen.volumes.kernels.solver import solve
 from basisgen.so3.field_type import Irrep
 for j in range({degree} + 1):
     for l in range({degree} + 1):

@@ -31,8 +31,8 @@ CODE = """
 import json, time
 from types import SimpleNamespace
 from basisgen.emission.certificate import certificate, to_json
-from basisgen.kernels.proof import prove
-from basisgen.kernels.solver import solve
+from basisgen.volumes.kernels.proof import prove
+from basisgen.volumes.kernels.solver import solve
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.harmonics import harmonics
 from basisgen.verify import checker

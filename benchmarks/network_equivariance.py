@@ -44,8 +44,8 @@ from examples.tetris.experiment import HERE, OneOrientation  # noqa: E402
 from examples.tetris.networks import Steerable  # noqa: E402
 from examples.tetris.presets import Preset, load_preset  # noqa: E402
 from examples.tetris.shapes import random_rotations, render  # noqa: E402
-from runtime.calibration import calibrate  # noqa: E402
 from runtime.train import train  # noqa: E402
+from runtime.train.calibration import calibrate  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 ROTATIONS_SEED = 20180706

@@ -1,18 +1,18 @@
 """Equivariant layers for volumes of fields, beside the convolutions that basisgen generates. Needs torch only."""
 
 from runtime.activation import Gate, NormActivation, gated_type
-from runtime.blocks import GatedBlock, ResidualBlock
 from runtime.dropout import FieldDropout
 from runtime.fields import FieldType, Term, as_field_type
-from runtime.freeze import freeze
 from runtime.layer import FieldLayer
+from runtime.lengths import Norm
 from runtime.linear import Linear
-from runtime.norm import Norm
 from runtime.normalization import BatchNorm, GroupNorm, InstanceNorm
-from runtime.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
 from runtime.tensor_product import TensorProductActivation
-from runtime.unet import UNet
-from runtime.volumes import RandomRotation, curl, gradient, rotate_field, turn_field, voxelize
+from runtime.volumes.blocks import GatedBlock, ResidualBlock
+from runtime.volumes.freeze import freeze
+from runtime.volumes.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
+from runtime.volumes.rotate import RandomRotation, curl, gradient, rotate_field, turn_field, voxelize
+from runtime.volumes.unet import UNet
 
 __all__ = [
     "AveragePool",

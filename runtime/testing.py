@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe, has_parity
 from runtime.so3 import cube_turns, random_rotations
-from runtime.volumes import mix_components, turn_field
+from runtime.volumes.rotate import mix_components, turn_field
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from typing import Any
 
 from basisgen.algebra.polynomials import integer_terms
 from basisgen.emission.plan import PackagePlan, Pair
-from basisgen.kernels.constraint import number_of_solutions
-from basisgen.kernels.proof import ProvenBasis
-from basisgen.sampling.products import Products
-from basisgen.sampling.sample import SampledFilters
 from basisgen.so3.clebsch_gordan import Coefficients
 from basisgen.so3.harmonics import SolidHarmonic, harmonics
+from basisgen.volumes.kernels.constraint import number_of_solutions
+from basisgen.volumes.kernels.proof import ProvenBasis
+from basisgen.volumes.sampling.products import Products
+from basisgen.volumes.sampling.sample import SampledFilters
 
 FORMAT = 1
 LAW = "kappa(g x) = D^j(g) kappa(x) D^l(g)^-1, where Y_l(g x) = D^l(g) Y_l(x)"

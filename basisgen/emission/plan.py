@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from basisgen.emission import cost
 from basisgen.emission.cost import Cost
 from basisgen.errors import SpecError
-from basisgen.kernels.proof import ProvenBasis
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.products import Products, expand
-from basisgen.sampling.sample import SampledFilters
 from basisgen.so3.clebsch_gordan import coupled_degrees
 from basisgen.so3.field_type import Irrep
 from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
+from basisgen.volumes.kernels.proof import ProvenBasis
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.products import Products, expand
+from basisgen.volumes.sampling.sample import SampledFilters
 
 Pair = tuple[Irrep, Irrep]  # out, in
 Tensor = NDArray[np.float64]

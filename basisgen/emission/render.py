@@ -8,15 +8,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from safetensors.numpy import save
 
 import basisgen
 from basisgen.emission.certificate import certificate, to_json
 from basisgen.emission.plan import LayerPlan, PackagePlan
-from basisgen.sampling.defect import Defects, measure
 from basisgen.so3.field_type import FieldType
 from basisgen.spec import PackageSpec
+from basisgen.volumes.sampling.defect import Defects, measure
 
 LINE_LENGTH = 120
 MANIFEST = "manifest.json"
@@ -82,7 +82,7 @@ def _layer_facts(layer: LayerPlan, defects: Defects) -> dict[str, Any]:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("basisgen.emission"),
+        loader=ChoiceLoader([PackageLoader("basisgen.emission"), PackageLoader("basisgen.volumes", "sources")]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -92,7 +92,7 @@ def _environment() -> Environment:
 
 
 def _template(name: str) -> str:
-    return (files("basisgen.emission") / "templates" / name).read_text("utf-8")
+    return (files("basisgen.volumes") / "sources" / name).read_text("utf-8")
 
 
 def _certificate(plan: PackagePlan) -> str:
@@ -119,7 +119,7 @@ def _layer(layer: LayerPlan, header: dict[str, str]) -> str:
     spec = layer.spec
     return (
         _environment()
-        .get_template("layer.py.jinja")
+        .get_template("conv.py.jinja")
         .render(
             **header,
             name=spec.name,

@@ -28,14 +28,14 @@ from safetensors.numpy import load
 
 from basisgen.errors import BasisgenError, OutputError
 from basisgen.verify import checker
-from basisgen.verify.defect import TOLERANCE, check_defect
 from basisgen.verify.floats import MAX_ULPS, check_floats
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, read_manifest
-from basisgen.verify.module import ProbeError, check_module
-from basisgen.verify.products import check_products
 from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
 from basisgen.verify.statement import Certificate, CertificateError, is_formula, read_certificate
+from basisgen.verify.volumes.defect import TOLERANCE, check_defect
+from basisgen.verify.volumes.module import ProbeError, check_module
+from basisgen.verify.volumes.products import check_products
 
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from runtime.volumes import voxelize
+from runtime.volumes.rotate import voxelize
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, Subset
 from examples.common.cases import Case, Outcome
 from examples.common.measure import device_name, parameter_count
 from examples.common.networks import Network
-from runtime.calibration import calibrate
 from runtime.train import TrainConfig, train
+from runtime.train.calibration import calibrate
 
 CALIBRATION_SAMPLES = 32
 

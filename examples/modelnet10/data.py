@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from examples.common.files import DataError, read_arrays
-from runtime.resampling import LowPass
 from runtime.so3 import random_rotations
+from runtime.volumes.resampling import LowPass
 
 SOURCE = (
     "modelnet.cs.princeton.edu, ModelNet10 (academic use only), voxelised to 30^3 and packed as in "

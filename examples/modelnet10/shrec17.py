@@ -20,7 +20,7 @@ from torch import Tensor
 
 from examples.common.files import DataError
 from examples.modelnet10.data import Raster
-from runtime.resampling import LowPass
+from runtime.volumes.resampling import LowPass
 
 
 class Meshes:

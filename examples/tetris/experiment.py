@@ -21,7 +21,7 @@ from examples.common.training import train_and_measure
 from examples.tetris.networks import Conventional, Steerable
 from examples.tetris.presets import Preset, load_preset
 from examples.tetris.shapes import SHAPES, Raster, random_rotations, render
-from runtime.calibration import calibrate
+from runtime.train.calibration import calibrate
 
 HERE = Path(__file__).parent
 SETTING = "one-orientation"

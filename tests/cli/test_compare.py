@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from basisgen.cli import main
-from basisgen.compare import COLUMNS, MISSING, RADIALS, as_table, candidates, compare
+from basisgen.commands.defect import COLUMNS, MISSING, RADIALS, as_table, candidates, compare
 from basisgen.pipeline import compile_package
-from basisgen.sampling.defect import Gaussian
 from basisgen.spec import parse_layer, single_layer_package
+from basisgen.volumes.sampling.defect import Gaussian
 
 LAYER = ("4x0 + 2x1", "2x0 + 3x2")
 

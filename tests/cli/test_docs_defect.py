@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from basisgen.cli import main
-from basisgen.compare import RADIALS
+from basisgen.commands.defect import RADIALS
 from tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "defect.md"

@@ -9,11 +9,11 @@ import sympy
 from sympy.parsing.sympy_parser import implicit_multiplication, parse_expr, standard_transformations
 
 from basisgen.algebra.polynomials import integer_terms
-from basisgen.kernels.proof import ProvenBasis, prove
-from basisgen.kernels.solver import solve
-from basisgen.show import as_json, as_latex, as_text
+from basisgen.commands.show import as_json, as_latex, as_text
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.harmonics import harmonics
+from basisgen.volumes.kernels.proof import ProvenBasis, prove
+from basisgen.volumes.kernels.solver import solve
 
 XYZ = sympy.symbols("x y z")
 PAIRS = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (3, 1)]

@@ -112,7 +112,7 @@ def test_a_forged_tuning_is_refused(table: Any) -> None:
 
 
 def test_the_output_says_what_was_measured_what_has_changed_and_how_to_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from basisgen import tune
+    from basisgen.commands import tune
 
     _run("compile", "both.toml")
     before = read_package(Path("generated/both"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from basisgen.new.presets import PRESETS
-from basisgen.new.project import project
+from basisgen.commands.new.presets import PRESETS
+from basisgen.commands.new.project import project
 from tests.conftest import REPOSITORY
 from tests.docs.checkout import SMALL, Checkout, TypedError, checkout, small
 from tests.docs.commands import COMMANDS, UNSHOWN, Typed, claims

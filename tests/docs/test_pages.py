@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from basisgen.new.presets import PRESETS
-from basisgen.new.project import project, write_project
+from basisgen.commands.new.presets import PRESETS
+from basisgen.commands.new.project import project, write_project
 from tests.conftest import REPOSITORY
 from tests.docs.page import PAGES, PageError, blocks, run, runs
 

@@ -18,9 +18,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from basisgen.sampling.grid import VoxelGrid
 from basisgen.so3.field_type import FieldType, parse_field_type
 from basisgen.so3.wigner import field_matrix
+from basisgen.volumes.sampling.grid import VoxelGrid
 
 Compile = Callable[[str], ModuleType]
 REPOSITORY = Path(__file__).parent.parent.parent

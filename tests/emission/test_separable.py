@@ -25,7 +25,7 @@ from basisgen.errors import SpecError
 from basisgen.pipeline import plan
 from basisgen.spec import Execution, parse_package
 from runtime import freeze
-from runtime.batches import leave_group
+from runtime.train.batches import leave_group
 
 Compile = Callable[[str], ModuleType]
 

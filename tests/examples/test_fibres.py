@@ -27,7 +27,7 @@ from examples.fibres.volumes import (
     tensor_error,
 )
 from runtime.so3 import random_rotations, spherical_harmonics
-from runtime.volumes import turn_field
+from runtime.volumes.rotate import turn_field
 
 RASTER = Raster(size=14, fibres=30, radius=1.3, curvature=0.03, cone=40.0, noise=0.0)
 TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

@@ -8,14 +8,14 @@ from types import MappingProxyType
 import pytest
 
 from basisgen.errors import ProofError
-from basisgen.kernels.basis import KernelBasis, KernelElement
-from basisgen.kernels.proof import ProvenBasis, prove
-from basisgen.kernels.solver import solve
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.sample import sample
-from basisgen.sampling.shells import Shells
 from basisgen.so3.clebsch_gordan import clebsch_gordan
 from basisgen.so3.field_type import Irrep
+from basisgen.volumes.kernels.basis import KernelBasis, KernelElement
+from basisgen.volumes.kernels.proof import ProvenBasis, prove
+from basisgen.volumes.kernels.solver import solve
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.sample import sample
+from basisgen.volumes.sampling.shells import Shells
 
 PAIRS = [(Irrep(j), Irrep(l)) for j in range(7) for l in range(7)]
 PARITIES = [(Irrep(j, p), Irrep(l, q)) for j in range(7) for l in range(7) for p in (1, -1) for q in (1, -1)]

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from basisgen.cli import main
-from basisgen.new.presets import PRESETS
-from basisgen.new.project import project, write_project
+from basisgen.commands.new.presets import PRESETS
+from basisgen.commands.new.project import project, write_project
 from basisgen.spec import parse_package
 from tests.conftest import REPOSITORY, needs_ruff
 

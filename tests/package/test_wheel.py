@@ -122,7 +122,7 @@ def test_wheel_and_sdist_hold_what_is_not_python(built: Path) -> None:
         for path in (source / package).rglob("*")
         if path.is_file() and path.suffix != ".py"
     }
-    assert {"basisgen/py.typed", "runtime/py.typed", "basisgen/new/templates/common/README.md.jinja"} <= data
+    assert {"basisgen/py.typed", "runtime/py.typed", "basisgen/commands/new/templates/common/README.md.jinja"} <= data
     assert data <= in_wheel and data <= in_sdist
     assert {"LICENSE", "README.md", "pyproject.toml"} <= in_sdist
     assert {name.split("/")[0] for name in in_wheel} == {

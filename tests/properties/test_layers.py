@@ -13,17 +13,17 @@ import torch
 from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
+from basisgen.commands.recompile import recompile
 from basisgen.emission.write import write_package
 from basisgen.errors import SamplingError, SpecError
 from basisgen.pipeline import compile_package
-from basisgen.recompile import recompile
-from basisgen.sampling.families import RadialFamily
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.registry import FAMILIES
 from basisgen.so3.field_type import FieldType
 from basisgen.spec import LayerSpec, PackageSpec, parse_layer
 from basisgen.testing import field_types, grids, imported, layer_specs, radial_families, rotations, turns
 from basisgen.verify.verify import verify_package
+from basisgen.volumes.sampling.families import RadialFamily
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.registry import FAMILIES
 from runtime.testing import assert_equivariant
 
 SLOW_DRAWS = (HealthCheck.too_slow, HealthCheck.filter_too_much)

@@ -23,14 +23,14 @@ from sympy.physics.wigner import clebsch_gordan as sympy_clebsch_gordan
 from sympy.physics.wigner import wigner_d as sympy_wigner_d
 
 from basisgen.algebra.linear import rank
-from basisgen.kernels.basis import rational_coefficients
-from basisgen.kernels.proof import prove
-from basisgen.kernels.solver import solve
 from basisgen.so3.clebsch_gordan import clebsch_gordan, coupled_degrees
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.harmonics import harmonics
 from basisgen.so3.wigner import wigner_d
 from basisgen.verify.polynomials import Polynomial, laplacian, standard_harmonic, turn
+from basisgen.volumes.kernels.basis import rational_coefficients
+from basisgen.volumes.kernels.proof import prove
+from basisgen.volumes.kernels.solver import solve
 
 Complex = NDArray[np.complex128]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chromium import Browser, find_chromium
 
-from basisgen.report.page import report
+from basisgen.commands.report.page import report
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,20 +12,20 @@ import sympy
 from markup import evaluate, kernel, parse
 
 from basisgen.algebra.polynomials import integer_terms
+from basisgen.commands.report import mathml
+from basisgen.commands.report.formulas import ExactKernel, exact_kernel, root
 from basisgen.emission.certificate import certificate
-from basisgen.kernels.proof import prove
-from basisgen.kernels.solver import solve
 from basisgen.pipeline import plan
-from basisgen.report import mathml
-from basisgen.report.formulas import ExactKernel, exact_kernel, root
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.shells import Shells
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.harmonics import harmonics
 from basisgen.spec import parse_layer, single_layer_package
 from basisgen.verify.floats import evaluate_profile
 from basisgen.verify.statement import Certificate, read_certificate
+from basisgen.volumes.kernels.proof import prove
+from basisgen.volumes.kernels.solver import solve
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.shells import Shells
 
 POINT = (0.3, -1.1, 0.7)
 PAIRS = [(0, 0), (1, 0), (0, 2), (1, 1), (1, 2), (2, 2), (3, 2), (5, 1)]

@@ -21,18 +21,19 @@ from click.testing import CliRunner, Result
 from markup import parse, pixels
 
 from basisgen.cli import main
+from basisgen.commands.report import pictures, usage
+from basisgen.commands.report.page import report
+from basisgen.commands.report.read import Package, read_package
+from basisgen.commands.report.turns import named
+from basisgen.commands.report.words import in_words
 from basisgen.errors import OutputError
-from basisgen.report import pictures, usage
-from basisgen.report.page import report
-from basisgen.report.read import Package, read_package
-from basisgen.report.turns import named
-from basisgen.report.words import in_words, percent, times
-from basisgen.sampling.defect import measure
-from basisgen.sampling.families import FilterGroup
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.shells import Shells
+from basisgen.text import percent, times
 from basisgen.verify.manifest import Term
 from basisgen.verify.statement import Irrep
+from basisgen.volumes.sampling.defect import measure
+from basisgen.volumes.sampling.families import FilterGroup
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.shells import Shells
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

@@ -5,7 +5,7 @@ from torch import nn
 
 import runtime
 from generated.tetris import Conv1, Conv2
-from runtime.calibration import calibrate
+from runtime.train.calibration import calibrate
 
 
 def _square_lengths(fields: torch.Tensor, field_type: tuple) -> torch.Tensor:

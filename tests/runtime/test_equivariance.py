@@ -11,7 +11,7 @@ from runtime.fields import describe, has_parity
 from runtime.so3 import cube_turns
 from runtime.strategies import field_types, rotations, smooth_fields
 from runtime.testing import SmoothField, assert_equivariant
-from runtime.volumes import mix_components
+from runtime.volumes.rotate import mix_components
 from tests.runtime.catalog import CASES, randomized
 from tests.runtime.oracle import OracleConv
 

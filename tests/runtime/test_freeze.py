@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runtime import BatchNorm, GatedBlock, GlobalMean, Linear, ResidualBlock, freeze
-from runtime.freeze import ChannelAffine
+from runtime.volumes.freeze import ChannelAffine
 from tests.runtime.catalog import gated_conv
 from tests.runtime.oracle import OracleConv
 

@@ -21,7 +21,7 @@ from runtime.interop import (
 )
 from runtime.so3 import clebsch_gordan, random_rotations
 from runtime.strategies import field_types
-from runtime.volumes import mix_components
+from runtime.volumes.rotate import mix_components
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # e3nn's own
 o3 = pytest.importorskip("e3nn.o3")

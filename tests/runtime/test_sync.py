@@ -6,7 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from runtime import BatchNorm
-from runtime.batches import leave_group
+from runtime.train.batches import leave_group
 
 TYPE = "1x1 + 2x0 + 1x2"
 SIZES = (3, 2)  # samples of each process: unequal

@@ -24,8 +24,6 @@ from torch.utils.data import Dataset
 from train_case import CLASSES, CONFIG, Blobs, network, run
 
 from runtime import train as train_module
-from runtime.checkpoint import BEST, checkpoints, load, save
-from runtime.penalties import penalties_of
 from runtime.train import (
     Interrupted,
     TrainConfig,
@@ -35,6 +33,8 @@ from runtime.train import (
     load_weights,
     train,
 )
+from runtime.train.checkpoint import BEST, checkpoints, load, save
+from runtime.train.penalties import penalties_of
 
 
 class Fixed(Dataset[tuple[Tensor, Any]]):
@@ -536,7 +536,7 @@ def test_a_second_ctrl_c_acts_at_once_unless_it_is_the_echo_of_the_first(
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
     now = [0.0]
-    monkeypatch.setattr("runtime.train.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("runtime.train.loop.time.monotonic", lambda: now[0])
 
     def loss_with(*numbers: int, after: float) -> Callable[[Tensor, Tensor], Tensor]:
         def loss(output: Tensor, label: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime.train_config import _RULES, Precision, TrainConfig, TrainingError
+from runtime.train.config import _RULES, Precision, TrainConfig, TrainingError
 
 PLAIN: dict[str, Any] = {"epochs": 100, "batch_size": 16, "learning_rate": 0.1}
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from runtime.checkpoint import checkpoints, load
+from runtime.train.checkpoint import checkpoints, load
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from runtime import RandomRotation, curl, gradient, rotate_field, turn_field, vo
 from runtime.so3 import cube_turns, random_rotations
 from runtime.strategies import field_types
 from runtime.testing import SmoothField, assert_equivariant
-from runtime.volumes import mix_components
+from runtime.volumes.rotate import mix_components
 
 TURNS = cube_turns(reflections=True)
 

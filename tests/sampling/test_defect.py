@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.spatial.transform import Rotation
 
-from basisgen.sampling.defect import Energies, Gaussian, SingleFrequency, energies, measure, unit_harmonics
-from basisgen.sampling.families import FilterGroup
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.optimal import eigenfilters
-from basisgen.sampling.sample import SampledFilters
-from basisgen.sampling.shells import Shells
 from basisgen.so3.field_type import Irrep, parse_field_type
 from basisgen.so3.wigner import field_matrix, wigner_d
+from basisgen.volumes.sampling.defect import Energies, Gaussian, SingleFrequency, energies, measure, unit_harmonics
+from basisgen.volumes.sampling.families import FilterGroup
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.optimal import eigenfilters
+from basisgen.volumes.sampling.sample import SampledFilters
+from basisgen.volumes.sampling.shells import Shells
 
 Array = NDArray[np.float64]
 W0 = np.pi / 2

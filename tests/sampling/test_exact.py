@@ -9,10 +9,10 @@ import mpmath
 import numpy as np
 import pytest
 
-from basisgen.sampling.families import FilterGroup, RadialFamily
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.shells import Shells
+from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.shells import Shells
 
 DIGITS = 60
 CUBE = VoxelGrid((5, 5, 5))

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basisgen.sampling.families import FilterGroup, RadialFamily
-from basisgen.sampling.grid import VoxelGrid, turn_taps
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.optimal import Optimal
-from basisgen.sampling.sample import SampledFilters
-from basisgen.sampling.shells import Cutoff, Shells
-from basisgen.sampling.symmetry import residual, turn_matrix
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.wigner import wigner_d
+from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
+from basisgen.volumes.sampling.grid import VoxelGrid, turn_taps
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.optimal import Optimal
+from basisgen.volumes.sampling.sample import SampledFilters
+from basisgen.volumes.sampling.shells import Cutoff, Shells
+from basisgen.volumes.sampling.symmetry import residual, turn_matrix
 
 FAMILIES: list[RadialFamily] = [Shells(), Hermite(n_max=3), Optimal()]
 

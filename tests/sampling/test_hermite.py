@@ -13,10 +13,10 @@ from scipy.special import eval_genlaguerre, eval_hermite
 
 from basisgen.algebra.roots import SignedRoot
 from basisgen.errors import ProofError
-from basisgen.sampling.cartesian import cartesian_expansion, prove_expansion
-from basisgen.sampling.defect import Gaussian, energies
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.hermite import Hermite, laguerre
+from basisgen.volumes.sampling.cartesian import cartesian_expansion, prove_expansion
+from basisgen.volumes.sampling.defect import Gaussian, energies
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.hermite import Hermite, laguerre
 
 
 def cube(size: int) -> VoxelGrid:

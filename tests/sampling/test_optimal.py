@@ -13,14 +13,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from basisgen.sampling.defect import Gaussian, SingleFrequency, energies, unit_harmonics
-from basisgen.sampling.families import FilterGroup
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.moments import commuting_maps
-from basisgen.sampling.optimal import NOISE, Optimal, _with_right_moments, eigenfilters
-from basisgen.sampling.shells import Shells
-from basisgen.sampling.symmetry import residual, turn_matrix
+from basisgen.volumes.sampling.defect import Gaussian, SingleFrequency, energies, unit_harmonics
+from basisgen.volumes.sampling.families import FilterGroup
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.moments import commuting_maps
+from basisgen.volumes.sampling.optimal import NOISE, Optimal, _with_right_moments, eigenfilters
+from basisgen.volumes.sampling.shells import Shells
+from basisgen.volumes.sampling.symmetry import residual, turn_matrix
 
 ANISOTROPIC = VoxelGrid((7, 7, 3), (Fraction(1), Fraction(1), Fraction(3)))
 
@@ -238,9 +238,9 @@ def test_mirrors_and_turns_about_the_polar_axis_are_exact_to_the_bit() -> None:
 BYTES = """
 import hashlib
 from fractions import Fraction
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.moments import commuting_maps
-from basisgen.sampling.optimal import Optimal
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.moments import commuting_maps
+from basisgen.volumes.sampling.optimal import Optimal
 grids = [VoxelGrid((9, 9, 9)), VoxelGrid((7, 6, 5), (Fraction(1), Fraction(13, 10), Fraction(17, 10)))]
 values = [group.values.tobytes() for grid in grids for group in Optimal().groups(grid, range(5))]
 print(hashlib.sha256(b"".join(values)).hexdigest())

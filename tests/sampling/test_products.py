@@ -10,11 +10,11 @@ from scipy.special import eval_hermite, factorial
 
 from basisgen.algebra.roots import SignedRoot
 from basisgen.errors import ProofError
-from basisgen.sampling.cartesian import cartesian_expansion, prove_expansion
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.products import Products, expand
-from basisgen.sampling.sample import SampledFilters
+from basisgen.volumes.sampling.cartesian import cartesian_expansion, prove_expansion
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.products import Products, expand
+from basisgen.volumes.sampling.sample import SampledFilters
 
 GRIDS = [
     VoxelGrid((5, 5, 5)),

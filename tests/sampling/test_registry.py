@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basisgen.errors import SamplingError, SpecError
-from basisgen.sampling.grid import VoxelGrid
-from basisgen.sampling.hermite import Hermite
-from basisgen.sampling.optimal import Optimal
-from basisgen.sampling.registry import FAMILIES, parse_radial
-from basisgen.sampling.settings import exact_number
-from basisgen.sampling.shells import Cutoff, Shells
+from basisgen.reading import exact_number
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.optimal import Optimal
+from basisgen.volumes.sampling.registry import FAMILIES, parse_radial
+from basisgen.volumes.sampling.shells import Cutoff, Shells
 
 
 @pytest.mark.parametrize(

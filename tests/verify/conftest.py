@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load, save
 
+from basisgen.commands.recompile import recompile
 from basisgen.pipeline import compile_package
-from basisgen.recompile import recompile
 from basisgen.spec import parse_package
 from basisgen.verify.report import Report
 from basisgen.verify.verify import verify_package

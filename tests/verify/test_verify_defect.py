@@ -14,15 +14,15 @@ import pytest
 from safetensors.numpy import load
 
 from basisgen.pipeline import compile_package
-from basisgen.sampling.defect import energies
-from basisgen.sampling.families import FilterGroup
-from basisgen.sampling.grid import VoxelGrid
 from basisgen.spec import parse_package
-from basisgen.verify.defect import check_defect, half_sphere, harmonic_values, measure
 from basisgen.verify.manifest import read_manifest
 from basisgen.verify.polynomials import standard_harmonic
 from basisgen.verify.report import Report
 from basisgen.verify.statement import Filters, Harmonic, read_certificate
+from basisgen.verify.volumes.defect import check_defect, half_sphere, harmonic_values, measure
+from basisgen.volumes.sampling.defect import energies
+from basisgen.volumes.sampling.families import FilterGroup
+from basisgen.volumes.sampling.grid import VoxelGrid
 from tests.verify.conftest import Files, failed, with_tensors
 
 Verify = Callable[..., Report]

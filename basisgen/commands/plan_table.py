@@ -1,0 +1,57 @@
+"""The execution plan as a table for people: `basisgen compile -v`, and `basisgen tune` for what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from basisgen.emission.plan import LayerPlan, PackagePlan
+from basisgen.spec import PATHS
+from basisgen.text import aligned
+
+COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
+EXPLANATION = """\
+multiply-adds   per voxel, forward; of conv3d's: over those of a plain convolution of the same shape
+numbers moved   written and read again between input and output, per voxel; a dense convolution has none
+assembly        multiply-adds from weights to kernel, once per call
+predicted       the time of a training step over a plain convolution's, on a large volume
+measured        the same, by basisgen tune"""
+
+
+def as_text(plan: PackagePlan) -> str:
+    """Aligned columns, one line per layer, and what they mean."""
+    rows = [line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in plan.layers)], left=2)]
+    tuned = plan.spec.tuned
+    return "\n".join([*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])])
+
+
+def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
+    """What was measured of each layer, and what that changes; `before` need hold no layers but these."""
+    tuned, were = after.spec.tuned, {layer.spec.name: layer.execution for layer in before.layers}
+    assert tuned is not None
+    ways = tuple(path.value for path in PATHS)
+    rows: list[Sequence[str]] = [("layer", "runs", *ways)]
+    for layer in after.layers:
+        if (ratios := tuned.ratios.get(layer.spec.name)) is not None:
+            way, was = layer.execution, were[layer.spec.name]
+            runs = f"{way.value}, {'as before' if way is was else f'was {was.value}'}"
+            rows.append((layer.spec.name, runs, *(f"{ratios[key]:.2f}" for key in ways)))
+    lines = [line.rstrip() for line in aligned(rows, left=2)]
+    return "\n".join(["Time of a training step over torch.nn.Conv3d's, on", f"{tuned.setting}:", "", *lines])
+
+
+def _cells(layer: LayerPlan, plan: PackagePlan) -> Sequence[str]:
+    cost, tuned = layer.cost, plan.spec.tuned
+    measured = tuned.ratios.get(layer.spec.name) if tuned else None
+    runs = layer.execution.value
+    if cost.passes_before is not None:
+        runs += f", {cost.passes_before} + {3 - cost.passes_before} passes"
+    return (
+        layer.spec.name,
+        runs,
+        f"{cost.multiply_adds:,}",
+        f"{cost.multiply_adds / layer.dense_weights:.3f}",
+        f"{cost.numbers_moved:,}",
+        f"{cost.assembly:.1e}",
+        f"{layer.predicted_ratio:.2f}",
+        "" if measured is None else f"{measured[layer.execution.value]:.2f}",
+    )

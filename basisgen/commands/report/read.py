@@ -1,0 +1,173 @@
+"""A package on disk as the report needs it. Only what passes the independent checks of `basisgen.verify` is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from basisgen.errors import OutputError
+from basisgen.verify import manifest as stated
+from basisgen.verify.report import Report
+from basisgen.verify.statement import Certificate, read_certificate
+from basisgen.verify.verify import CERTIFICATE, MANIFEST, TENSORS, read_files, verify_package
+from basisgen.verify.volumes.expected import Path as KernelPath
+from basisgen.verify.volumes.expected import channels, paths, weight_count
+from basisgen.volumes.sampling.families import FilterGroup
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.sample import SampledFilters
+
+_SEED = 0  # of the random checks: same package, same page
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One convolution of a package."""
+
+    stated: stated.Layer
+    gated: bool
+    radial: Mapping[str, Any]
+    execution: str  # as it runs: dense or separable
+    multiply_adds: int  # per voxel
+    time: float  # of a training step, over a plain convolution's
+    timed: str  # predicted, or measured by `basisgen tune`, and where
+    filters: SampledFilters
+    paths: tuple[KernelPath, ...]
+    weights: int
+
+    @property
+    def name(self) -> str:
+        """Its class."""
+        return self.stated.name
+
+    @property
+    def in_channels(self) -> int:
+        """Of a volume that goes in."""
+        return channels(self.stated.into)
+
+    @property
+    def out_channels(self) -> int:
+        """Of a volume that comes out."""
+        return channels(self.stated.out)
+
+    @property
+    def dense_weights(self) -> int:
+        """The number of weights of a plain convolution of the same shape."""
+        return self.in_channels * self.out_channels * int(np.prod(self.stated.size))
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """The degrees J of its filters."""
+        return tuple(sorted({path.J for path in self.paths}))
+
+    @property
+    def silent_terms(self) -> tuple[str, ...]:
+        """The terms of the output that no path reaches: their channels are zero, but for a bias."""
+        reached = {path.out_term for path in self.paths}
+        return tuple(f"{term.copies}x{term.irrep}" for o, term in enumerate(self.stated.out) if o not in reached)
+
+    @property
+    def variance(self) -> dict[int, float]:
+        """Degree J -> expected kernel energy per radial profile, at initialisation: sum of (weight * scale)^2."""
+        fan_in = [0] * len(self.stated.out)
+        for path in self.paths:
+            fan_in[path.out_term] += len(path.rows) * self.stated.into[path.in_term].copies
+        variance = dict.fromkeys(self.degrees, 0.0)
+        for path in self.paths:
+            out, into = self.stated.out[path.out_term], self.stated.into[path.in_term]
+            variance[path.J] += out.copies * into.copies * out.dimension / fan_in[path.out_term]
+        return variance
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A package whose files, exact mathematics and float64 numbers have passed their checks."""
+
+    name: str
+    version: str
+    command: str
+    layers: tuple[Layer, ...]
+    filters: Mapping[str, SampledFilters]
+    tensors: Mapping[str, NDArray[np.float64]]
+    certificate: Certificate
+    checks: Report
+
+    @property
+    def has_parity(self) -> bool:
+        """Whether inversion is part of the symmetry: O(3) instead of SO(3)."""
+        return self.certificate.pairs[0].out.parity is not None
+
+
+def read_package(directory: Path) -> Package:
+    """Reads and checks the package in a directory; none of its code is run.
+
+    Raises OutputError where the directory holds no package, or one that fails a check: no page is made of it.
+    """
+    checks = verify_package(directory, run=False, seed=_SEED)
+    if not checks.verified:
+        raise OutputError(
+            f"{directory} is not what its manifest says: {checks.complaints[0]}. "
+            "`basisgen verify` lists all complaints; compile the package again."
+        )
+    files, _ = read_files(directory)
+    try:
+        return _package(files, checks)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise OutputError(
+            f"{directory / MANIFEST} is not in the documented form ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _package(files: Mapping[str, bytes], checks: Report) -> Package:
+    manifest, certificate = stated.read_manifest(files[MANIFEST]), read_certificate(files[CERTIFICATE])
+    tensors = load(files[TENSORS])
+    filters = {name: _filters(name, certificate, tensors[name]) for name in certificate.filters}
+    specs = {entry["name"]: entry for entry in manifest.text["spec"]}
+    return Package(
+        name=manifest.name,
+        version=manifest.version,
+        command=str(manifest.text["command"]),
+        layers=tuple(
+            Layer(
+                stated=layer,
+                gated=bool(specs[layer.name]["gated"]),
+                radial=dict(specs[layer.name]["radial"]),
+                **_execution(manifest.text, layer.name),
+                filters=filters[layer.filter_tensor],
+                paths=tuple(paths(layer, certificate)),
+                weights=weight_count(layer, certificate),
+            )
+            for layer in manifest.layers
+        ),
+        filters=filters,
+        tensors=tensors,
+        certificate=certificate,
+        checks=checks,
+    )
+
+
+def _execution(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """How a layer runs, and what that costs."""
+    facts, tuned = manifest["layers"][name], manifest.get("tuned", {"ratios": {}})
+    cost, way, ratios = facts["cost"], str(facts["execution"]), tuned["ratios"].get(name)
+    return {
+        "execution": way,
+        "multiply_adds": int(cost["multiply_adds_per_voxel"]),
+        "time": float(ratios[way] if ratios else cost["predicted_ratio_to_conv3d"]),
+        "timed": f"measured: {tuned['setting']}" if ratios else "predicted",
+    }
+
+
+def _filters(name: str, certificate: Certificate, values: NDArray[np.float64]) -> SampledFilters:
+    filters = certificate.filters[name]
+    grid = VoxelGrid(filters.size, filters.spacing, filters.dilation)
+    groups, start = [], 0
+    for J, profile in filters.groups:
+        groups.append(FilterGroup(J, profile, values[start : start + 2 * J + 1]))
+        start += 2 * J + 1
+    return SampledFilters(grid, tuple(groups))

@@ -1,0 +1,185 @@
+"""`basisgen tune`: dense or separable, decided by measurement on the present machine.
+
+Every layer that may run either way is compiled both ways and timed, forward and backward, against the plain
+torch.nn.Conv3d of the same shape; the three take turns, and medians count. The faster way and the ratios go into the
+package's manifest; compiling the same spec again keeps them, `basisgen tune --undo` takes them out.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from basisgen.commands.recompile import spec_of
+from basisgen.emission.imported import imported
+from basisgen.errors import SpecError
+from basisgen.pipeline import compile_package
+from basisgen.reading import quoted
+from basisgen.spec import PATHS, Execution, LayerSpec, PackageSpec, Tuning
+from basisgen.text import counted
+from basisgen.verify.verify import MANIFEST, read_files
+from basisgen.volumes.sampling.hermite import Hermite
+
+MAX_VOXELS = 1024  # per axis
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to time a layer on: (samples, channel, x, y, z) on a device, with so many threads."""
+
+    volume: tuple[int, int, int]
+    samples: int
+    stride: int
+    device: str
+    rounds: int
+
+    @classmethod
+    def parse(cls, volume: object, samples: int, stride: int, device: str, threads: int | None, rounds: int) -> Setting:
+        """Checks what the command line says; raises SpecError. The number of threads is the process's from now on."""
+        import torch
+
+        given = volume if isinstance(volume, list) else [volume] * 3
+        sizes = [size for size in given if isinstance(size, int) and 1 <= size <= MAX_VOXELS]
+        if not len(sizes) == len(given) == 3:
+            raise SpecError(
+                f"--volume {quoted(volume)} is not 1 to {MAX_VOXELS} voxels, or three such numbers: 32, or 64,64,32."
+            )
+        _check_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        x, y, z = sizes
+        return cls((x, y, z), samples, stride, device, rounds)
+
+    def describe(self) -> str:
+        """One line for the manifest: it goes with the ratios."""
+        import torch
+
+        on_cpu = torch.device(self.device).type == "cpu"
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
+        volumes = f"{counted(self.samples, 'volume')} of {self.size}, stride {self.stride}"
+        return f"{self.device}{threads}, {volumes}, float32, torch {torch.__version__}"
+
+    @property
+    def size(self) -> str:
+        """Of a volume: 64x64x32."""
+        return "x".join(map(str, self.volume))
+
+
+def read_spec(directory: Path) -> PackageSpec:
+    """The spec of a package on disk.
+
+    Raises OutputError where there is no package, SpecError where another version of basisgen made it, or where its
+    manifest holds no spec.
+    """
+    files, _ = read_files(directory)
+    try:
+        spec = spec_of(json.loads(files.get(MANIFEST, b"")))
+    except (AttributeError, RecursionError, SpecError, ValueError) as error:
+        raise SpecError(
+            f"{directory / MANIFEST} holds no spec: {error}. Remove the package and compile it again."
+        ) from None
+    if spec is None:
+        raise SpecError(f"{directory} was made by another version of basisgen. Compile it again first.")
+    return spec
+
+
+def free_layers(spec: PackageSpec) -> tuple[LayerSpec, ...]:
+    """The layers whose way is open: `execution = "auto"`, and filters that are products."""
+    return tuple(
+        layer for layer in spec.layers if layer.execution is Execution.AUTO and isinstance(layer.radial, Hermite)
+    )
+
+
+def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:
+    """The spec with the ratios of its free layers measured.
+
+    Raises SpecError where no layer is free, or a layer does not run in this setting: mostly, no memory for it.
+    """
+    layers = free_layers(spec)
+    if not layers:
+        raise SpecError(
+            f"package '{spec.name}' has nothing to tune: no layer has filters of family 'hermite' and execution "
+            "'auto'. Other filters run as dense convolutions only."
+        )
+    ratios = {}
+    for layer in layers:
+        progress(layer.name)
+        try:
+            ratios[layer.name] = _ratios(layer, setting)
+        except RuntimeError as error:  # torch has no memory left, or no operator for volumes of such size
+            raise SpecError(
+                f"layer '{layer.name}' does not run on {counted(setting.samples, 'volume')} of {setting.size}: "
+                f"{_reason(error)}. Take a smaller --volume, or fewer --samples."
+            ) from error
+    return replace(spec, tuned=Tuning(setting.describe(), ratios))
+
+
+def _ratios(layer: LayerSpec, setting: Setting) -> Mapping[str, float]:
+    """The time of a training step, for each way over that of a plain convolution."""
+    import torch
+
+    shape = (setting.samples, layer.into.dimension, *setting.volume)
+    volume = torch.randn(shape, device=setting.device, requires_grad=True)
+    x, y, z = (d * (n - 1) // 2 for n, d in zip(layer.grid.size, layer.grid.dilation, strict=True))
+    plain = torch.nn.Conv3d(
+        layer.into.dimension, layer.out.dimension, layer.grid.size, setting.stride, (x, y, z), layer.grid.dilation
+    ).to(setting.device)
+    steps = {"plain": _step(plain, volume)}
+    for path in PATHS:
+        name = f"basisgen_tune_{layer.name}_{path.value}"
+        package = PackageSpec(name, (replace(layer, execution=path),), "basisgen tune")
+        with imported(compile_package(package), name) as module:
+            steps[path.value] = _step(getattr(module, layer.name)(stride=setting.stride).to(setting.device), volume)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(setting.rounds + 1):
+        for name, step in steps.items():
+            times[name].append(step())
+    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
+    return {path.value: round(medians[path.value] / medians["plain"], 3) for path in PATHS}
+
+
+def _step(module: Any, volume: Any) -> Callable[[], float]:
+    """One training step of a module: the seconds it takes."""
+    import torch
+
+    gradient = torch.ones_like(module(volume.detach()))
+
+    def synchronise() -> None:
+        if volume.device.type != "cpu":
+            torch.accelerator.synchronize(volume.device)
+
+    def step() -> float:
+        volume.grad = None
+        module.zero_grad()
+        synchronise()
+        start = perf_counter()
+        module(volume).backward(gradient)
+        synchronise()
+        return perf_counter() - start
+
+    return step
+
+
+def _check_device(name: str) -> None:
+    """Raises SpecError unless torch computes on the device, here and now: `meta` computes nothing."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    here = ["cpu", *([accelerator.type] if accelerator else [])]
+    try:
+        computes = torch.device(name).type in here
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):
+        computes = False
+    if not computes:
+        raise SpecError(f"--device {quoted(name)} is not one that torch computes on here. Take {' or '.join(here)}.")
+
+
+def _reason(error: BaseException) -> str:
+    """Torch's messages in a few words; they go on for pages."""
+    return "not enough memory" if "memory" in str(error).lower() else str(error).strip().partition("\n")[0][:200]

@@ -1,1 +1,0 @@
-"""One HTML page about a package, for people: `basisgen report`. Start at `basisgen.report.page`."""

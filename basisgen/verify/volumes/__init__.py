@@ -1,0 +1,1 @@
+"""What verification asks of convolutions."""

@@ -1,0 +1,224 @@
+"""The package's own code, run in a fresh process on random weights and volumes, against `expected`.
+
+The process is Python in isolated mode, in a temporary directory that holds nothing but a copy of the very bytes whose
+digests were checked; only tensors come back from it, by safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from basisgen.verify.manifest import Layer, Manifest, Term
+from basisgen.verify.rotations import Turn, permutation
+from basisgen.verify.statement import Certificate
+from basisgen.verify.volumes import expected
+from basisgen.verify.volumes.expected import Array
+
+Comparison = tuple[str, Array, Array]  # what it is, got, wanted
+
+MAX_RESIDUAL = 1e-12
+MAX_SECONDS = 900
+TURNED_VOLUMES = 2
+
+
+class ProbeError(Exception):
+    """The package's code failed, or is not what the manifest says."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One module to build and apply: its stride and padding, its input, and the turn that made the input, if any."""
+
+    stride: tuple[int, int, int]
+    padding: tuple[int, int, int] | str
+    volume: Array  # (channel in, x, y, z)
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Random weights and inputs for one layer. The first run is on a random volume, the next on that volume turned."""
+
+    layer: Layer
+    weight: Array
+    bias: Array  # of the invariant channels
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Property:
+    """What was found of one property: the worst residual, relative to the largest value, and the complaints."""
+
+    residual: float
+    complaints: tuple[str, ...]
+
+
+def check_module(
+    manifest: Manifest,
+    certificate: Certificate,
+    tensors: Mapping[str, Array],
+    files: Mapping[str, bytes],
+    random: np.random.Generator,
+) -> dict[str, Property]:
+    """What was found of the properties "kernel", "convolution" and "turns".
+
+    Raises ProbeError if the code fails or is not what the manifest says.
+    """
+    experiments = [design(layer, certificate, random) for layer in manifest.layers]
+    outputs = run_probe(manifest.name, experiments, files)
+    kernels = {e.layer.name: expected.kernel(e.layer, certificate, tensors, e.weight) for e in experiments}
+    comparisons = {
+        "kernel": ((f"{name}.kernel()", outputs[f"{name}.kernel"], kernel) for name, kernel in kernels.items()),
+        "convolution": (c for e in experiments for c in _convolutions(e, kernels[e.layer.name], outputs)),
+        "turns": (c for e in experiments for c in _turns(e, certificate, outputs)),
+    }
+    return {name: _judge(found) for name, found in comparisons.items()}
+
+
+def design(layer: Layer, certificate: Certificate, random: np.random.Generator) -> Experiment:
+    """Random weights, a random volume one voxel larger than the kernel, some turns of it, and a strided run."""
+    weight = random.normal(size=expected.weight_count(layer, certificate))
+    bias = random.normal(size=len(expected.invariant_channels(layer.out)))
+    size = [(n - 1) * d + 2 for n, d in zip(layer.size, layer.dilation, strict=True)]
+    volume = random.normal(size=(expected.channels(layer.into), *size))
+    turns = [g for g in expected.grid_turns(layer) if permutation(size, layer.spacing, g) is not None]
+    chosen = [turns[k] for k in random.permutation(len(turns))[:TURNED_VOLUMES]]
+    runs = [Run((1, 1, 1), "same", volume)]
+    for g in chosen:
+        turned = expected.turned_field(volume, layer.into, layer.spacing, certificate, g)
+        runs.append(Run((1, 1, 1), "same", turned, g))
+    return Experiment(layer, weight, bias, (*runs, Run((2, 1, 2), (1, 0, 2), volume)))
+
+
+def run_probe(package: str, experiments: Sequence[Experiment], files: Mapping[str, bytes]) -> Mapping[str, Array]:
+    """The outputs of the package's code for the experiments, by name; shapes, types and state checked.
+
+    Raises ProbeError.
+    """
+    with tempfile.TemporaryDirectory(prefix="basisgen-verify-") as name:
+        directory = Path(name)
+        place = directory / "generated" / package
+        place.mkdir(parents=True)
+        for file, body in files.items():
+            (place / file).write_bytes(body)
+        inputs = {f"{e.layer.name}.weight": e.weight for e in experiments}
+        inputs |= {f"{e.layer.name}.bias": e.bias for e in experiments if len(e.bias)}
+        inputs |= {f"{e.layer.name}.volume.{k}": run.volume for e in experiments for k, run in enumerate(e.runs)}
+        save_file({key: np.ascontiguousarray(value) for key, value in inputs.items()}, directory / "inputs.safetensors")
+        layers = {e.layer.name: [{"stride": run.stride, "padding": run.padding} for run in e.runs] for e in experiments}
+        (directory / "task.json").write_text(json.dumps({"package": package, "layers": layers}))
+        _execute(directory)
+        try:
+            facts = json.loads((directory / "facts.json").read_bytes())
+            outputs = load_file(directory / "outputs.safetensors")
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            raise ProbeError(f"the package's code left no readable result: {error}") from None
+    for experiment in experiments:
+        _check_facts(experiment, facts, outputs)
+    return outputs
+
+
+def same_padding(layer: Layer) -> tuple[int, ...]:
+    """dilation * (size - 1) // 2 per axis."""
+    return tuple(d * (n - 1) // 2 for n, d in zip(layer.size, layer.dilation, strict=True))
+
+
+def _execute(directory: Path) -> None:
+    """Runs probe.py: isolated, without site customisation, and nothing on its path but where packages are installed."""
+    found = [spec.origin for spec in map(find_spec, ("torch", "safetensors")) if spec and spec.origin]
+    sites = {str(Path(origin).parent.parent) for origin in found}
+    sites |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    probe = str(Path(__file__).with_name("probe.py"))
+    command = [sys.executable, "-I", "-S", "-B", probe, str(directory), *sorted(sites)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=environment, capture_output=True, timeout=MAX_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ProbeError(f"the package's code did not end within {MAX_SECONDS} seconds") from None
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ProbeError(f"the package's code failed: {lines[-1][:300] if lines else f'exit status {done.returncode}'}")
+
+
+def _check_facts(experiment: Experiment, facts: Any, outputs: Mapping[str, Array]) -> None:
+    layer = experiment.layer
+    state = {"weight": [len(experiment.weight)]} | ({"bias": [len(experiment.bias)]} if len(experiment.bias) else {})
+    wanted = {
+        "in_type": _triples(layer.into),
+        "out_type": _triples(layer.out),
+        "kernel_size": list(layer.size),
+        "dilation": list(layer.dilation),
+        "state": state,
+    }
+    stated = facts.get(layer.name) if isinstance(facts, dict) else None
+    for key, value in wanted.items():
+        got = stated.get(key) if isinstance(stated, dict) else None
+        if got != value:
+            raise ProbeError(f"{layer.name}.{key} is {got!r:.200}, the manifest says {value!r:.200}")
+    out, into = expected.channels(layer.out), expected.channels(layer.into)
+    shapes: dict[str, tuple[int, ...]] = {f"{layer.name}.kernel": (out, into, *layer.size)}
+    for k, run in enumerate(experiment.runs):
+        shape = expected.output_size(run.volume.shape[1:], layer, run.stride, _padding(run, layer))
+        shapes |= {f"{layer.name}.output.{k}": (out, *shape), f"{layer.name}.conv3d": (out, *shape)}
+    for name, wanted_shape in shapes.items():
+        value = outputs.get(name)
+        if value is None or value.dtype != np.float64 or value.shape != wanted_shape:
+            raise ProbeError(f"{name} is {'missing' if value is None else value.shape}, not {wanted_shape} in float64")
+
+
+def _convolutions(experiment: Experiment, kernel: Array, outputs: Mapping[str, Array]) -> Iterator[Comparison]:
+    """Each output against the correlation of its input with the expected kernel."""
+    layer = experiment.layer
+    bias = np.zeros(len(kernel))
+    bias[expected.invariant_channels(layer.out)] = experiment.bias
+    for k, run in enumerate(experiment.runs):
+        output = expected.correlate(run.volume, kernel, bias, layer, run.stride, _padding(run, layer))
+        where = f"{layer.name}: stride {run.stride}, padding {run.padding}, "
+        yield f"{where} forward", outputs[f"{layer.name}.output.{k}"], output
+    yield f"{where} to_conv3d", outputs[f"{layer.name}.conv3d"], output
+
+
+def _turns(experiment: Experiment, certificate: Certificate, outputs: Mapping[str, Array]) -> Iterator[Comparison]:
+    """The module's kernel under every turn of its taps, and its outputs for the turned volumes."""
+    layer = experiment.layer
+    for g in expected.grid_turns(layer):
+        turned, mixed = expected.turned_kernel(outputs[f"{layer.name}.kernel"], layer, certificate, g)
+        yield f"{layer.name}.kernel() under the turn {g.tolist()}", turned, mixed
+    for k, run in enumerate(experiment.runs):
+        if run.turn is not None:
+            straight = outputs[f"{layer.name}.output.0"]
+            turned = expected.turned_field(straight, layer.out, layer.spacing, certificate, run.turn)
+            yield f"{layer.name} under the turn {run.turn.tolist()}", outputs[f"{layer.name}.output.{k}"], turned
+
+
+def _judge(comparisons: Iterable[Comparison]) -> Property:
+    worst, complaints = 0.0, []
+    for what, got, wanted in comparisons:
+        residual = float(abs(got - wanted).max() / (abs(wanted).max() or 1.0))
+        worst = max(worst, residual)
+        if not residual <= MAX_RESIDUAL:
+            complaints.append(f"{what} is off by {residual:.1e} of its largest value")
+    return Property(worst, tuple(complaints))
+
+
+def _padding(run: Run, layer: Layer) -> tuple[int, ...]:
+    return same_padding(layer) if isinstance(run.padding, str) else run.padding
+
+
+def _triples(terms: Sequence[Term]) -> list[list[int | None]]:
+    return [[term.copies, term.irrep.degree, term.irrep.parity] for term in terms]

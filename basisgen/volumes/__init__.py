@@ -1,0 +1,1 @@
+"""Volumes: convolutions, from the kernel constraint to taps and source text."""

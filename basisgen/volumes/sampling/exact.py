@@ -1,0 +1,85 @@
+"""From exact to float64: values of phi(|x|) Y_JM(x/|x|) on a grid, each correctly rounded.
+
+    H[M](x) = phi(|x|) |x|^-J sqrt(norm_M)  *  R_JM(x)
+              real factor, 250 bits, once      exact integer polynomial, once
+              per |x| and M                    per tap and M
+
+The product is rounded once, by Python's correctly rounded division of integers. A factor of 250 bits leaves the nearest
+float64 in doubt only for values within 2^-190 of the middle between two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+
+import mpmath
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.algebra.polynomials import integer_terms
+from basisgen.so3.harmonics import harmonics
+from basisgen.volumes.sampling.grid import VoxelGrid
+
+PRECISION = 250  # bits
+
+# a function of the exact |x|^2, evaluated at mpmath's working precision
+RadialProfile = Callable[[Fraction], "mpmath.mpf"]
+
+
+def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
+    """phi(|x|) Y_JM(x/|x|) at every tap: float64 (M, x, y, z), M = -J..J, correctly rounded.
+
+    At the origin only J = 0 is non-zero: Y_J(0) has no direction to depend on.
+    """
+
+    def per_solid_harmonic(square: Fraction) -> mpmath.mpf:
+        if J == 0:
+            return profile(square)
+        return profile(square) / mpmath.sqrt(real(square)) ** J if square else mpmath.mpf(0)
+
+    return sample_solid(J, per_solid_harmonic, grid)
+
+
+def sample_solid(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
+    """phi(|x|) |x|^J Y_JM(x/|x|), the solid harmonics: float64 (M, x, y, z), M = -J..J, correctly rounded."""
+    points, denominator = grid.integer_coordinates
+    points = points.reshape(3, -1)
+    squares = (points**2).sum(axis=0)
+    values = np.zeros((2 * J + 1, points.shape[1]))
+    with mpmath.workprec(PRECISION):
+        factors = _values(J, profile, set(squares), denominator)
+        for row, harmonic in enumerate(harmonics(J)):
+            root = mpmath.sqrt(real(harmonic.square_norm))
+            scaled = {square: _mantissa_exponent(root * factor) for square, factor in factors.items()}
+            polynomial = evaluate(integer_terms(harmonic.polynomial), points)
+            values[row] = [_round(*scaled[square], p) for square, p in zip(squares, polynomial, strict=True)]
+    return values.reshape(2 * J + 1, *grid.size)
+
+
+def evaluate(terms: dict[tuple[int, int, int], int], points: NDArray[np.object_]) -> NDArray[np.object_]:
+    """An integer polynomial at integer points (3, n), exactly."""
+    total = np.zeros(points.shape[1], dtype=object)
+    for (a, b, c), coefficient in terms.items():
+        total = total + coefficient * points[0] ** a * points[1] ** b * points[2] ** c
+    return total
+
+
+def real(number: Fraction) -> mpmath.mpf:
+    """A rational at mpmath's working precision."""
+    return mpmath.mpf(number.numerator) / number.denominator
+
+
+def _values(J: int, profile: RadialProfile, squares: Iterable[int], denominator: int) -> dict[int, mpmath.mpf]:
+    """phi for each integer |x|^2, over the denominator's power that a polynomial at integer points lacks."""
+    return {square: profile(Fraction(square, denominator**2)) / denominator**J for square in squares}
+
+
+def _mantissa_exponent(number: mpmath.mpf) -> tuple[int, int]:
+    return int(number.man) * (-1 if number < 0 else 1), int(number.exp)
+
+
+def _round(mantissa: int, exponent: int, polynomial: int) -> float:
+    """The float64 nearest to mantissa * 2^exponent * polynomial."""
+    product = mantissa * polynomial
+    return float(product << exponent) if exponent >= 0 else product / (1 << -exponent)

@@ -1,0 +1,66 @@
+"""Moments: what filters of type J answer to polynomials, which is what fields look like at long wavelengths.
+
+A polynomial of degree d is a sum of |x|^(d-L) S_Lm(x), S_L the solid harmonics of degree L = d, d-2, .. An exact filter
+of type J, g(|w|) Y_J in frequency, answers those with d <= J by
+
+    sum_x F_M(x) |x|^(d-L) S_Lm(x) = c delta_mM    for d = L = J,    0 for all others
+
+so its response rises as |w|^J. Taps that obey the turns of their grid, F(g x) = D^J(g) F(x), have moments that commute
+with the turns, and most conditions hold by themselves. Those left are one per commuting map B from D^L to D^J: a few.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.volumes.sampling.defect import unit_harmonics
+from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.symmetry import turn_matrix
+
+Array = NDArray[np.float64]
+
+
+def wrong_moments(J: int, grid: VoxelGrid, order: int) -> list[Array]:
+    """The moments of degree d <= order <= J, d = J, J-2, .., that vanish for filters of type J, and in general do not.
+
+    Each as the taps (M, x, y, z) whose inner product with a filter is the moment; at most 1 in size.
+    """
+    radius = np.sqrt((grid.coordinates**2).sum(axis=0))
+    radius /= max(radius.max(), 1e-300)
+    return [
+        radius**d * np.einsum("Mm,mxyz->Mxyz", B, unit_harmonics(L, grid))
+        for d in range(J % 2, order + 1, 2)
+        for L in range(J % 2, d + 1, 2)
+        for B in commuting_maps(J, L, grid)[L == J :]  # d = L = J: all but the identity, which comes first
+    ]
+
+
+@lru_cache(maxsize=64)
+def commuting_maps(J: int, L: int, grid: VoxelGrid) -> list[Array]:
+    """An orthonormal basis of the matrices (M, m) with D^J(g) B = B D^L(g) for the grid's turns, the identity first."""
+    size = (2 * J + 1) * (2 * L + 1)
+    projector = sum(np.kron(turn_matrix(J, turn), turn_matrix(L, turn)) for turn in grid.turns) / len(grid.turns)
+    vectors = [np.eye(2 * J + 1).reshape(1, size)] if L == J else []
+    basis = orthonormal(np.concatenate([*vectors, np.asarray(projector)]))
+    return [vector.reshape(2 * J + 1, 2 * L + 1) for vector in basis]
+
+
+def orthonormal(vectors: Array | list[Array]) -> list[Array]:
+    """An orthonormal basis of the span, by Gram-Schmidt, twice; what depends on the others is left out."""
+    basis: list[Array] = []
+    negligible = 1e-9 * max((_norm(vector) for vector in vectors), default=0)
+    for vector in vectors:
+        rest = vector
+        for _ in range(2):
+            for direction in basis:
+                rest = rest - (direction * rest).sum() * direction
+        if _norm(rest) > negligible:
+            basis.append(rest / _norm(rest))
+    return basis
+
+
+def _norm(vector: Array) -> float:
+    return float(np.sqrt((vector**2).sum()))

@@ -1,0 +1,36 @@
+"""The radial families a spec can name. A new family is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from basisgen.errors import SpecError
+from basisgen.reading import Settings, quoted
+from basisgen.volumes.sampling.families import RadialFamily
+from basisgen.volumes.sampling.hermite import Hermite
+from basisgen.volumes.sampling.optimal import Optimal
+from basisgen.volumes.sampling.shells import Shells
+
+FAMILIES: Mapping[str, Callable[[Settings], RadialFamily]] = {
+    "shells": Shells.parse,
+    "optimal": Optimal.parse,
+    "hermite": Hermite.parse,
+}
+
+
+def parse_radial(table: Mapping[str, object]) -> RadialFamily:
+    """Reads `{ family = "shells", sigma = 0.6, .. }`; keys left out take the family's defaults.
+
+    Raises SpecError that quotes the value for an unknown family or key, or a value of the wrong kind or size.
+    """
+    if not isinstance(table, Mapping):
+        raise SpecError(f'radial = {quoted(table)} is not a table. Write radial = {{ family = "shells" }}.')
+    settings = Settings(table)
+    family = settings.choice("family", FAMILIES)
+    if family is None:
+        raise SpecError(
+            f"radial = {quoted(dict(table))} names no family. Add family = {' | '.join(map(repr, FAMILIES))}."
+        )
+    radial = FAMILIES[family](settings)
+    settings.finish()
+    return radial

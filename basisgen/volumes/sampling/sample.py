@@ -1,0 +1,52 @@
+"""Sampling: from proven bases, a radial family and a grid to the scalar filters of a layer.
+
+H[J, b, M](x) = phi_b(|x|) Y_JM(x/|x|)        shared by every pair (j, l) of the layer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.volumes.kernels.proof import ProvenBasis
+from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
+from basisgen.volumes.sampling.grid import VoxelGrid
+
+
+@dataclass(frozen=True, eq=False)
+class SampledFilters:
+    """All scalar filters of a layer on its grid, ordered by J, then by radial profile, then by M."""
+
+    grid: VoxelGrid
+    groups: tuple[FilterGroup, ...]
+
+    def __post_init__(self) -> None:
+        assert all(group.values.shape[1:] == self.grid.size for group in self.groups)
+        assert [group.J for group in self.groups] == sorted(group.J for group in self.groups)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Every filter, float64 (filter, x, y, z)."""
+        return np.concatenate([group.values for group in self.groups])
+
+    @property
+    def rows(self) -> dict[int, tuple[int, int]]:
+        """Degree J -> first row of `values` and the row after its last; (2J+1) rows per radial profile."""
+        rows: dict[int, tuple[int, int]] = {}
+        stop = 0
+        for group in self.groups:
+            start, stop = stop, stop + 2 * group.J + 1
+            rows[group.J] = (rows.get(group.J, (start,))[0], stop)
+        return rows
+
+
+def sample(proven: Iterable[ProvenBasis], family: RadialFamily, grid: VoxelGrid) -> SampledFilters:
+    """Values of every scalar filter the bases need, at every tap.
+
+    Raises SamplingError if the grid cannot hold a filter the family asks for.
+    """
+    degrees = sorted({J for basis in proven for J in basis.degrees})
+    return SampledFilters(grid, family.groups(grid, degrees))

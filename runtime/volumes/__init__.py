@@ -1,0 +1,1 @@
+"""What acts on volumes alone: convolutional blocks, resampling, rotation."""

@@ -1,0 +1,108 @@
+"""A trained model as plain torch: constant kernels, constant normalisation."""
+
+import copy
+from collections import Counter
+from itertools import pairwise
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from runtime.moments import channel_affine
+from runtime.normalization import BatchNorm
+from runtime.volumes.blocks import GatedBlock, ResidualBlock
+
+
+class ChannelAffine(nn.Module):
+    """scale * x + shift per channel: what is left of a batch norm in evaluation."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(batch, channel, *space) -> the same shape."""
+        return channel_affine(fields, self.scale, self.shift)
+
+
+class _Convolution(Protocol):
+    def to_conv3d(self) -> nn.Conv3d: ...
+
+
+@torch.no_grad()
+def freeze(model: nn.Module) -> nn.Module:
+    """A copy of the model for inference that computes the same with plain torch modules.
+
+    Generated convolutions (all modules with a method `to_conv3d`) become nn.Conv3d, BatchNorm becomes one scale and
+    one shift per channel. These are folded into the convolution beside them in an nn.Sequential, a GatedBlock or a
+    ResidualBlock where that is exact: always after a convolution; before one if it does not pad with zeros or
+    nothing is shifted (no even scalars), for a zero outside the volume is not shifted.
+
+    The copy is in evaluation mode and its parameters want no gradient. The model itself is left as it is.
+    """
+    frozen = _replace(copy.deepcopy(model).eval())
+    uses = Counter(id(module) for _, module in frozen.named_modules(remove_duplicate=False))
+    for module in list(frozen.modules()):
+        for first, second in _neighbours(module):
+            left, right = getattr(module, first), getattr(module, second)
+            if uses[id(left)] > 1 or uses[id(right)] > 1:
+                continue  # shared modules stay as they are
+            if isinstance(left, ChannelAffine) and isinstance(right, nn.Conv3d) and _commutes(left, right):
+                _fold_before(left, right)
+                setattr(module, first, nn.Identity())
+            elif isinstance(left, nn.Conv3d) and isinstance(right, ChannelAffine):
+                _fold_after(left, right)
+                setattr(module, second, nn.Identity())
+    return frozen.requires_grad_(False)
+
+
+def _replace(module: nn.Module, done: dict[int, nn.Module] | None = None) -> nn.Module:
+    """The module with its generated convolutions and batch norms exchanged, the same one wherever it is shared."""
+    done = {} if done is None else done
+    if id(module) not in done:
+        if isinstance(module, BatchNorm):
+            done[id(module)] = ChannelAffine(*module.scale_and_shift(module.running_mean, module.running_square))
+        elif hasattr(module, "to_conv3d"):
+            done[id(module)] = cast(_Convolution, module).to_conv3d().eval()
+        else:
+            done[id(module)] = module
+            for name, child in list(module._modules.items()):  # named_children would leave a second use out
+                if child is not None:
+                    setattr(module, name, _replace(child, done))
+    return done[id(module)]
+
+
+def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of children of which the second takes the output of the first, and nothing else does.
+
+    What a class with a `forward` of its own does with its children is not known.
+    """
+    forward = type(module).forward
+    if forward is GatedBlock.forward:
+        return [("norm", "conv")]
+    if forward is ResidualBlock.forward:
+        return [("norm1", "conv1"), ("norm2", "conv2")]
+    return list(pairwise(module._modules)) if forward is nn.Sequential.forward else []
+
+
+def _commutes(affine: ChannelAffine, conv: nn.Conv3d) -> bool:
+    """Whether shifting before the convolution is a bias after it, at the border of the volume too."""
+    padded = conv.padding not in ("valid", (0, 0, 0)) and conv.padding_mode == "zeros"
+    return not padded or not bool(affine.shift.any())
+
+
+def _fold_before(affine: ChannelAffine, conv: nn.Conv3d) -> None:
+    """conv(scale x + shift) as one convolution."""
+    bias = torch.einsum("oixyz,i->o", conv.weight, affine.shift)
+    conv.bias = nn.Parameter(bias if conv.bias is None else conv.bias + bias)
+    conv.weight.mul_(affine.scale[:, None, None, None])
+
+
+def _fold_after(conv: nn.Conv3d, affine: ChannelAffine) -> None:
+    """scale conv(x) + shift as one convolution."""
+    conv.bias = nn.Parameter(affine.shift if conv.bias is None else affine.scale * conv.bias + affine.shift)
+    conv.weight.mul_(affine.scale[:, None, None, None, None])
