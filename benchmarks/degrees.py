@@ -47,12 +47,13 @@ pair = Irrep({l}), Irrep({l})
 _, harmonics_s = timed(lambda: [harmonics(J) for J in range(2 * {l} + 1)])
 basis, solve_s = timed(lambda: solve(*pair))
 proven, prove_s = timed(lambda: prove(basis))
-text = to_json(certificate(SimpleNamespace(proven={{pair: proven}}, layers=())))
+couplings = {{of.coupling.degrees: of for of in proven.couplings}}
+text = to_json(certificate(SimpleNamespace(proven={{pair: proven}}, couplings=couplings, layers=())))
 statement = read_certificate(text.encode())
 steps = (checker.check_harmonics, checker.check_law, checker.check_complete, checker.check_orthonormal)
 complaints, check_s = timed(lambda: [c for step in steps for c in step(statement)])
 assert not complaints, complaints
-count = sum(len(element.coefficients) for element in basis.elements)
+count = sum(len(coupling.coefficients) for coupling in basis.couplings)
 print(json.dumps(dict(coefficients=count, certificate_kb=len(text) // 1000, harmonics_s=harmonics_s, solve_s=solve_s,
                       prove_s=prove_s, verify_s=check_s)))
 """

@@ -13,8 +13,8 @@ from math import gcd
 
 from basisgen.algebra.polynomials import integer_terms
 from basisgen.commands.report.formulas import Entry, ExactKernel, Exponents, root, simplified
+from basisgen.couplings.coupling import Coupling
 from basisgen.so3.harmonics import harmonics
-from basisgen.volumes.kernels.basis import KernelElement
 from basisgen.volumes.kernels.proof import ProvenBasis
 
 
@@ -34,57 +34,61 @@ _PYTHON = _Style("sqrt({s})", "{above}/{below}", "{base}**{power}", "*")
 
 
 def as_text(proven: ProvenBasis, width: int | None = None) -> str:
-    """One matrix per element in aligned columns; one entry per line where a matrix is wider than `width`."""
+    """One matrix per kernel in aligned columns; one entry per line where a matrix is wider than `width`."""
     parts = [_title(proven)]
-    for element in proven.basis.elements:
-        exact = _exact(proven, element)
-        power = {0: "", 1: "|x| "}.get(element.J, f"|x|^{element.J} ")
+    for coupling in _couplings(proven):
+        exact = _exact(coupling)
+        power = {0: "", 1: "|x| "}.get(coupling.J, f"|x|^{coupling.J} ")
         factor = _factor(exact.square, _TEXT)
-        head = f"J = {element.J}:   {power}kappa(x) ={f' {factor} *' if factor else ''}\n"
+        head = f"J = {coupling.J}:   {power}kappa(x) ={f' {factor} *' if factor else ''}\n"
         parts.append(head + _matrix(_entries(exact, _TEXT), width))
     return "\n\n".join(parts)
 
 
 def as_latex(proven: ProvenBasis, width: int | None = None) -> str:
-    """One `bmatrix` per element, a line each."""
+    """One `bmatrix` per kernel, a line each."""
     lines = []
-    for element in proven.basis.elements:
-        exact = _exact(proven, element)
+    for coupling in _couplings(proven):
+        exact = _exact(coupling)
         body = r" \\ ".join(" & ".join(row) for row in _entries(exact, _LATEX))
-        left = {0: "", 1: r"|x|\,"}.get(element.J, rf"|x|^{{{element.J}}}\,")
+        left = {0: "", 1: r"|x|\,"}.get(coupling.J, rf"|x|^{{{coupling.J}}}\,")
         factor = _factor(exact.square, _LATEX)
         factor += " " if factor else ""
-        lines.append(rf"{left}\kappa^{{{element.J}}}(x) = {factor}\begin{{bmatrix}} {body} \end{{bmatrix}}")
+        lines.append(rf"{left}\kappa^{{{coupling.J}}}(x) = {factor}\begin{{bmatrix}} {body} \end{{bmatrix}}")
     return "\n".join(lines)
 
 
 def as_json(proven: ProvenBasis, width: int | None = None) -> str:
     """`{"out": .., "in": .., "elements": [{"J": .., "factor": .., "kernel": [[polynomial]]}]}`, Python's syntax."""
     elements = []
-    for element in proven.basis.elements:
-        exact = _exact(proven, element)
+    for coupling in _couplings(proven):
+        exact = _exact(coupling)
         factor = _factor(exact.square, _PYTHON) or "1"
-        elements.append({"J": element.J, "factor": factor, "kernel": _entries(exact, _PYTHON)})
-    return json.dumps({"out": str(proven.basis.out), "in": str(proven.basis.into), "elements": elements}, indent=1)
+        elements.append({"J": coupling.J, "factor": factor, "kernel": _entries(exact, _PYTHON)})
+    return json.dumps({"out": str(proven.out), "in": str(proven.into), "elements": elements}, indent=1)
 
 
 STYLES: dict[str, Callable[[ProvenBasis, int | None], str]] = {"text": as_text, "latex": as_latex, "json": as_json}
 
 
-def _exact(proven: ProvenBasis, element: KernelElement) -> ExactKernel:
+def _couplings(proven: ProvenBasis) -> list[Coupling]:
+    return [of.coupling for of in proven.couplings]
+
+
+def _exact(coupling: Coupling) -> ExactKernel:
     """|x|^J kappa^J(x), rows m = -j..j, columns n = -l..l."""
-    J, of_degree = element.J, harmonics(element.J)
+    J, of_degree = coupling.J, harmonics(coupling.J)
     products = (
         (m, n, value.sign, value.square, of_degree[M + J].square_norm, integer_terms(of_degree[M + J].polynomial))
-        for (m, n, M), value in element.coefficients.items()
+        for (m, n, M), value in coupling.coefficients.items()
     )
-    return simplified(J, proven.basis.out.degree, proven.basis.into.degree, products)
+    return simplified(J, coupling.j, coupling.l, products)
 
 
 def _title(proven: ProvenBasis) -> str:
-    basis, count = proven.basis, len(proven.basis.elements)
+    count = len(proven.couplings)
     return (
-        f"kernels kappa(x) from degree {basis.into.degree} (columns) to degree {basis.out.degree} (rows): "
+        f"kernels kappa(x) from degree {proven.into.degree} (columns) to degree {proven.out.degree} (rows): "
         f"{count} element{'s' if count > 1 else ''},\ntimes any function of |x|; "
         "proved equivariant, independent and complete, exactly"
     )

@@ -85,10 +85,9 @@ def _harmonic(harmonic: SolidHarmonic) -> list[str]:
 
 
 def _coefficients(plan: PackagePlan) -> dict[str, dict[str, list[list[object]]]]:
-    tables: dict[str, dict[int, Coefficients]] = {}
-    for (out, into), proven in plan.proven.items():
-        table = tables.setdefault(f"{out.degree} {into.degree}", {})
-        table.update({element.J: element.coefficients for element in proven.basis.elements})
+    tables: dict[str, dict[int, Coefficients]] = {f"{out.degree} {into.degree}": {} for out, into in plan.proven}
+    for (j, l, J), proven in plan.couplings.items():
+        tables[f"{j} {l}"][J] = proven.coupling.coefficients
     return {
         pair: {str(J): [[*index, str(value)] for index, value in table[J].items()] for J in sorted(table)}
         for pair, table in tables.items()
@@ -102,7 +101,7 @@ def _degrees(pair: Pair, proven: ProvenBasis) -> set[int]:
 
 
 def _pair(proven: ProvenBasis) -> dict[str, Any]:
-    out, into = proven.basis.out, proven.basis.into
+    out, into = proven.out, proven.into
     return {
         "out": str(out),
         "in": str(into),

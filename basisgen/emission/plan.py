@@ -7,16 +7,17 @@ A path is one (out term, in term, J) of a layer, with one weight per pair of fie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from basisgen.couplings.coupling import Degrees
+from basisgen.couplings.proof import ProvenCoupling
+from basisgen.couplings.tables import Tensor, orthogonal_matrix
 from basisgen.emission import cost
 from basisgen.emission.cost import Cost
 from basisgen.errors import SpecError
-from basisgen.so3.clebsch_gordan import coupled_degrees
 from basisgen.so3.field_type import Irrep
 from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
 from basisgen.volumes.kernels.proof import ProvenBasis
@@ -25,7 +26,6 @@ from basisgen.volumes.sampling.products import Products, expand
 from basisgen.volumes.sampling.sample import SampledFilters
 
 Pair = tuple[Irrep, Irrep]  # out, in
-Tensor = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class PackagePlan:
     tensors: Mapping[str, Tensor]
     products: Mapping[str, Products]  # of the filter tensors of separable layers
     proven: Mapping[Pair, ProvenBasis]
+    couplings: Mapping[Degrees, ProvenCoupling]
 
 
 def pairs(spec: LayerSpec) -> tuple[Pair, ...]:
@@ -190,23 +191,12 @@ def plan_package(
     for name, of_filters in products.items():
         tensors[f"{name}_products"] = of_filters.matrix
         tensors |= {f"{name}_{axis}": taps for axis, taps in zip("xyz", of_filters.taps, strict=True)}
-    for out, into in proven:
-        tensors[f"clebsch_gordan_{out.degree}_{into.degree}"] = orthogonal_matrix(out, into, proven)
-    return PackagePlan(spec, layers, tensors, products, proven)
+    couplings = _couplings(proven.values())
+    for j, l in dict.fromkeys((out.degree, into.degree) for out, into in proven):
+        tensors[f"clebsch_gordan_{j}_{l}"] = orthogonal_matrix(j, l, couplings.values())
+    return PackagePlan(spec, layers, tensors, products, proven, couplings)
 
 
-def orthogonal_matrix(out: Irrep, into: Irrep, proven: Mapping[Pair, ProvenBasis]) -> Tensor:
-    """C[m, n; J, M] of all proven J of the pair's degrees, float64 (m, n, J and M together), each correctly rounded.
-
-    The last axis lists J = |j-l|..j+l, for each M = -J..J. Degrees that no proven basis of the package has stay zero.
-    """
-    j, l = out.degree, into.degree
-    matrix = np.zeros((2 * j + 1, 2 * l + 1, (2 * j + 1) * (2 * l + 1)))
-    for pair, basis in proven.items():
-        if (pair[0].degree, pair[1].degree) == (j, l):
-            for element in basis.basis.elements:
-                first = element.J**2 - (j - l) ** 2 + element.J  # the column of M = 0
-                for (m, n, M), value in element.coefficients.items():
-                    matrix[m + j, n + l, first + M] = float(value)
-    assert matrix.shape[2] == sum(2 * J + 1 for J in coupled_degrees(j, l))
-    return matrix
+def _couplings(proven: Iterable[ProvenBasis]) -> dict[Degrees, ProvenCoupling]:
+    """The couplings of all pairs, once each, by (j, l, J); pairs that differ in parity share them."""
+    return {of.coupling.degrees: of for basis in proven for of in basis.couplings}

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from runtime.train.config import TrainingError
 
-FORMAT = "runtime.train.checkpoint 1"
+FORMAT = "runtime.checkpoint 1"
 BEST = "best.pt"
 _STEP = re.compile(r"step-(\d+)\.pt")
 

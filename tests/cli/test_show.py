@@ -21,12 +21,12 @@ PAIRS = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (3, 1)]
 
 def oracle(proven: ProvenBasis) -> list[sympy.Matrix]:
     """|x|^J kappa^J for every element, by sympy."""
-    j, l = proven.basis.out.degree, proven.basis.into.degree
+    j, l = proven.out.degree, proven.into.degree
     matrices = []
-    for element in proven.basis.elements:
+    for coupling in (of.coupling for of in proven.couplings):
         matrix = sympy.zeros(2 * j + 1, 2 * l + 1)
-        for (m, n, M), value in element.coefficients.items():
-            harmonic = harmonics(element.J)[M + element.J]
+        for (m, n, M), value in coupling.coefficients.items():
+            harmonic = harmonics(coupling.J)[M + coupling.J]
             root = sympy.sqrt(sympy.Rational(str(value.square * harmonic.square_norm)))
             polynomial = sympy.Poly.from_dict(integer_terms(harmonic.polynomial), *XYZ).as_expr()
             matrix[m + j, n + l] += value.sign * root * polynomial

@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 import pytest
 
+from basisgen.couplings.coupling import Coupling, couple
 from basisgen.errors import ProofError
-from basisgen.so3.clebsch_gordan import clebsch_gordan
 from basisgen.so3.field_type import Irrep
-from basisgen.volumes.kernels.basis import KernelBasis, KernelElement
+from basisgen.volumes.kernels.basis import KernelBasis
 from basisgen.volumes.kernels.proof import ProvenBasis, prove
 from basisgen.volumes.kernels.solver import solve
 from basisgen.volumes.sampling.grid import VoxelGrid
@@ -33,73 +33,73 @@ def test_every_solution_with_parity_is_proved() -> None:
         assert len(prove(solve(out, into)).degrees) == min(out.degree, into.degree) + natural
 
 
-def _flip_one_sign(element: KernelElement, index: int) -> KernelElement:
-    coefficients = dict(element.coefficients)
+def _flip_one_sign(coupling: Coupling, index: int) -> Coupling:
+    coefficients = dict(coupling.coefficients)
     key = list(coefficients)[index % len(coefficients)]
     coefficients[key] = -coefficients[key]
-    return replace(element, coefficients=MappingProxyType(coefficients))
+    return replace(coupling, coefficients=MappingProxyType(coefficients))
 
 
 @pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
 @pytest.mark.parametrize("index", [0, 1, 5])
 def test_a_flipped_sign_is_rejected(out: Irrep, into: Irrep, index: int) -> None:
     basis = solve(out, into)
-    for position, element in enumerate(basis.elements):
-        if len(element.coefficients) > 1:  # one coefficient alone: a sign is only a scale
-            wrong = list(basis.elements)
-            wrong[position] = _flip_one_sign(element, index)
-            with pytest.raises(ProofError, match=f"J = {element.J} is not equivariant"):
-                prove(replace(basis, elements=tuple(wrong)))
+    for position, coupling in enumerate(basis.couplings):
+        if len(coupling.coefficients) > 1:  # one coefficient alone: a sign is only a scale
+            wrong = list(basis.couplings)
+            wrong[position] = _flip_one_sign(coupling, index)
+            with pytest.raises(ProofError, match=rf"{coupling.J}\) is not equivariant"):
+                prove(replace(basis, couplings=tuple(wrong)))
 
 
 @pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
-def test_a_missing_element_is_rejected(out: Irrep, into: Irrep) -> None:
+def test_a_missing_coupling_is_rejected(out: Irrep, into: Irrep) -> None:
     basis = solve(out, into)
     with pytest.raises(ProofError, match="not complete"):
-        prove(replace(basis, elements=basis.elements[1:]))
+        prove(replace(basis, couplings=basis.couplings[1:]))
 
 
 @pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
-def test_a_doubled_element_is_rejected(out: Irrep, into: Irrep) -> None:
+def test_a_doubled_coupling_is_rejected(out: Irrep, into: Irrep) -> None:
     basis = solve(out, into)
     with pytest.raises(ProofError, match="linearly dependent"):
-        prove(replace(basis, elements=(*basis.elements, basis.elements[0])))
-    if len(basis.elements) > 1:  # at the right number, too
+        prove(replace(basis, couplings=(*basis.couplings, basis.couplings[0])))
+    if len(basis.couplings) > 1:  # at the right number, too
         with pytest.raises(ProofError, match="linearly dependent"):
-            prove(replace(basis, elements=(*basis.elements[1:], basis.elements[-1])))
+            prove(replace(basis, couplings=(*basis.couplings[1:], basis.couplings[-1])))
 
 
 @pytest.mark.parametrize(("out", "into"), CONTROLS, ids=str)
-def test_an_extra_element_that_is_not_equivariant_is_rejected(out: Irrep, into: Irrep) -> None:
+def test_an_extra_coupling_that_is_not_equivariant_is_rejected(out: Irrep, into: Irrep) -> None:
     basis = solve(out, into)
-    element = basis.elements[0]
+    coupling = basis.couplings[0]
     index = (out.degree, into.degree, 0)
-    coefficients = {index: next(iter(element.coefficients.values()))}
-    stranger = KernelElement(element.J, MappingProxyType(coefficients))
+    coefficients = {index: next(iter(coupling.coefficients.values()))}
+    stranger = Coupling(*coupling.degrees, MappingProxyType(coefficients))
     with pytest.raises(ProofError, match="not equivariant"):
-        prove(replace(basis, elements=(*basis.elements, stranger)))
+        prove(replace(basis, couplings=(*basis.couplings, stranger)))
 
 
-def test_an_element_of_the_wrong_parity_is_rejected() -> None:
+def test_an_coupling_of_the_wrong_parity_is_rejected() -> None:
     out, into = Irrep(1, -1), Irrep(1, -1)
     right = solve(out, into)
-    wrong = KernelBasis(out, into, (*right.elements, KernelElement(1, clebsch_gordan(1, 1, 1))))
+    wrong = KernelBasis(out, into, (*right.couplings, couple(1, 1, 1)))
     with pytest.raises(ProofError, match="wrong parity"):
         prove(wrong)
 
 
 def test_a_wrong_scale_is_rejected() -> None:
     basis = solve(Irrep(1), Irrep(1))
-    element = basis.elements[1]
-    doubled = {key: value * value * value for key, value in element.coefficients.items()}
+    coupling = basis.couplings[1]
+    doubled = {key: value * value * value for key, value in coupling.coefficients.items()}
     with pytest.raises(ProofError, match="not normalised"):
         prove(
             replace(
                 basis,
-                elements=(
-                    basis.elements[0],
-                    replace(element, coefficients=MappingProxyType(doubled)),
-                    basis.elements[2],
+                couplings=(
+                    basis.couplings[0],
+                    replace(coupling, coefficients=MappingProxyType(doubled)),
+                    basis.couplings[2],
                 ),
             )
         )
@@ -107,7 +107,7 @@ def test_a_wrong_scale_is_rejected() -> None:
 
 def test_only_the_proof_makes_a_proven_basis() -> None:
     with pytest.raises(ProofError, match="made by"):
-        ProvenBasis(solve(Irrep(1), Irrep(1)))
+        ProvenBasis(Irrep(0), Irrep(0), ())
     with pytest.raises(ProofError, match="made by"):
         replace(prove(solve(Irrep(1), Irrep(1))))
 

@@ -23,12 +23,12 @@ from sympy.physics.wigner import clebsch_gordan as sympy_clebsch_gordan
 from sympy.physics.wigner import wigner_d as sympy_wigner_d
 
 from basisgen.algebra.linear import rank
+from basisgen.couplings.coupling import rational_coefficients
 from basisgen.so3.clebsch_gordan import clebsch_gordan, coupled_degrees
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.harmonics import harmonics
 from basisgen.so3.wigner import wigner_d
 from basisgen.verify.polynomials import Polynomial, laplacian, standard_harmonic, turn
-from basisgen.volumes.kernels.basis import rational_coefficients
 from basisgen.volumes.kernels.proof import prove
 from basisgen.volumes.kernels.solver import solve
 
@@ -235,13 +235,13 @@ small = [pytest.param(j, l, marks=pytest.mark.slow if j + l > 3 else ()) for j, 
 @pytest.mark.parametrize(("j", "l"), small)
 def test_the_solver_finds_what_brute_force_finds(j: int, l: int) -> None:
     """For J = 0..j+l+1: one solution where |j-l| <= J <= j+l, and it is the solver's; none elsewhere."""
-    elements = {element.J: element for element in solve(Irrep(j), Irrep(l)).elements}
+    couplings = {coupling.J: coupling for coupling in solve(Irrep(j), Irrep(l)).couplings}
     for J in range(j + l + 2):
         found = _brute_force(j, l, J)
-        assert len(found) == (J in elements), (J, len(found))
+        assert len(found) == (J in couplings), (J, len(found))
         if not found:
             continue
-        coefficients = rational_coefficients(elements[J], j, l)
+        coefficients = rational_coefficients(couplings[J])
         assert coefficients is not None
         ours: dict[tuple[int, int], dict[tuple[int, int, int], Fraction]] = {}
         for (m, n, M), c in coefficients.items():

@@ -41,10 +41,10 @@ def certified() -> Certificate:
 def oracle(j: int, l: int, J: int) -> np.ndarray:
     """kappa^J at POINT from the solver, by sympy."""
     proven = prove(solve(Irrep(j), Irrep(l)))
-    (element,) = (element for element in proven.basis.elements if element.J == J)
+    (coupling,) = (of.coupling for of in proven.couplings if of.coupling.J == J)
     values = dict(zip(sympy.symbols("x y z"), POINT, strict=True))
     matrix = np.zeros((2 * j + 1, 2 * l + 1))
-    for (m, n, M), value in element.coefficients.items():
+    for (m, n, M), value in coupling.coefficients.items():
         harmonic = harmonics(J)[M + J]
         polynomial = sympy.Poly.from_dict(integer_terms(harmonic.polynomial), *values).as_expr()
         root_of = sympy.sqrt(sympy.Rational(str(value.square * harmonic.square_norm)))

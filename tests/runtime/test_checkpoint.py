@@ -96,7 +96,7 @@ def test_the_digest_covers_structure_types_and_shapes(tmp_path: Path, change: An
     digest = torch.load(tmp_path / "a.pt", weights_only=True)["digest"]
     altered = content()
     change(altered)
-    torch.save({"format": "runtime.train.checkpoint 1", "digest": digest, **altered}, tmp_path / "a.pt")
+    torch.save({"format": "runtime.checkpoint 1", "digest": digest, **altered}, tmp_path / "a.pt")
     with pytest.raises(TrainingError, match="does not match its digest"):
         load(tmp_path / "a.pt")
 
@@ -108,7 +108,7 @@ class _Attack:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": "runtime.train.checkpoint 1", "digest": "", "x": _Attack()}, "a.pt")
+    torch.save({"format": "runtime.checkpoint 1", "digest": "", "x": _Attack()}, "a.pt")
     with pytest.raises(TrainingError, match="is damaged: it cannot be read"):
         load(Path("a.pt"))
     assert not Path("attacked").exists()
@@ -122,7 +122,7 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "foreign.pt")
     with pytest.raises(TrainingError, match="is not a checkpoint of this package"):
         load(tmp_path / "foreign.pt")
-    torch.save({"format": "runtime.train.checkpoint 9", "digest": ""}, tmp_path / "future.pt")
+    torch.save({"format": "runtime.checkpoint 9", "digest": ""}, tmp_path / "future.pt")
     with pytest.raises(TrainingError, match=r"has format 'runtime\.checkpoint 9'; this version reads"):
         load(tmp_path / "future.pt")
 

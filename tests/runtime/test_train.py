@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from train_case import CLASSES, CONFIG, Blobs, network, run
 
-from runtime import train as train_module
+import runtime.train.loop as train_module
 from runtime.train import (
     Interrupted,
     TrainConfig,

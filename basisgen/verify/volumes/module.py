@@ -141,7 +141,7 @@ def _execute(directory: Path) -> None:
     found = [spec.origin for spec in map(find_spec, ("torch", "safetensors")) if spec and spec.origin]
     sites = {str(Path(origin).parent.parent) for origin in found}
     sites |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
-    probe = str(Path(__file__).with_name("probe.py"))
+    probe = str(Path(__file__).parents[1] / "probe.py")
     command = [sys.executable, "-I", "-S", "-B", probe, str(directory), *sorted(sites)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     try:

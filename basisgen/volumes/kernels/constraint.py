@@ -7,30 +7,16 @@ SO(3) is connected, so (1) holds for every r if and only if it holds to first or
     (X_a x) . grad kappa = dD^j(X_a) kappa - kappa dD^l(X_a),        a = x, y, z                                   (1')
 
 Write kappa[m, n] = sum_M C[m, n, M] Y_M with solid harmonics of one degree J that obey (X_a x) . grad Y_M =
-sum_M' dD^J(X_a)[M, M'] Y_M'. The Y_M are linearly independent polynomials, so (1') is the identity of numbers
-
-    sum_M C[m, n, M] dD^J(X_a)[M, M']                                                                            (1'')
-        = sum_m' dD^j(X_a)[m, m'] C[m', n, M'] - sum_n' C[m, n', M'] dD^l(X_a)[n', n]
+sum_M' dD^J(X_a)[M, M'] Y_M'. The Y_M are linearly independent polynomials, so (1') is an identity of numbers, the
+intertwiner identity (1'') of `couplings.law`.
 
 With parity, inversion gives kappa(-x) = p_out p_in kappa(x), that is (-1)^J = p_out p_in.
-
-Everything here is done in the rational basis Y_M / sqrt(square_norm), where all numbers are rational.
-Source: Weiler et al. 2018, arXiv:1807.02547, equations 3 and 4; (1'') is the Wigner-Eckart identity.
+Source: Weiler et al. 2018, arXiv:1807.02547, equations 3 and 4.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
-from fractions import Fraction
-from math import lcm
-
 from basisgen.so3.field_type import Irrep
-from basisgen.so3.generators import rational_generator
-
-RationalElement = Mapping[tuple[int, int, int], int]
-_Matrix = Mapping[int, list[tuple[int, int]]]  # row -> (column, value)
-_Sum = defaultdict[tuple[int, int, int], int]
 
 
 def allowed_degrees(out: Irrep, into: Irrep) -> tuple[int, ...]:
@@ -60,38 +46,3 @@ def number_of_solutions(out: Irrep, into: Irrep) -> int:
         return 2 * smaller + 1
     natural = out.parity * into.parity == (-1) ** (out.degree + into.degree)
     return smaller + 1 if natural else smaller
-
-
-def violations(element: RationalElement, j: int, l: int, J: int) -> list[tuple[int, int, int, int]]:
-    """Where (1'') fails for integer C[m, n, M] in the rational basis: (axis, m, n, M); nowhere for a solution."""
-    found = []
-    for axis in range(3):
-        by_J, by_j, by_l = _integer_rows(*(rational_generator(degree, axis) for degree in (J, j, l)))
-        excess = _Sum(int)  # left minus right of (1''), times the common denominator
-        for (m, n, M), value in element.items():
-            for column, entry in by_J[M]:
-                excess[m, n, column] += value * entry
-            for column, entry in by_l[n]:
-                excess[m, column, M] += value * entry
-        for (m, n, M), value in element.items():
-            for row, entry in by_j[m]:
-                excess[row, n, M] -= value * entry
-        found += sorted((axis, *index) for index, value in excess.items() if value)
-    return found
-
-
-def _integer_rows(
-    by_J: Mapping[tuple[int, int], Fraction],
-    by_j: Mapping[tuple[int, int], Fraction],
-    by_l: Mapping[tuple[int, int], Fraction],
-) -> tuple[_Matrix, _Matrix, _Matrix]:
-    """The three generators times their common denominator, by rows; dD^j, which acts from the left, by columns."""
-    common = lcm(*(value.denominator for matrix in (by_J, by_j, by_l) for value in matrix.values()))
-    transposed = {(n, m): value for (m, n), value in by_j.items()}
-    rows: list[_Matrix] = []
-    for matrix in (by_J, transposed, by_l):
-        grouped = defaultdict(list)
-        for (m, n), value in matrix.items():
-            grouped[m].append((n, int(value * common)))
-        rows.append(grouped)
-    return rows[0], rows[1], rows[2]

@@ -1,10 +1,9 @@
 """The exact proof that a kernel basis is right; the only maker of `ProvenBasis`.
 
-    (0) orthonormal  sum_mn C[m,n;J,M] C[m,n;J',M'] = delta delta, the normalisation everything downstream relies on
     (1) harmonics    (X_a x) . grad Y_JM = sum_M' dD^J(X_a)[M, M'] Y_JM', identities of polynomials; Y_JM homogeneous
-    (2) equivariant  every element's coefficients obey (1'') of `constraint`; with (1) that is the constraint itself
+    (2) equivariant  every coupling is proved (`couplings.proof`); with (1) that is the constraint itself
     (3) parity       kappa(-x) = p_out p_in kappa(x), for O(3)
-    (4) independent  the elements' values at one point of the y axis have full rank over the rationals
+    (4) independent  the kernels' values at one point of the y axis have full rank over the rationals
     (5) complete     their number is the dimension of Hom over the stabiliser of an axis
 
 No floating point. This module does not know how the basis was found: it never imports the solver.
@@ -20,12 +19,14 @@ from sympy import QQ
 
 from basisgen.algebra.linear import rank
 from basisgen.algebra.polynomials import RING, integer_terms, rotate
-from basisgen.algebra.roots import SignedRoot
+from basisgen.couplings.coupling import rational_coefficients
+from basisgen.couplings.proof import ProvenCoupling, prove_coupling
 from basisgen.errors import ProofError
+from basisgen.so3.field_type import Irrep
 from basisgen.so3.generators import rational_generator
 from basisgen.so3.harmonics import harmonics
-from basisgen.volumes.kernels.basis import KernelBasis, KernelElement, rational_coefficients
-from basisgen.volumes.kernels.constraint import has_right_parity, number_of_solutions, violations
+from basisgen.volumes.kernels.basis import KernelBasis
+from basisgen.volumes.kernels.constraint import has_right_parity, number_of_solutions
 
 _SEAL = object()
 
@@ -34,7 +35,9 @@ _SEAL = object()
 class ProvenBasis:
     """A kernel basis that has passed the exact proof. Only `prove` makes one; sampling takes nothing else."""
 
-    basis: KernelBasis
+    out: Irrep
+    into: Irrep
+    couplings: tuple[ProvenCoupling, ...]
     seal: InitVar[object] = None
 
     def __post_init__(self, seal: object) -> None:
@@ -43,27 +46,27 @@ class ProvenBasis:
 
     @property
     def degrees(self) -> tuple[int, ...]:
-        """The harmonic degrees J of the elements, increasing."""
-        return tuple(sorted(element.J for element in self.basis.elements))
+        """The harmonic degrees J of the kernels, increasing."""
+        return tuple(sorted(proven.coupling.J for proven in self.couplings))
 
 
 def prove(basis: KernelBasis) -> ProvenBasis:
     """Proves a basis equivariant, independent and complete, exactly.
 
-    Raises ProofError naming the pair, the element and the first violation.
+    Raises ProofError naming the pair, the coupling and the first violation.
     """
     pair = f"basis {basis.out} <- {basis.into}"
-    for element in basis.elements:
-        _check_harmonics(element.J)
-        _check_equivariant(pair, basis, element)
-        _check_normalised(pair, element)
+    proven = []
+    for coupling in basis.couplings:
+        _check_harmonics(coupling.J)
+        proven.append(prove_coupling(coupling))
+        if not has_right_parity(basis.out, basis.into, coupling.J):
+            raise ProofError(f"{pair}, J = {coupling.J} has the wrong parity under inversion")
     _check_independent(pair, basis)
     expected = number_of_solutions(basis.out, basis.into)
-    if len(basis.elements) != expected:
-        raise ProofError(
-            f"{pair} is not complete: {len(basis.elements)} elements, the solutions have dimension {expected}"
-        )
-    return ProvenBasis(basis, _SEAL)
+    if len(proven) != expected:
+        raise ProofError(f"{pair} is not complete: {len(proven)} kernels, the solutions have dimension {expected}")
+    return ProvenBasis(basis.out, basis.into, tuple(proven), _SEAL)
 
 
 @cache
@@ -87,46 +90,17 @@ def _check_harmonics(J: int) -> None:
         raise ProofError(f"the harmonics of degree {J} are not a basis")
 
 
-def _check_equivariant(pair: str, basis: KernelBasis, element: KernelElement) -> None:
-    """(2) and (3)."""
-    J, j, l = element.J, basis.out.degree, basis.into.degree
-    rational = rational_coefficients(element, j, l)
-    if rational is None:
-        raise ProofError(f"{pair}, element J = {J}: coefficients with an irrational ratio in the rational basis")
-    found = violations(rational, j, l, J)
-    if found:
-        axis, m, n, M = found[0]
-        raise ProofError(
-            f"{pair}, element J = {J} is not equivariant: {len(found)} of the identities fail, "
-            f"the first for the turn about {'xyz'[axis]} at (m, n, M) = ({m}, {n}, {M})"
-        )
-    if not has_right_parity(basis.out, basis.into, J):
-        raise ProofError(f"{pair}, element J = {J} has the wrong parity under inversion")
-
-
-def _check_normalised(pair: str, element: KernelElement) -> None:
-    """(0) for one element: the columns M of C[(m, n), M] are orthonormal; across J it follows from Schur's lemma."""
-    columns: dict[int, dict[tuple[int, int], SignedRoot]] = defaultdict(dict)
-    for (m, n, M), value in element.coefficients.items():
-        columns[M][m, n] = value
-    for M, column in columns.items():
-        if sum(value.square for value in column.values()) != 1:
-            raise ProofError(f"{pair}, element J = {element.J}: column M = {M} of C is not normalised")
-    if len(columns) != 2 * element.J + 1:
-        raise ProofError(f"{pair}, element J = {element.J}: {len(columns)} of {2 * element.J + 1} columns of C")
-
-
 def _check_independent(pair: str, basis: KernelBasis) -> None:
-    """(4): values at (0, 1, 0) in the rational basis, one row per element; scaling a row does not change the rank."""
+    """(4): values at (0, 1, 0) in the rational basis, one row per kernel; scaling a row does not change the rank."""
     rows = []
-    for element in basis.elements:
-        rational = rational_coefficients(element, basis.out.degree, basis.into.degree)
-        assert rational is not None, "checked by _check_equivariant"
-        at_axis = [int(harmonic.polynomial(0, 1, 0)) for harmonic in harmonics(element.J)]
+    for coupling in basis.couplings:
+        rational = rational_coefficients(coupling)
+        assert rational is not None, "checked by prove_coupling"
+        at_axis = [int(harmonic.polynomial(0, 1, 0)) for harmonic in harmonics(coupling.J)]
         row: dict[tuple[int, int], int] = defaultdict(int)
         for (m, n, M), value in rational.items():
-            row[m, n] += value * at_axis[M + element.J]
+            row[m, n] += value * at_axis[M + coupling.J]
         rows.append(row)
     entries = sorted({entry for row in rows for entry in row})
     if rank([[row.get(entry, 0) for entry in entries] for row in rows]) != len(rows):
-        raise ProofError(f"{pair}: its {len(rows)} elements are linearly dependent")
+        raise ProofError(f"{pair}: its {len(rows)} kernels are linearly dependent")

@@ -7,14 +7,13 @@ Source: Weiler et al. 2018, arXiv:1807.02547, section 3.3, equations 12 to 16.
 
 from __future__ import annotations
 
-from basisgen.so3.clebsch_gordan import clebsch_gordan
+from basisgen.couplings.coupling import couple
 from basisgen.so3.field_type import Irrep
-from basisgen.volumes.kernels.basis import KernelBasis, KernelElement
+from basisgen.volumes.kernels.basis import KernelBasis
 from basisgen.volumes.kernels.constraint import allowed_degrees
 
 
 def solve(out: Irrep, into: Irrep) -> KernelBasis:
-    """The basis of all kernels from `into` to `out`, one element per allowed J; not yet proved."""
-    j, l = out.degree, into.degree
-    elements = (KernelElement(J, clebsch_gordan(j, l, J)) for J in allowed_degrees(out, into))
-    return KernelBasis(out, into, tuple(elements))
+    """The basis of all kernels from `into` to `out`, one coupling per allowed J; not yet proved."""
+    couplings = (couple(out.degree, into.degree, J) for J in allowed_degrees(out, into))
+    return KernelBasis(out, into, tuple(couplings))
