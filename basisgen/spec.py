@@ -355,7 +355,7 @@ def _execution(value: object, radial: RadialFamily) -> Execution:
     choices = [choice.value for choice in Execution]
     if value not in choices:
         raise SpecError(f"execution = {quoted(value)} is not one of {', '.join(choices)}.")
-    if value == Execution.SEPARABLE.value and radial.name != "hermite":
+    if value == Execution.SEPARABLE.value and not radial.separable:
         raise SpecError(
             f"execution = 'separable' needs filters that are products of functions of x, y and z, which "
             f'\'{radial.name}\' ones are not. Set radial = {{ family = "hermite" }}, or execution = "auto".'

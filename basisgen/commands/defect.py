@@ -23,6 +23,7 @@ from basisgen.text import aligned
 from basisgen.volumes.kernels.proof import ProvenBasis, prove
 from basisgen.volumes.kernels.solver import solve
 from basisgen.volumes.sampling.defect import Gaussian, measure
+from basisgen.volumes.sampling.registry import parse_radial
 from basisgen.volumes.sampling.sample import sample
 
 RADIALS: tuple[Mapping[str, object], ...] = (
@@ -214,8 +215,8 @@ def _row(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gau
 
 
 def _made_for(radial: Mapping[str, object], spectrum: Gaussian) -> dict[str, object]:
-    """The setting `optimal` needs for a spectrum that is not the default one."""
-    if radial["family"] != "optimal" or spectrum == Gaussian():
+    """What filters that are made for a spectrum need where it is not the default one."""
+    if spectrum == Gaussian() or "bandwidth" not in parse_radial(radial).describe():
         return {}
     return {"bandwidth": str(spectrum.bandwidth)}
 

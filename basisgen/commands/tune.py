@@ -23,7 +23,6 @@ from basisgen.reading import quoted
 from basisgen.spec import PATHS, Execution, LayerSpec, PackageSpec, Tuning
 from basisgen.text import counted
 from basisgen.verify.verify import MANIFEST, read_files
-from basisgen.volumes.sampling.hermite import Hermite
 
 MAX_VOXELS = 1024  # per axis
 
@@ -90,9 +89,7 @@ def read_spec(directory: Path) -> PackageSpec:
 
 def free_layers(spec: PackageSpec) -> tuple[LayerSpec, ...]:
     """The layers whose way is open: `execution = "auto"`, and filters that are products."""
-    return tuple(
-        layer for layer in spec.layers if layer.execution is Execution.AUTO and isinstance(layer.radial, Hermite)
-    )
+    return tuple(layer for layer in spec.layers if layer.execution is Execution.AUTO and layer.radial.separable)
 
 
 def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:
@@ -103,8 +100,8 @@ def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] 
     layers = free_layers(spec)
     if not layers:
         raise SpecError(
-            f"package '{spec.name}' has nothing to tune: no layer has filters of family 'hermite' and execution "
-            "'auto'. Other filters run as dense convolutions only."
+            f"package '{spec.name}' has nothing to tune: no layer has execution 'auto' and filters that are "
+            "products of functions of x, y and z. Other filters run as dense convolutions only."
         )
     ratios = {}
     for layer in layers:

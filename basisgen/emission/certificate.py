@@ -20,7 +20,6 @@ from basisgen.so3.clebsch_gordan import Coefficients
 from basisgen.so3.harmonics import SolidHarmonic, harmonics
 from basisgen.volumes.kernels.constraint import number_of_solutions
 from basisgen.volumes.kernels.proof import ProvenBasis
-from basisgen.volumes.sampling.products import Products
 from basisgen.volumes.sampling.sample import SampledFilters
 
 FORMAT = 1
@@ -46,7 +45,8 @@ def certificate(plan: PackagePlan) -> dict[str, Any]:
         "clebsch_gordan": _coefficients(plan),
         "pairs": [_pair(basis) for basis in plan.proven.values()],
         "filters": {
-            name: _filters(filters) | ({"products": _products(plan.products[name])} if name in plan.products else {})
+            name: _filters(filters)
+            | ({"products": dict(plan.products[name].statement)} if name in plan.products else {})
             for name, filters in _filter_tensors(plan).items()
         },
     }
@@ -122,15 +122,5 @@ def _filters(filters: SampledFilters) -> dict[str, Any]:
             "spacing": [str(spacing) for spacing in grid.spacing],
             "dilation": list(grid.dilation),
         },
-        "rows": [[group.J, group.profile] for group in filters.groups],
-    }
-
-
-def _products(products: Products) -> dict[str, Any]:
-    return {
-        "square_scale": str(products.square_scale),
-        "orders": list(products.orders),
-        "expansion": [
-            [row, *powers, str(value)] for row, sums in enumerate(products.expansion) for powers, value in sums.items()
-        ],
+        "rows": [[group.J, group.formula] for group in filters.groups],
     }

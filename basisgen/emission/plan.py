@@ -21,8 +21,7 @@ from basisgen.errors import SpecError
 from basisgen.so3.field_type import Irrep
 from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
 from basisgen.volumes.kernels.proof import ProvenBasis
-from basisgen.volumes.sampling.hermite import Hermite
-from basisgen.volumes.sampling.products import Products, expand
+from basisgen.volumes.sampling.products import Products
 from basisgen.volumes.sampling.sample import SampledFilters
 
 Pair = tuple[Irrep, Irrep]  # out, in
@@ -160,10 +159,9 @@ def choose_execution(
     wanted = spec.execution
     if wanted is Execution.AUTO and tuned is not None:
         wanted = tuned.choice(spec.name) or wanted
-    if wanted is Execution.DENSE or not isinstance(spec.radial, Hermite):
+    if wanted is Execution.DENSE or filters.products is None:
         return dense
-    levels = max(J + 2 * (sum(group.J == J for group in filters.groups) - 1) for J in filters.rows)
-    separable = cost.separable(into, out, levels, rows)
+    separable = cost.separable(into, out, filters.products.levels, rows)
     return (
         separable
         if wanted is Execution.SEPARABLE or cost.predicted_ratio(separable, into, out, taps) < cost.WORTHWHILE
@@ -183,9 +181,9 @@ def plan_package(
         for layer in spec.layers
     )
     products = {
-        layer.filter_tensor: expand(layer.spec.radial, layer.filters)
+        layer.filter_tensor: layer.filters.products
         for layer in layers
-        if layer.execution is Execution.SEPARABLE and isinstance(layer.spec.radial, Hermite)
+        if layer.execution is Execution.SEPARABLE and layer.filters.products is not None
     }
     tensors = {name: sampled.values for name, sampled in filters.items()}
     for name, of_filters in products.items():

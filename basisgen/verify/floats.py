@@ -22,7 +22,7 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.statement import Certificate, Filters, Harmonic, Products, is_formula
+from basisgen.verify.statement import Certificate, Filters, Harmonic, Products
 
 Exact = NDArray[np.object_]  # of mpmath numbers
 
@@ -106,14 +106,14 @@ def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) 
     points = np.stack(np.meshgrid(*(np.array(axis, dtype=object) for axis in axes), indexing="ij"))  # x times unit
     squares = (points**2).sum(axis=0)
     stop = 0
-    for J, profile in filters.groups:
+    for J, formula in filters.groups:
         start, stop = stop, stop + 2 * J + 1
-        if not is_formula(profile):
+        if formula is None:
             continue
         radial = {0: mpmath.mpf(0)}
         for square in set(squares.flat):
             if square or J == 0:
-                radial[square] = evaluate_profile(profile, _root(Fraction(square, unit**2))) / mpmath.sqrt(square) ** J
+                radial[square] = evaluate_profile(formula, _root(Fraction(square, unit**2))) / mpmath.sqrt(square) ** J
         factor = np.vectorize(radial.__getitem__, otypes=[object])(squares)
         exact = [
             factor
@@ -121,7 +121,7 @@ def _exact_filters(filters: Filters, harmonics: dict[int, dict[int, Harmonic]]) 
             * sum(c * points[0] ** a * points[1] ** b * points[2] ** d for (a, b, d), c in p.items())
             for norm, p in harmonics[J].values()
         ]
-        yield np.s_[start:stop], f"element J = {J}, profile {profile}", np.stack(exact)
+        yield np.s_[start:stop], f"element J = {J}, profile {formula}", np.stack(exact)
 
 
 def _exact_products(filters: Filters, products: Products, part: str) -> Iterator[tuple[Any, str, Exact]]:

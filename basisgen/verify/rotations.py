@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from basisgen.verify.checker import generators
 from basisgen.verify.polynomials import Polynomial, inner
-from basisgen.verify.statement import Certificate, Harmonic, Irrep, is_formula
+from basisgen.verify.statement import Certificate, Harmonic, Irrep
 
 Array = NDArray[Any]
 Turn = NDArray[np.int64]  # a signed permutation matrix
@@ -66,14 +66,14 @@ def check_symmetry(certificate: Certificate, tensors: Mapping[str, Array]) -> tu
     worst, complaints = 0.0, []
     for name, filters in certificate.filters.items():
         stop, steps = 0, pitch(filters.dilation, filters.spacing)
-        for J, profile in filters.groups:
+        for J, formula in filters.groups:
             start, stop = stop, stop + 2 * J + 1
             values = tensors[name][start:stop].reshape(2 * J + 1, -1)
-            where = f"basis.safetensors: {name}, element J = {J}, {profile}"
+            where = f"basis.safetensors: {name}, element J = {J}, rows {start} to {stop - 1}"
             if not TINY < abs(values).max(initial=0) < 1 / TINY:
                 complaints.append(f"{where}: is zero or out of range")
                 continue
-            for g in [] if is_formula(profile) else turns_of(filters.size, steps, mirrors=True):
+            for g in [] if formula is not None else turns_of(filters.size, steps, mirrors=True):
                 D = turn_matrix(Irrep(J, (-1) ** J), certificate.harmonics[J], g)
                 turned, mixed = values[:, permutation(filters.size, steps, g)], D @ values
                 residual = float(abs(turned - mixed).max() / abs(values).max())

@@ -29,7 +29,6 @@ _ROOT = re.compile(r"(-?)sqrt\((\d{1,400}(?:/\d{1,400})?)\)", re.ASCII)
 _TERM = re.compile(r"(-|[+-] |)([0-9xyz^*]+)", re.ASCII)
 _FACTOR = re.compile(r"(\d{1,400})|([xyz])(?:\^(\d\d?))?", re.ASCII)
 _IRREP = re.compile(r"(\d{1,2})([eo]?)", re.ASCII)
-_TAPS = re.compile(r"optimal \d{1,4}", re.ASCII)
 _NAME = re.compile(r"\w{1,100}", re.ASCII)
 
 
@@ -87,12 +86,12 @@ class Products(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """A filter tensor: its taps, and degree J and radial profile of each group of 2J+1 rows."""
+    """A filter tensor: its taps, and of each group of 2J+1 rows degree J and phi(r), None where the taps are free."""
 
     size: tuple[int, int, int]
     spacing: tuple[Fraction, Fraction, Fraction]
     dilation: tuple[int, int, int]
-    groups: tuple[tuple[int, str], ...]
+    groups: tuple[tuple[int, str | None], ...]
     products: Products | None  # of the filters of separable layers
 
 
@@ -161,11 +160,6 @@ def read_irrep(text: str) -> Irrep:
     return Irrep(_degree(degree), {"e": 1, "o": -1, "": None}[parity])
 
 
-def is_formula(profile: str) -> bool:
-    """Whether a profile is a formula in r; else, `optimal 1`, the taps are numbers of their own."""
-    return _TAPS.fullmatch(profile) is None
-
-
 def read_grid(
     size: Any, spacing: Any, dilation: Any
 ) -> tuple[tuple[int, int, int], tuple[Fraction, Fraction, Fraction], tuple[int, int, int]]:
@@ -222,20 +216,25 @@ def _filters(name: str, entry: dict[str, Any]) -> Filters:
     keys = ["grid", "rows", "products"]
     _demand(list(entry) in (keys[:2], keys), f"filters {name} are not grid, rows, or grid, rows, products")
     _demand(list(entry["grid"]) == ["size", "spacing", "dilation"], f"grid of {name} is not size, spacing, dilation")
-    groups = tuple((J, profile) for J, profile in entry["rows"])
-    for J, profile in groups:
-        _demand(_is_integer(J) and 0 <= J <= MAX_DEGREE and isinstance(profile, str), f"{name}: bad row {J, profile}")
+    groups = tuple((J, formula) for J, formula in entry["rows"])
+    for J, formula in groups:
+        _demand(_is_integer(J) and 0 <= J <= MAX_DEGREE, f"{name}: bad degree {J!r:.100}")
+        _demand(formula is None or isinstance(formula, str), f"{name}: bad formula {formula!r:.100}")
     products = _products(name, groups, **entry["products"]) if "products" in entry else None
     return Filters(*read_grid(**entry["grid"]), groups, products)
 
 
 def _products(
-    name: str, groups: tuple[tuple[int, str], ...], square_scale: str, orders: list[int], expansion: list[list[Any]]
+    name: str,
+    groups: tuple[tuple[int, str | None], ...],
+    square_scale: str,
+    orders: list[int],
+    expansion: list[list[Any]],
 ) -> Products:
     _demand(read_rational(square_scale) > 0, f"{name}: the scale of its products is zero")
     _demand(all(_is_integer(n) and 0 <= n <= MAX_LEVEL for n in orders), f"{name}: {orders!r:.100} are not orders")
     _demand(len(orders) == len(groups), f"{name} has {len(orders)} orders, and {len(groups)} groups of rows")
-    _demand(all(is_formula(profile) for _, profile in groups), f"{name} has products of taps without a formula")
+    _demand(all(formula is not None for _, formula in groups), f"{name} has products of taps without a formula")
     level = [J + 2 * n for (J, _), n in zip(groups, orders, strict=True) for _ in range(2 * J + 1)]
     _demand(max(level, default=0) <= MAX_LEVEL, f"{name} has products beyond level {MAX_LEVEL}")
     rows: list[dict[Powers, Root]] = [{} for _ in level]

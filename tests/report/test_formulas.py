@@ -93,7 +93,7 @@ def test_root_takes_out_every_square(square: Fraction) -> None:
 def profiles() -> list[str]:
     cube, flat = VoxelGrid((7, 7, 7)), VoxelGrid((9, 9, 5), (Fraction(1), Fraction(1), Fraction(5, 2)))
     groups = [*Shells().groups(cube, [0, 2]), *Hermite().groups(cube, [0, 1, 2]), *Hermite(n_max=7).groups(flat, [1])]
-    return [group.profile for group in groups]
+    return [group.formula for group in groups]
 
 
 @pytest.mark.parametrize("formula", profiles())

@@ -198,7 +198,7 @@ def test_description_is_plain_and_rounded() -> None:
     grid = cube(3)
     groups = Shells().groups(grid, [1])
     described = measure(SampledFilters(grid, groups)).describe()
-    assert described == {"1": {"profiles": [groups[0].profile], "each": [0.0906], "random": 0.0906, "worst": 0.0906}}
+    assert described == {"1": {"profiles": [groups[0].formula], "each": [0.0906], "random": 0.0906, "worst": 0.0906}}
 
 
 @pytest.mark.parametrize("grid", [cube(5), VoxelGrid((5, 5, 3), (Fraction(1), Fraction(1), Fraction(2)))], ids=str)

@@ -197,7 +197,7 @@ def test_independent_weights_on_the_overlapping_eigenfilters_would_starve_the_sc
 
 def test_count_is_per_degree() -> None:
     groups = Optimal(count=(2, 0, 1)).groups(cube(5), range(5))
-    assert [(group.J, group.profile) for group in groups] == [(0, "optimal 1"), (0, "optimal 2"), (2, "optimal 1")]
+    assert [(group.J, group.formula) for group in groups] == [(0, None), (0, None), (2, None)]
 
 
 def test_a_narrower_bandwidth_serves_smoother_fields() -> None:

@@ -13,7 +13,7 @@ from basisgen.errors import ProofError
 from basisgen.volumes.sampling.cartesian import cartesian_expansion, prove_expansion
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.hermite import Hermite
-from basisgen.volumes.sampling.products import Products, expand
+from basisgen.volumes.sampling.products import Products, product_indices
 from basisgen.volumes.sampling.sample import SampledFilters
 
 GRIDS = [
@@ -26,8 +26,9 @@ GRIDS = [
 
 def _sampled(grid: VoxelGrid, n_max: int | None, largest_degree: int) -> tuple[SampledFilters, Products]:
     family = Hermite(n_max)
-    filters = SampledFilters(grid, family.groups(grid, range(largest_degree + 1)))
-    return filters, expand(family, filters)
+    groups = family.groups(grid, range(largest_degree + 1))
+    products = family.products(grid, groups)
+    return SampledFilters(grid, groups, products), products
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
@@ -35,13 +36,13 @@ def _sampled(grid: VoxelGrid, n_max: int | None, largest_degree: int) -> tuple[S
 def test_the_sums_of_products_are_the_sampled_filters(grid: VoxelGrid, n_max: int | None, largest_degree: int) -> None:
     filters, products = _sampled(grid, n_max, largest_degree)
     x, y, z = products.taps
-    values = np.stack([np.einsum("x,y,z->xyz", x[a], y[b], z[c]) for a, b, c in products.indices])
+    values = np.stack([np.einsum("x,y,z->xyz", x[a], y[b], z[c]) for a, b, c in product_indices(products.levels)])
     np.testing.assert_allclose(np.tensordot(products.matrix, values, 1), filters.values, rtol=1e-13, atol=1e-14)
 
 
 def test_the_functions_on_the_axes_are_oscillator_functions() -> None:
     _, products = _sampled(GRIDS[1], 4, 4)
-    s = float(products.square_scale) ** 0.5
+    s = float(Fraction(products.statement["square_scale"])) ** 0.5
     for taps, n, pitch in zip(products.taps, (4, 7, 3), (1, 1, 2.5), strict=True):
         t = (np.arange(n) - (n - 1) / 2) * pitch / s
         for a in range(5):

@@ -25,8 +25,9 @@ from basisgen.commands.report.read import Layer, Package, read_package
 from basisgen.commands.report.turns import named
 from basisgen.commands.report.words import field_type, in_words
 from basisgen.text import counted, grouped, percent, times
-from basisgen.verify.statement import Pair, is_formula
+from basisgen.verify.statement import Pair
 from basisgen.volumes.sampling.defect import Defects, SingleFrequency, measure
+from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import Turn, VoxelGrid
 from basisgen.volumes.sampling.sample import SampledFilters
 
@@ -249,8 +250,7 @@ def _filters(name: str, package: Package, defects: Defects) -> dict[str, Any]:
         groups[group.J].append(
             {
                 "orders": [str(M).replace("-", "−") for M in range(-group.J, group.J + 1)],
-                "profile": (Markup("φ(r) = ") if is_formula(group.profile) else Markup())
-                + mathml.profile(group.profile),
+                "profile": _profile(group, index),
                 "defect": percent(float(energies.each[index])),
                 "picture": pictures.slices(group, filters.grid),
                 "radial": pictures.radial_plot(group, filters.grid),
@@ -267,6 +267,13 @@ def _filters(name: str, package: Package, defects: Defects) -> dict[str, Any]:
             for J, e in defects.by_degree.items()
         ],
     }
+
+
+def _profile(group: FilterGroup, index: int) -> Markup:
+    """phi(r); filters whose taps are numbers of their own are counted."""
+    if group.formula is None:
+        return Markup("filter {}").format(index + 1)
+    return Markup("φ(r) = ") + mathml.profile(group.formula)
 
 
 def _by_wavelength(filters: SampledFilters) -> list[Defects]:

@@ -167,7 +167,7 @@ def _filters(name: str, certificate: Certificate, values: NDArray[np.float64]) -
     filters = certificate.filters[name]
     grid = VoxelGrid(filters.size, filters.spacing, filters.dilation)
     groups, start = [], 0
-    for J, profile in filters.groups:
-        groups.append(FilterGroup(J, profile, values[start : start + 2 * J + 1]))
+    for J, formula in filters.groups:
+        groups.append(FilterGroup(J, formula, values[start : start + 2 * J + 1]))
         start += 2 * J + 1
     return SampledFilters(grid, tuple(groups))

@@ -161,7 +161,7 @@ def _responses(members: Array, waves: list[Array]) -> Array:
 def _table(filters: Filters, measured: Mapping[int, Energies]) -> dict[str, Any]:
     """The manifest's table of one tensor as it should be."""
     return {
-        str(J): {"profiles": [profile for degree, profile in filters.groups if degree == J], **energies.figures()}
+        str(J): {"profiles": [formula for degree, formula in filters.groups if degree == J], **energies.figures()}
         for J, energies in measured.items()
     }
 

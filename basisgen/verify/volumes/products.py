@@ -46,14 +46,15 @@ def _check_profiles(where: str, filters: Filters, products: Products) -> Iterato
     with mpmath.workdps(DIGITS):
         square_scale = mpmath.mpf(products.square_scale.numerator) / products.square_scale.denominator
         squares = [mpmath.mpf(square.numerator) / square.denominator for square in square_radii(filters) if square]
-        for (J, profile), n in zip(filters.groups, products.orders, strict=True):
+        for (J, formula), n in zip(filters.groups, products.orders, strict=True):
+            assert formula is not None, "`read_certificate` sees to it"
             for square in squares:
                 r, t = mpmath.sqrt(square), square / square_scale
                 terms = [mpmath.mpf(c.numerator) / c.denominator * t**i for i, c in enumerate(laguerre(n, J))]
                 envelope = r**J * mpmath.exp(-t / 2)
-                difference = abs(evaluate_profile(profile, r) - sum(terms) * envelope)
+                difference = abs(evaluate_profile(formula, r) - sum(terms) * envelope)
                 if difference > mpmath.mpf(10) ** (10 - DIGITS) * sum(map(abs, terms)) * envelope:
-                    yield f"{where}: profile {profile!r:.100} is not the oscillator's of n = {n}, J = {J}"
+                    yield f"{where}: profile {formula!r:.100} is not the oscillator's of n = {n}, J = {J}"
                     break
 
 

@@ -29,9 +29,8 @@ from basisgen.algebra.polynomials import COORDINATES, RING, Polynomial
 from basisgen.algebra.roots import SignedRoot, rational_root
 from basisgen.errors import ProofError
 from basisgen.so3.harmonics import SolidHarmonic, harmonics
-from basisgen.volumes.sampling.hermite import laguerre
+from basisgen.volumes.sampling.products import Powers
 
-Powers = tuple[int, int, int]  # a, b, c
 Expansion = Mapping[tuple[int, Powers], SignedRoot]  # (M, (a, b, c)) -> O
 
 _R2 = sum((x**2 for x in COORDINATES), RING.zero)
@@ -69,6 +68,15 @@ def prove_expansion(n: int, J: int, expansion: Expansion) -> None:
                 exact -= value.sign * QQ(factor.numerator, factor.denominator) * product
         if exact != 0:
             raise ProofError(f"the expansion of Psi ({n}, {J}, {harmonic.order}) leaves {exact}")
+
+
+def laguerre(n: int, J: int) -> tuple[Fraction, ...]:
+    """The coefficients of L_n^(J+1/2)(t), of t^0, t^1, .. t^n: (-1)^i / i! binomial(n + J + 1/2, n - i)."""
+    return tuple(
+        Fraction((-1) ** i, factorial(i) * factorial(n - i))
+        * prod(Fraction(2 * (J + m) + 1, 2) for m in range(i + 1, n + 1))
+        for i in range(n + 1)
+    )
 
 
 def square_kappa(n: int, J: int) -> Fraction:

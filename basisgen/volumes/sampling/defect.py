@@ -118,12 +118,12 @@ class Energies:
     """Response energies of the profiles of one J, quadratic forms (profile, profile); profiles are of unit tap norm."""
 
     J: int
-    profiles: tuple[str, ...]
+    formulas: tuple[str | None, ...]
     total: Array
     typed: Array
 
     def __post_init__(self) -> None:
-        assert self.total.shape == self.typed.shape == (len(self.profiles), len(self.profiles))
+        assert self.total.shape == self.typed.shape == (len(self.formulas), len(self.formulas))
 
     @property
     def each(self) -> Array:
@@ -161,7 +161,7 @@ class Defects:
         """Plain JSON values, four decimals: per degree the defect of each profile, of random weights, and the worst."""
         return {
             str(J): {
-                "profiles": list(energies.profiles),
+                "profiles": list(energies.formulas),
                 "each": [round(float(defect), 4) for defect in energies.each],
                 "random": round(energies.random, 4),
                 "worst": round(energies.worst, 4),
@@ -188,7 +188,7 @@ def energies(groups: list[FilterGroup], grid: VoxelGrid, spectrum: Spectrum | No
     projected = (filters * unit_harmonics(J, grid)).sum(axis=1).reshape(len(groups), -1)
     by_radius = np.stack([np.bincount(index, weights=s, minlength=len(radii)) for s in projected])
     typed = by_radius @ spectrum.radial_part(J, radii, grid) @ by_radius.T / (2 * J + 1)
-    return Energies(J, tuple(group.profile for group in groups), (total + total.T) / 2, typed)
+    return Energies(J, tuple(group.formula for group in groups), (total + total.T) / 2, typed)
 
 
 @lru_cache(maxsize=64)

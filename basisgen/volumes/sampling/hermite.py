@@ -21,19 +21,24 @@ Source: the isotropic harmonic oscillator, e.g. Cohen-Tannoudji, Diu, Laloe, Qua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import factorial, prod
+from math import factorial
 from typing import Any
 
 import mpmath
+import numpy as np
+from numpy.typing import NDArray
 
+from basisgen.algebra.roots import SignedRoot
 from basisgen.errors import SamplingError
 from basisgen.reading import Settings
-from basisgen.volumes.sampling.exact import RadialProfile, real, sample_solid
+from basisgen.volumes.sampling.cartesian import cartesian_expansion, laguerre, square_kappa
+from basisgen.volumes.sampling.exact import PRECISION, RadialProfile, real, sample_solid
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.products import Powers, Products, product_indices
 
 MOST_LEVELS = 40
 
@@ -55,6 +60,11 @@ class Hermite:
         """`hermite`."""
         return "hermite"
 
+    @property
+    def separable(self) -> bool:
+        """Always."""
+        return True
+
     def describe(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
         return {"n_max": self.n_max, "scale": None if self.scale is None else str(self.scale)}
@@ -74,6 +84,30 @@ class Hermite:
         n_max = self.levels(grid)
         return tuple(self._group(J, n, grid) for J in degrees for n in range((n_max - J) // 2 + 1))
 
+    def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> Products:
+        """See RadialFamily; every expansion is proved where it is made, and each number correctly rounded.
+
+        With `cartesian`'s O and kappa, h_a(t) = (2^a a!)^(-1/2) H_a(t) exp(-t^2/2) of t = x/s, and E = s^J O / kappa:
+        the filters carry |x|^J in physical units and no normalisation.
+        """
+        square_scale = self.square_scale(grid)
+        degrees = [group.J for group in groups]
+        orders = [degrees[:i].count(J) for i, J in enumerate(degrees)]
+        expansion = [row for J, n in zip(degrees, orders, strict=True) for row in _rows(n, J, square_scale)]
+        levels = max(sum(powers) for row in expansion for powers in row)
+        column = {powers: i for i, powers in enumerate(product_indices(levels))}
+        matrix = np.zeros((len(expansion), len(column)))
+        for row, terms in enumerate(expansion):
+            for powers, value in terms.items():
+                matrix[row, column[powers]] = float(value)
+        x, y, z = (_taps(levels, n, pitch, square_scale) for n, pitch in zip(grid.size, grid.pitch, strict=True))
+        statement = {
+            "square_scale": str(square_scale),
+            "orders": orders,
+            "expansion": [[row, *powers, str(e)] for row, terms in enumerate(expansion) for powers, e in terms.items()],
+        }
+        return Products(grid, matrix, (x, y, z), statement)
+
     def _group(self, J: int, n: int, grid: VoxelGrid) -> FilterGroup:
         square_scale = self.square_scale(grid)
         values = sample_solid(J, oscillator(n, J, square_scale), grid)
@@ -83,15 +117,6 @@ class Hermite:
                 "Lower n_max, or enlarge the kernel or the scale."
             )
         return FilterGroup(J, _formula(n, J, square_scale), values)
-
-
-def laguerre(n: int, J: int) -> tuple[Fraction, ...]:
-    """The coefficients of L_n^(J+1/2)(t), of t^0, t^1, .. t^n: (-1)^i / i! binomial(n + J + 1/2, n - i)."""
-    return tuple(
-        Fraction((-1) ** i, factorial(i) * factorial(n - i))
-        * prod(Fraction(2 * (J + m) + 1, 2) for m in range(i + 1, n + 1))
-        for i in range(n + 1)
-    )
 
 
 def oscillator(n: int, J: int, square_scale: Fraction) -> RadialProfile:
@@ -117,3 +142,27 @@ def _formula(n: int, J: int, square_scale: Fraction) -> str:
 def _width(grid: VoxelGrid) -> Fraction:
     """k: the smallest extent of the grid in units of its widest pitch."""
     return min(n * pitch for n, pitch in zip(grid.size, grid.pitch, strict=True)) / max(grid.pitch)
+
+
+def _rows(n: int, J: int, square_scale: Fraction) -> list[Mapping[Powers, SignedRoot]]:
+    """E of the rows M = -J..J of one group: (a, b, c) -> s^J O / kappa."""
+    factor = SignedRoot(1, square_scale**J / square_kappa(n, J))
+    of_order: dict[int, dict[Powers, SignedRoot]] = {M: {} for M in range(-J, J + 1)}
+    for (M, powers), value in cartesian_expansion(n, J).items():
+        of_order[M][powers] = value * factor
+    return list(of_order.values())
+
+
+def _taps(levels: int, size: int, pitch: Fraction, square_scale: Fraction) -> NDArray[np.float64]:
+    """h_a(x/s), x = (i - (size-1)/2) pitch: float64 (level, tap). H_a(t) is t^(a mod 2) times rationals in t^2."""
+    values = np.zeros((levels + 1, size))
+    with mpmath.workprec(PRECISION):
+        for tap in range(size):
+            x = (tap - Fraction(size - 1, 2)) * pitch
+            t = mpmath.sqrt(real(x**2 / square_scale)) * (-1 if x < 0 else 1)
+            envelope = mpmath.exp(-real(x**2 / square_scale) / 2)
+            before, now = mpmath.mpf(0), mpmath.mpf(1)
+            for a in range(levels + 1):
+                values[a, tap] = float(now * envelope / mpmath.sqrt(2**a * factorial(a)))
+                before, now = now, 2 * t * now - 2 * a * before
+    return values

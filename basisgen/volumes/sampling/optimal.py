@@ -105,11 +105,19 @@ class Optimal:
         """See RadialFamily; float64, those of one J orthonormal, exactly symmetric as `symmetry.symmetrised` says."""
         return tuple(group for J in degrees for group in self._groups(J, grid))
 
+    @property
+    def separable(self) -> bool:
+        """Never: the filters are not products."""
+        return False
+
+    def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> None:
+        """See RadialFamily."""
+
     def _groups(self, J: int, grid: VoxelGrid) -> list[FilterGroup]:
         defects, filters = _with_right_moments(J, grid, Gaussian(self.bandwidth))
         return [
-            FilterGroup(J, f"optimal {b + 1}", _canonical(filter, J, grid))
-            for b, filter in enumerate(orthonormal(filters[: self._number(J, defects, grid)]))
+            FilterGroup(J, None, _canonical(filter, J, grid))
+            for filter in orthonormal(filters[: self._number(J, defects, grid)])
         ]
 
     def _number(self, J: int, defects: Array, grid: VoxelGrid) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from basisgen.volumes.kernels.proof import ProvenBasis
 from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.products import Products
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,11 @@ class SampledFilters:
 
     grid: VoxelGrid
     groups: tuple[FilterGroup, ...]
+    products: Products | None = None  # of the groups, row by row
 
     def __post_init__(self) -> None:
         assert all(group.values.shape[1:] == self.grid.size for group in self.groups)
+        assert self.products is None or len(self.products.matrix) == sum(2 * group.J + 1 for group in self.groups)
         assert [group.J for group in self.groups] == sorted(group.J for group in self.groups)
 
     @property
@@ -49,4 +52,5 @@ def sample(proven: Iterable[ProvenBasis], family: RadialFamily, grid: VoxelGrid)
     Raises SamplingError if the grid cannot hold a filter the family asks for.
     """
     degrees = sorted({J for basis in proven for J in basis.degrees})
-    return SampledFilters(grid, family.groups(grid, degrees))
+    groups = family.groups(grid, degrees)
+    return SampledFilters(grid, groups, family.products(grid, groups) if groups else None)

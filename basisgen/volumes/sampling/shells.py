@@ -86,6 +86,14 @@ class Shells:
             if largest_degree >= J
         )
 
+    @property
+    def separable(self) -> bool:
+        """Never: the filters are not products."""
+        return False
+
+    def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> None:
+        """See RadialFamily."""
+
     def _shells(self, grid: VoxelGrid, unit: Fraction) -> list[tuple[Fraction, int]]:
         """(radius, largest degree) of every shell."""
         radii = self.radii
