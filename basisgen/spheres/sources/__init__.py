@@ -1,0 +1,1 @@
+"""Source text of the modules of generated packages; imported by nothing."""

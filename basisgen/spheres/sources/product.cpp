@@ -1,0 +1,194 @@
+// The products of two fields over a table of coefficients, for lanes of channels, samples and voxels at a time:
+//
+//     forward    out[o] = sum over entries of  c x[a] y[b]                       entries of row o: pointer[o]..pointer[o+1]
+//     backward   grad_x[a] += c grad_out[o] y[b],   grad_y[b] += c grad_out[o] x[a]
+//
+// A field is (batch, fragment, channel, component, site): fragments of dims[f] components in order, rows counted through
+// all of them. Lanes are (batch, channel, site) in order. A tile of lanes is turned into (row, lane) and stays in cache.
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int BYTES = 64;    // of one vector
+constexpr int VECTORS = 2;   // of one row of a tile
+
+template <typename T> struct Lanes {
+    typedef T Vector __attribute__((vector_size(BYTES), aligned(BYTES)));
+    static constexpr int width = VECTORS * BYTES / sizeof(T);
+    Vector part[VECTORS];
+};
+
+template <typename T> struct Entries {
+    const int32_t* pointer;  // (row of out + 1)
+    const uint16_t* a;
+    const uint16_t* b;
+    const T* c;
+};
+
+struct Field {
+    const int32_t* dims;  // of each fragment
+    int32_t fragments;
+    int64_t rows;  // their sum
+};
+
+struct Shape {
+    int64_t batch, channels, sites;
+};
+
+template <typename T> struct Buffer {
+    Lanes<T>* rows;
+    explicit Buffer(int64_t n) : rows(static_cast<Lanes<T>*>(std::aligned_alloc(BYTES, n * sizeof(Lanes<T>)))) {}
+    ~Buffer() { std::free(rows); }
+    Buffer(const Buffer&) = delete;
+    T* row(int64_t r) { return reinterpret_cast<T*>(rows + r); }
+};
+
+// Where the lanes of one tile lie: batch, channel and site of each.
+template <typename T> struct Tile {
+    static constexpr int width = Lanes<T>::width;
+    int64_t batch[width], channel[width], site[width];
+    int count;
+    Tile(int64_t first, const Shape& s) {
+        int64_t left = s.batch * s.channels * s.sites - first;
+        count = left < width ? static_cast<int>(left) : width;
+        for (int w = 0; w < count; ++w) {
+            int64_t n = first + w;
+            site[w] = n % s.sites, channel[w] = n / s.sites % s.channels, batch[w] = n / s.sites / s.channels;
+        }
+    }
+    void offsets(int64_t* to, const Field& f, const Shape& s, int64_t start, int32_t dim) const {
+        for (int w = 0; w < count; ++w)
+            to[w] = ((batch[w] * f.rows + start) * s.channels + channel[w] * dim) * s.sites + site[w];
+    }
+};
+
+template <typename T>
+void load_fragment(const T* from, const Field& f, const Shape& s, const Tile<T>& tile, int64_t start, int32_t dim, Lanes<T>* to) {
+    int64_t at[Tile<T>::width];
+    tile.offsets(at, f, s, start, dim);
+    T* rows = reinterpret_cast<T*>(to);
+    if (tile.count < Tile<T>::width) std::memset(rows, 0, dim * sizeof(Lanes<T>));
+    for (int32_t m = 0; m < dim; ++m)
+        for (int w = 0; w < tile.count; ++w) rows[m * Tile<T>::width + w] = from[at[w] + m * s.sites];
+}
+
+template <typename T>
+void store_fragment(T* to, const Field& f, const Shape& s, const Tile<T>& tile, int64_t start, int32_t dim, const Lanes<T>* from) {
+    int64_t at[Tile<T>::width];
+    tile.offsets(at, f, s, start, dim);
+    const T* rows = reinterpret_cast<const T*>(from);
+    if (s.sites == 1) {
+        for (int w = 0; w < tile.count; ++w)
+            for (int32_t m = 0; m < dim; ++m) to[at[w] + m] = rows[m * Tile<T>::width + w];
+    } else {
+        for (int32_t m = 0; m < dim; ++m)
+            for (int w = 0; w < tile.count; ++w) to[at[w] + m * s.sites] = rows[m * Tile<T>::width + w];
+    }
+}
+
+template <typename T> void load(const T* from, const Field& f, const Shape& s, const Tile<T>& tile, Lanes<T>* to) {
+    int64_t start = 0;
+    for (int32_t i = 0; i < f.fragments; start += f.dims[i++]) load_fragment(from, f, s, tile, start, f.dims[i], to + start);
+}
+
+template <typename T> void store(T* to, const Field& f, const Shape& s, const Tile<T>& tile, const Lanes<T>* from) {
+    int64_t start = 0;
+    for (int32_t i = 0; i < f.fragments; start += f.dims[i++]) store_fragment(to, f, s, tile, start, f.dims[i], from + start);
+}
+
+int32_t widest(const Field& f) {
+    int32_t widest = 1;
+    for (int32_t i = 0; i < f.fragments; ++i) widest = f.dims[i] > widest ? f.dims[i] : widest;
+    return widest;
+}
+
+template <typename T>
+void forward(const T* x, const T* y, T* out, const Field& fx, const Field& fy, const Field& fo, const Entries<T>& e, const Shape& s, int threads) {
+    const int64_t lanes = s.batch * s.channels * s.sites, width = Lanes<T>::width, tiles = (lanes + width - 1) / width;
+    const bool square = x == y;
+#pragma omp parallel num_threads(threads)
+    {
+        Buffer<T> bx(fx.rows), by(square ? 1 : fy.rows), block(widest(fo));
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tiles; ++t) {
+            const Tile<T> tile(t * width, s);
+            load(x, fx, s, tile, bx.rows);
+            if (!square) load(y, fy, s, tile, by.rows);
+            const Lanes<T>*px = bx.rows, *py = square ? bx.rows : by.rows;
+            int64_t start = 0;
+            for (int32_t f = 0; f < fo.fragments; start += fo.dims[f++]) {
+                for (int32_t m = 0; m < fo.dims[f]; ++m) {
+                    Lanes<T> sum = {};
+                    for (int32_t i = e.pointer[start + m]; i < e.pointer[start + m + 1]; ++i)
+                        for (int v = 0; v < VECTORS; ++v) sum.part[v] += e.c[i] * px[e.a[i]].part[v] * py[e.b[i]].part[v];
+                    block.rows[m] = sum;
+                }
+                store_fragment(out, fo, s, tile, start, fo.dims[f], block.rows);
+            }
+        }
+    }
+}
+
+template <typename T>
+void backward(const T* g, const T* x, const T* y, T* gx, T* gy, const Field& fx, const Field& fy, const Field& fo, const Entries<T>& e, const Shape& s, int threads) {
+    const int64_t lanes = s.batch * s.channels * s.sites, width = Lanes<T>::width, tiles = (lanes + width - 1) / width;
+    const bool square = gx == gy;  // both gradients are of one field: their sum
+#pragma omp parallel num_threads(threads)
+    {
+        Buffer<T> bx(fx.rows), by(square ? 1 : fy.rows), bgx(fx.rows), bgy(square ? 1 : fy.rows), block(widest(fo));
+        Lanes<T>*px = bx.rows, *py = square ? bx.rows : by.rows, *pgx = bgx.rows, *pgy = square ? bgx.rows : bgy.rows;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tiles; ++t) {
+            const Tile<T> tile(t * width, s);
+            load(x, fx, s, tile, px);
+            std::memset(pgx, 0, fx.rows * sizeof(Lanes<T>));
+            if (!square) {
+                load(y, fy, s, tile, py);
+                std::memset(pgy, 0, fy.rows * sizeof(Lanes<T>));
+            }
+            int64_t start = 0;
+            for (int32_t f = 0; f < fo.fragments; start += fo.dims[f++]) {
+                load_fragment(g, fo, s, tile, start, fo.dims[f], block.rows);
+                for (int32_t m = 0; m < fo.dims[f]; ++m) {
+                    const Lanes<T> go = block.rows[m];
+                    for (int32_t i = e.pointer[start + m]; i < e.pointer[start + m + 1]; ++i) {
+                        const int32_t a = e.a[i], b = e.b[i];
+                        for (int v = 0; v < VECTORS; ++v) {
+                            const auto cg = e.c[i] * go.part[v];
+                            pgx[a].part[v] += cg * py[b].part[v];
+                            pgy[b].part[v] += cg * px[a].part[v];
+                        }
+                    }
+                }
+            }
+            store(gx, fx, s, tile, pgx);
+            if (!square) store(gy, fy, s, tile, pgy);
+        }
+    }
+}
+
+}  // namespace
+
+#define FIELD const int32_t *dims_x, int32_t nx, int64_t rx, const int32_t *dims_y, int32_t ny, int64_t ry, const int32_t *dims_o, int32_t no, int64_t ro
+#define TABLE(T) const int32_t *pointer, const uint16_t *a, const uint16_t *b, const T *c
+#define REST int64_t batch, int64_t channels, int64_t sites, int32_t threads
+#define ARGUMENTS {dims_x, nx, rx}, {dims_y, ny, ry}, {dims_o, no, ro}, {pointer, a, b, c}, {batch, channels, sites}, threads
+
+extern "C" {
+void forward_float32(const float* x, const float* y, float* out, FIELD, TABLE(float), REST) {
+    forward<float>(x, y, out, ARGUMENTS);
+}
+void forward_float64(const double* x, const double* y, double* out, FIELD, TABLE(double), REST) {
+    forward<double>(x, y, out, ARGUMENTS);
+}
+void backward_float32(const float* g, const float* x, const float* y, float* gx, float* gy, FIELD, TABLE(float), REST) {
+    backward<float>(g, x, y, gx, gy, ARGUMENTS);
+}
+void backward_float64(const double* g, const double* x, const double* y, double* gx, double* gy, FIELD, TABLE(double), REST) {
+    backward<double>(g, x, y, gx, gy, ARGUMENTS);
+}
+}
