@@ -25,7 +25,7 @@ from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from basisgen.emission.plan import PackagePlan
+    from basisgen.emission.package import PackagePlan
     from basisgen.spec import PackageSpec
 
 MAX_COMPLAINTS = 20  # that `verify` prints; the JSON report has all
@@ -369,7 +369,7 @@ def new(name: str, preset: str, out: Path) -> None:
 
 def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bool, jobs: int = 1) -> None:
     """Compiles a package spec and writes it, or with `check` compares it with what is on disk."""
-    from basisgen.emission.render import made_from
+    from basisgen.emission.manifest import made_from
     from basisgen.emission.write import difference, is_up_to_date, read_package, tuning_of, write_package
 
     directory = out / spec.name
@@ -396,7 +396,7 @@ def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bo
         return
     write_package(content, directory)
     for layer in planned.layers:
-        click.echo(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.out}, {layer.weights} weights")
+        click.echo(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.gives}, {layer.weights} weights")
         if layer.silent_terms:
             click.echo(
                 f"note: no kernel reaches {', '.join(layer.silent_terms)} of {layer.spec.name}: always zero.", err=True
@@ -456,7 +456,7 @@ def _settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
 
 def _toml_value(text: str, key: str) -> object:
     """A number, a list of numbers separated by commas, or text."""
-    from basisgen.spec import parse_value
+    from basisgen.reading import parse_value
 
     entries = [parse_value(entry.strip()) for entry in text.strip().strip("[]").split(",")]
     return entries[0] if len(entries) == 1 and not text.strip().startswith("[") else entries

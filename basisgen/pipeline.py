@@ -1,22 +1,30 @@
 """The recipe: from a spec to the files of a package. Read this module first.
 
-    spec -> solve -> prove -> sample -> plan -> render -> {file name: bytes}
+    stage      from                          to                                  where
+    solve      a claim of a layer            its exact solution                  volumes/kernels/solver.py, ...
+    prove      the solution                  the same, proved exactly            volumes/kernels/proof.py, ...
+    compute    layers, proven claims         float64 numbers, rounded once       volumes/sampling, ...
+    plan       spec, claims, numbers         how a layer runs, and what it costs volumes/conv.py, ...
+    render     plans                         {file name: bytes}                  emission/render.py
 
-Everything here is pure; `basisgen.emission.write` puts the files on disk.
+Every stage is a function of the layer's kind (`basisgen.layer.Kind`). All of it is pure; `basisgen.emission.write` puts
+the files on disk.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
-from basisgen.emission.plan import PackagePlan, Pair, pairs, plan_package
+from basisgen.emission.package import PackagePlan
 from basisgen.emission.render import render
 from basisgen.errors import SamplingError, SpecError
-from basisgen.spec import LayerSpec, PackageSpec
-from basisgen.volumes.kernels.proof import ProvenBasis, prove
-from basisgen.volumes.kernels.solver import solve
-from basisgen.volumes.sampling.sample import SampledFilters, sample
+from basisgen.layer import Claim, LayerSpec
+from basisgen.parallel import each
+from basisgen.spec import KINDS, PackageSpec
+
+Proven = Mapping[Claim, Any]
 
 
 def compile_package(spec: PackageSpec, jobs: int = 1) -> dict[str, bytes]:
@@ -28,58 +36,58 @@ def compile_package(spec: PackageSpec, jobs: int = 1) -> dict[str, bytes]:
 
 
 def plan(spec: PackageSpec, jobs: int = 1) -> PackagePlan:
-    """Solves, proves and samples every layer; pairs, and filters of one grid and radial family, are shared.
+    """Solves, proves, computes and plans every layer; layers that share their numbers compute them once.
 
-    With several jobs the filters of each grid and family are sampled in a process of their own.
+    With several jobs, numbers are computed in processes of their own.
     """
-    tensor_of_layer = _name_filters(spec)
-    sharing: dict[str, list[LayerSpec]] = {}
-    for layer in spec.layers:
-        sharing.setdefault(tensor_of_layer[layer.name], []).append(layer)
-    if jobs > 1 and len(sharing) > 1:
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-        from signal import SIG_DFL, SIGINT, signal
-
-        context, at_ctrl_c = get_context("spawn"), (SIGINT, SIG_DFL)  # they end without a word
-        with ProcessPoolExecutor(min(jobs, len(sharing)), context, signal, at_ctrl_c) as pool:
-            sampled = pool.map(_prove_and_sample, sharing.values())
-            proven = _prove(spec.layers)
-            filters = dict(zip(sharing, sampled, strict=True))
-    else:
-        proven = _prove(spec.layers)
-        filters = {tensor: _sample(layers, proven) for tensor, layers in sharing.items()}
-    return plan_package(spec, proven, filters, tensor_of_layer)
+    sharing = share(spec.layers)
+    proven = {kind.name: prove(layers_of(spec, kind.name)) for kind in spec.kinds}
+    numbers = dict(zip(sharing, each(compute, sharing.values(), jobs), strict=True))
+    name_of = {layer.name: name for name, layers in sharing.items() for layer in layers}
+    layers = tuple(
+        KINDS[layer.kind].plan(layer, proven[layer.kind], name_of[layer.name], numbers[name_of[layer.name]], spec.tuned)
+        for layer in spec.layers
+    )
+    contributions = tuple(
+        kind.gather([layer for layer in layers if layer.spec.kind == kind.name], proven[kind.name])
+        for kind in spec.kinds
+    )
+    return PackagePlan(spec, layers, contributions)
 
 
-def _prove(layers: Iterable[LayerSpec]) -> dict[Pair, ProvenBasis]:
-    return {pair: prove(solve(*pair)) for layer in layers for pair in pairs(layer)}
+def prove(layers: Sequence[LayerSpec]) -> Proven:
+    """Every claim of layers of one kind, solved and proved, once each."""
+    kind = KINDS[layers[0].kind]
+    return {claim: _proven(kind.name, claim) for layer in layers for claim in kind.claims(layer)}
 
 
-def _sample(layers: list[LayerSpec], proven: Mapping[Pair, ProvenBasis]) -> SampledFilters:
-    needed = {pair: proven[pair] for layer in layers for pair in pairs(layer)}
+@lru_cache(maxsize=4096)
+def _proven(kind: str, claim: Claim) -> Any:
+    return KINDS[kind].prove(KINDS[kind].solve(claim))
+
+
+def compute(layers: Sequence[LayerSpec]) -> Any:
+    """The numbers of layers that share them. Another process makes its own proofs: none are sent."""
     try:
-        return sample(needed.values(), layers[0].radial, layers[0].grid)
+        return KINDS[layers[0].kind].compute(layers, prove(layers))
     except (SamplingError, SpecError) as error:
         raise type(error)(f"layer {layers[0].name!r}: {error}") from None
 
 
-def _prove_and_sample(layers: list[LayerSpec]) -> SampledFilters:
-    """In a process of its own: a proof cannot be sent, it is made anew."""
-    return _sample(layers, _prove(layers))
+def layers_of(spec: PackageSpec, kind: str) -> list[LayerSpec]:
+    """The layers of one kind, in order."""
+    return [layer for layer in spec.layers if layer.kind == kind]
 
 
-def _name_filters(spec: PackageSpec) -> dict[str, str]:
-    """Layer -> name of its filter tensor: by the grid's size, numbered where grids or families of one size differ."""
-    names: dict[str, str] = {}
+def share(layers: Sequence[LayerSpec]) -> dict[str, list[LayerSpec]]:
+    """Name -> the layers that share the numbers of that name; numbered where one stem stands for several."""
+    names: dict[tuple[str, str], str] = {}
     used: dict[str, int] = {}
-    tensor_of_layer = {}
-    for layer in spec.layers:
-        facts = layer.describe()
-        key = json.dumps([facts[part] for part in ("kernel_size", "voxel_spacing", "dilation", "radial")])
-        if key not in names:
-            stem = f"filters_{layer.grid}"
+    sharing: dict[str, list[LayerSpec]] = {}
+    for layer in layers:
+        stem, key = KINDS[layer.kind].shares(layer)
+        if (stem, key) not in names:
             used[stem] = used.get(stem, 0) + 1
-            names[key] = stem if used[stem] == 1 else f"{stem}_{used[stem]}"
-        tensor_of_layer[layer.name] = names[key]
-    return tensor_of_layer
+            names[stem, key] = stem if used[stem] == 1 else f"{stem}_{used[stem]}"
+        sharing.setdefault(names[stem, key], []).append(layer)
+    return sharing

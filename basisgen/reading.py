@@ -1,12 +1,14 @@
-"""The keys of a spec's `radial = { ... }` table, read one by one into exact, bounded values.
+"""Tables from outside, read key by key into exact, bounded values: the one reader of specs, options and settings.
 
-Whatever a family asks for is a key it knows; `finish` refuses the others. Numbers arrive as int, float, Fraction,
-Decimal or text and become the rational that their decimal text says: 0.6 is 3/5.
+What is asked for is a known key; `check_keys` and `Settings.finish` refuse the others. Numbers arrive as int, float,
+Fraction, Decimal or text and become the rational that their decimal text says: 0.6 is 3/5.
 """
 
 from __future__ import annotations
 
+import keyword
 import re
+import sys
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -19,6 +21,11 @@ SMALLEST, LARGEST = Fraction(1, 1000), Fraction(1000)  # bounds of a positive nu
 MOST_ENTRIES = 64  # of a list
 LARGEST_INTEGER = 1000
 
+MAX_NAME_LENGTH = 64
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+_MODULES = sys.stdlib_module_names | {"basisgen", "generated", "numpy", "runtime", "safetensors", "torch"}
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # of Windows
 _NUMBER = re.compile(r"[+-]?(\d+/\d+|(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?)", re.ASCII)
 _MOST_CHARACTERS = 40  # of a number: beyond that its text is not something a person meant
 
@@ -111,6 +118,62 @@ class Settings:
         if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_ENTRIES:
             raise self.complaint(key, f"must be a list of 1 to {MOST_ENTRIES} numbers")
         return list(value)
+
+
+def identifier(value: object, what: str) -> str:
+    """A name that becomes a module, a class or a directory: `value` itself if it may be one.
+
+    Raises SpecError, which begins with `what`.
+    """
+    example = "for example 'tetris'" if what.startswith("package") else "for example 'Conv1'"
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise SpecError(
+            f"{what} {quoted(value)} is not an identifier of ASCII letters, digits and underscores that starts "
+            f"with a letter. Choose one, {example}."
+        )
+    if len(value) > MAX_NAME_LENGTH:
+        raise SpecError(f"{what} {quoted(value)} is longer than {MAX_NAME_LENGTH} characters.")
+    if any(keyword.iskeyword(word) or keyword.issoftkeyword(word) for word in (value, value.lower())) or "__" in value:
+        raise SpecError(f"{what} '{value}' is reserved in Python, in this or in lower case. Choose another, {example}.")
+    if value.lower() in _DEVICES:
+        raise SpecError(f"{what} '{value}' is a device on Windows and can be no file there. Choose another, {example}.")
+    if what.startswith("package") and value in _MODULES:
+        raise SpecError(f"{what} '{value}' would hide the module of that name. Choose another, {example}.")
+    return value
+
+
+def check_keys(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
+    """Raises SpecError, which begins with `where`, for a key that is not known."""
+    for key in table:
+        if key not in known:
+            raise SpecError(f"{where} has an unknown key {quoted(key)}. Known keys: {', '.join(known)}.")
+
+
+def required(table: Mapping[str, object], key: str, where: str) -> object:
+    """The value of a key; raises SpecError where it is missing."""
+    if key not in table:
+        raise SpecError(f"{where} has no key '{key}'. Add {key} = ...")
+    return table[key]
+
+
+def sub_table(value: object, where: str) -> Mapping[str, object]:
+    """The value if it is a table; raises SpecError."""
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{where} = {quoted(value)} is not a table.")
+    return value
+
+
+def parse_value(text: str) -> object:
+    """A command line's option: a whole number, a decimal, a fraction p/q, true, false, or the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", text, re.ASCII):
+        return Decimal(text)
+    if re.fullmatch(r"\d{1,18}/[1-9]\d{0,17}", text, re.ASCII):
+        return Fraction(text)
+    return text
 
 
 def exact_number(value: object) -> Fraction | None:

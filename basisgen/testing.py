@@ -30,7 +30,9 @@ from basisgen.emission.render import render
 from basisgen.errors import SamplingError, SpecError
 from basisgen.pipeline import plan
 from basisgen.so3.field_type import FieldType, Irrep, Term
-from basisgen.spec import Execution, LayerSpec, PackageSpec
+from basisgen.spec import PackageSpec
+from basisgen.volumes.conv_spec import ConvSpec
+from basisgen.volumes.execution import Execution
 from basisgen.volumes.sampling.families import RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.registry import FAMILIES, parse_radial
@@ -96,7 +98,7 @@ def layer_specs(
     max_terms: int = 3,
     max_size: int = 5,
     families: Sequence[str] = tuple(FAMILIES),
-) -> LayerSpec:
+) -> ConvSpec:
     """Layers of any field types, grid and radial family; with parity and gates, without, or (None) either."""
     with_parity = draw(st.booleans()) if parity is None else parity
     types = field_types(
@@ -104,7 +106,7 @@ def layer_specs(
     )
     into, out, with_gates = draw(types), draw(types), draw(st.booleans()) if gated is None else gated
     grid, radial = draw(grids(max_size=max_size)), draw(radial_families(families))
-    return LayerSpec(name, into, out.with_gates() if with_gates else out, grid, radial, Execution.AUTO, with_gates)
+    return ConvSpec(name, into, out, grid, radial, Execution.AUTO, with_gates)
 
 
 def rotations(*, improper: bool = False) -> st.SearchStrategy[NDArray[np.float64]]:
@@ -115,18 +117,18 @@ def rotations(*, improper: bool = False) -> st.SearchStrategy[NDArray[np.float64
     )
 
 
-def turns(layer: LayerSpec) -> NDArray[np.int64]:
+def turns(layer: ConvSpec) -> NDArray[np.int64]:
     """The turns of the cube with which a layer commutes exactly, (turn, 3, 3); with mirrors for fields with parity."""
     return np.stack(layer.grid.exact_turns(mirrors=layer.out.has_parity))
 
 
 @contextmanager
-def imported(spec: LayerSpec | PackageSpec) -> Iterator[ModuleType]:
+def imported(spec: ConvSpec | PackageSpec) -> Iterator[ModuleType]:
     """The package of a spec, compiled into a temporary directory and imported; forgotten and removed afterwards.
 
     Inside a Hypothesis test a layer with an output that no kernel on its grid reaches is rejected: it would be zero.
     """
-    package = PackageSpec("layers", (spec,), "basisgen.testing") if isinstance(spec, LayerSpec) else spec
+    package = PackageSpec("layers", (spec,)) if isinstance(spec, ConvSpec) else spec
     try:
         planned = plan(package)
     except (SpecError, SamplingError):

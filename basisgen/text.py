@@ -1,8 +1,14 @@
-"""Numbers and tables as plain text, for files and pipes."""
+"""Numbers, tables and templates as plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 
 def aligned(lines: Sequence[Sequence[str]], left: int) -> list[str]:
@@ -37,3 +43,27 @@ def times(more: int, fewer: int) -> str:
     """How many times as many: `216 times`, `1.4 times`."""
     ratio = more / fewer
     return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
+def template(package: str, folder: str, name: str, *, html: bool = False) -> Template:
+    """A Jinja template of ours, strict: a name it does not know is an error. Only HTML is escaped."""
+    return _environment(package, folder, html).get_template(name)
+
+
+def source_text(package: str, folder: str, name: str) -> str:
+    """A file that comes with a package of ours, as text."""
+    return (files(package) / folder / name).read_text("utf-8")
+
+
+@cache
+def _environment(package: str, folder: str, html: bool) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=html,
+    )

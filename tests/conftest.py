@@ -9,6 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("basisgen", deadline=None)  # a busy machine is no failure
+settings.load_profile("basisgen")
 
 REPOSITORY = Path(__file__).parent.parent
 needs_ruff = pytest.mark.skipif(find_spec("ruff") is None, reason="ruff checks the code: pip install 'basisgen[lint]'")

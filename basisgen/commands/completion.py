@@ -28,6 +28,6 @@ def families(context: Context, parameter: Parameter, incomplete: str) -> list[st
 
 def executions(context: Context, parameter: Parameter, incomplete: str) -> list[str]:
     """The ways a generated convolution may run."""
-    from basisgen.spec import Execution
+    from basisgen.volumes.execution import Execution
 
     return [choice.value for choice in Execution if choice.value.startswith(incomplete)]

@@ -15,11 +15,11 @@ from typing import Any
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from basisgen.emission.plan import LayerPlan, Pair, pairs, plan_layer
 from basisgen.errors import SamplingError, SpecError
 from basisgen.reading import exact_number, quoted
-from basisgen.spec import LayerSpec, parse_layer
 from basisgen.text import aligned
+from basisgen.volumes.conv_plan import ConvPlan, Numbers, Pair, pairs, plan_layer
+from basisgen.volumes.conv_spec import ConvSpec, parse_conv
 from basisgen.volumes.kernels.proof import ProvenBasis, prove
 from basisgen.volumes.kernels.solver import solve
 from basisgen.volumes.sampling.defect import Gaussian, measure
@@ -45,7 +45,7 @@ class Candidate:
     """A layer with one of the radial families; `radial` holds the family and settings as the user would write them."""
 
     radial: Mapping[str, object]
-    layer: LayerSpec
+    layer: ConvSpec
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def candidates(
     radials = [radial | _made_for(radial, spectrum) for radial in map(dict, RADIALS)]
     radials += [dict(own)] if own else []
     return [
-        Candidate(radial, parse_layer({**table, "name": "Conv", "kernel_size": size, "radial": radial}))
+        Candidate(radial, parse_conv("Conv", {**table, "kernel_size": size, "radial": radial}))
         for size in sizes
         for radial in radials
     ]
@@ -194,10 +194,10 @@ def _row(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gau
     bases = [proven[pair] for pair in pairs(layer)]
     try:
         filters = sample(bases, layer.radial, layer.grid)
-        plan = plan_layer(layer, proven, filters, "filters")
+        numbers = Numbers(filters, measure(filters, spectrum))
+        plan = plan_layer(layer, proven, "filters", numbers)
     except (SamplingError, SpecError) as error:
         return Row(candidate, None, str(error))
-    defects = measure(filters, spectrum)
     degrees = sorted({J for basis in bases for J in basis.degrees})
     return Row(
         candidate,
@@ -208,8 +208,8 @@ def _row(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gau
             dense_weights=plan.dense_weights,
             weights_of_pair=_weights_of_pair(plan),
             silent_terms=plan.silent_terms,
-            random=defects.layer(plan.variance),
-            worst=max(defects.by_degree[J].worst for J in plan.rows),
+            random=numbers.defects.layer(plan.variance),
+            worst=max(numbers.defects.by_degree[J].worst for J in plan.rows),
         ),
     )
 
@@ -221,11 +221,11 @@ def _made_for(radial: Mapping[str, object], spectrum: Gaussian) -> dict[str, obj
     return {"bandwidth": str(spectrum.bandwidth)}
 
 
-def _weights_of_pair(plan: LayerPlan) -> dict[str, int]:
+def _weights_of_pair(plan: ConvPlan) -> dict[str, int]:
     """Terms of one irrep share their filters: each pair counts once."""
     weights = {f"{out}<-{into}": {0: 0} for out, into in pairs(plan.spec)}
     for path in plan.paths:
-        out, into = plan.spec.out.terms[path.out_term].irrep, plan.spec.into.terms[path.in_term].irrep
+        out, into = plan.spec.gives.terms[path.out_term].irrep, plan.spec.into.terms[path.in_term].irrep
         weights[f"{out}<-{into}"][path.J] = path.profiles
     return {pair: sum(profiles.values()) for pair, profiles in weights.items()}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from basisgen.emission.plan import LayerPlan, PackagePlan
-from basisgen.spec import PATHS
+from basisgen.emission.package import PackagePlan
 from basisgen.text import aligned
+from basisgen.volumes.conv_plan import ConvPlan
+from basisgen.volumes.execution import PATHS
 
 COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
 EXPLANATION = """\
@@ -19,18 +20,20 @@ measured        the same, by basisgen tune"""
 
 def as_text(plan: PackagePlan) -> str:
     """Aligned columns, one line per layer, and what they mean."""
-    rows = [line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in plan.layers)], left=2)]
+    rows = [
+        line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in _convolutions(plan))], left=2)
+    ]
     tuned = plan.spec.tuned
     return "\n".join([*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])])
 
 
 def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
     """What was measured of each layer, and what that changes; `before` need hold no layers but these."""
-    tuned, were = after.spec.tuned, {layer.spec.name: layer.execution for layer in before.layers}
+    tuned, were = after.spec.tuned, {layer.spec.name: layer.execution for layer in _convolutions(before)}
     assert tuned is not None
     ways = tuple(path.value for path in PATHS)
     rows: list[Sequence[str]] = [("layer", "runs", *ways)]
-    for layer in after.layers:
+    for layer in _convolutions(after):
         if (ratios := tuned.ratios.get(layer.spec.name)) is not None:
             way, was = layer.execution, were[layer.spec.name]
             runs = f"{way.value}, {'as before' if way is was else f'was {was.value}'}"
@@ -39,7 +42,11 @@ def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
     return "\n".join(["Time of a training step over torch.nn.Conv3d's, on", f"{tuned.setting}:", "", *lines])
 
 
-def _cells(layer: LayerPlan, plan: PackagePlan) -> Sequence[str]:
+def _convolutions(plan: PackagePlan) -> list[ConvPlan]:
+    return [layer for layer in plan.layers if isinstance(layer, ConvPlan)]
+
+
+def _cells(layer: ConvPlan, plan: PackagePlan) -> Sequence[str]:
     cost, tuned = layer.cost, plan.spec.tuned
     measured = tuned.ratios.get(layer.spec.name) if tuned else None
     runs = layer.execution.value

@@ -6,14 +6,13 @@ Apart from `basisgen.verify`, which imports nothing of the compiler: the compari
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import basisgen
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
-from basisgen.spec import LayerSpec, PackageSpec, Tuning, parse_layer
+from basisgen.spec import PackageSpec, parse_layer
+from basisgen.volumes.execution import Tuning
 
 
 def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
@@ -33,16 +32,9 @@ def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
     if manifest.get("basisgen") != basisgen.__version__:
         return None
     try:
-        layers = tuple(_layer(description) for description in manifest["spec"])
+        layers = tuple(parse_layer(description) for description in manifest["spec"])
         tuned = Tuning.parse(manifest["tuned"]) if "tuned" in manifest else None
-        return PackageSpec(manifest["name"], layers, manifest["command"], tuned)
+        specs = [PackageSpec(manifest["name"], layers, alone, tuned) for alone in (False, True)[: len(layers)]]
+        return next((spec for spec in specs if spec.command == manifest["command"]), specs[0])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{type(error).__name__}: {error}") from None
-
-
-def _layer(description: Mapping[str, Any]) -> LayerSpec:
-    """The inverse of LayerSpec.describe, by the same parser that reads specs."""
-    radial = {key: value for key, value in description["radial"].items() if value is not None}
-    spacing = [Fraction(length) for length in description["voxel_spacing"]]
-    layer = parse_layer({**description, "radial": radial, "voxel_spacing": spacing, "gated": False})
-    return replace(layer, gated=bool(description["gated"]))

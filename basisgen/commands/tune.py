@@ -20,9 +20,11 @@ from basisgen.emission.imported import imported
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import quoted
-from basisgen.spec import PATHS, Execution, LayerSpec, PackageSpec, Tuning
+from basisgen.spec import PackageSpec
 from basisgen.text import counted
 from basisgen.verify.verify import MANIFEST, read_files
+from basisgen.volumes.conv_spec import ConvSpec
+from basisgen.volumes.execution import PATHS, Execution, Tuning
 
 MAX_VOXELS = 1024  # per axis
 
@@ -87,9 +89,10 @@ def read_spec(directory: Path) -> PackageSpec:
     return spec
 
 
-def free_layers(spec: PackageSpec) -> tuple[LayerSpec, ...]:
+def free_layers(spec: PackageSpec) -> tuple[ConvSpec, ...]:
     """The layers whose way is open: `execution = "auto"`, and filters that are products."""
-    return tuple(layer for layer in spec.layers if layer.execution is Execution.AUTO and layer.radial.separable)
+    convolutions = (layer for layer in spec.layers if isinstance(layer, ConvSpec))
+    return tuple(layer for layer in convolutions if layer.execution is Execution.AUTO and layer.radial.separable)
 
 
 def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:
@@ -116,7 +119,7 @@ def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] 
     return replace(spec, tuned=Tuning(setting.describe(), ratios))
 
 
-def _ratios(layer: LayerSpec, setting: Setting) -> Mapping[str, float]:
+def _ratios(layer: ConvSpec, setting: Setting) -> Mapping[str, float]:
     """The time of a training step, for each way over that of a plain convolution."""
     import torch
 
@@ -124,12 +127,12 @@ def _ratios(layer: LayerSpec, setting: Setting) -> Mapping[str, float]:
     volume = torch.randn(shape, device=setting.device, requires_grad=True)
     x, y, z = (d * (n - 1) // 2 for n, d in zip(layer.grid.size, layer.grid.dilation, strict=True))
     plain = torch.nn.Conv3d(
-        layer.into.dimension, layer.out.dimension, layer.grid.size, setting.stride, (x, y, z), layer.grid.dilation
+        layer.into.dimension, layer.gives.dimension, layer.grid.size, setting.stride, (x, y, z), layer.grid.dilation
     ).to(setting.device)
     steps = {"plain": _step(plain, volume)}
     for path in PATHS:
         name = f"basisgen_tune_{layer.name}_{path.value}"
-        package = PackageSpec(name, (replace(layer, execution=path),), "basisgen tune")
+        package = PackageSpec(name, (replace(layer, execution=path),))
         with imported(compile_package(package), name) as module:
             steps[path.value] = _step(getattr(module, layer.name)(stride=setting.stride).to(setting.device), volume)
     times: dict[str, list[float]] = {name: [] for name in steps}

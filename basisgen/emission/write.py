@@ -20,9 +20,9 @@ from contextlib import contextmanager, suppress
 from difflib import unified_diff
 from pathlib import Path
 
-from basisgen.emission.render import MANIFEST
+from basisgen.emission.manifest import MANIFEST
 from basisgen.errors import OutputError, SpecError
-from basisgen.spec import Tuning
+from basisgen.volumes.execution import Tuning
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2

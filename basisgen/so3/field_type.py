@@ -77,6 +77,11 @@ class FieldType:
         return self.terms[0].irrep.parity is not None
 
     @property
+    def group(self) -> str:
+        """The group in words: `rotations, SO(3)`, or with parity `rotations and inversion, O(3)`."""
+        return "rotations and inversion, O(3)" if self.has_parity else "rotations, SO(3)"
+
+    @property
     def slices(self) -> tuple[slice, ...]:
         """The channels of each term."""
         stops = [sum(term.dimension for term in self.terms[: i + 1]) for i in range(len(self.terms))]

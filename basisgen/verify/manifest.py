@@ -10,6 +10,8 @@ from typing import Any
 
 from basisgen.verify.statement import Certificate, CertificateError, Irrep, read_grid, read_irrep
 
+FORMAT = 2
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}", re.ASCII)
 _TERM = re.compile(r"([1-9]\d{0,5})x(\d{1,2}[eo]?)", re.ASCII)
 
@@ -37,7 +39,8 @@ class Layer:
 
     name: str
     into: tuple[Term, ...]
-    out: tuple[Term, ...]
+    asked: tuple[Term, ...]  # what the spec says goes out
+    out: tuple[Term, ...]  # what the module returns: with `gated`, also one scalar per non-scalar field copy
     size: tuple[int, int, int]
     spacing: tuple[Fraction, Fraction, Fraction]
     dilation: tuple[int, int, int]
@@ -61,8 +64,8 @@ def read_manifest(text: bytes) -> Manifest:
         table = json.loads(text, parse_constant=_refuse)
         layers = tuple(_layer(entry, table["layers"][entry["name"]]) for entry in table["spec"])
         digests = {str(name): str(digest) for name, digest in table["sha256"].items()}
-        if table["format"] != 1 or len({layer.name for layer in layers}) < len(table["layers"]):
-            raise ValueError("not format 1, or its spec and its layers differ")
+        if table["format"] != FORMAT or len({layer.name for layer in layers}) < len(table["layers"]):
+            raise ValueError(f"not format {FORMAT}, or its spec and its layers differ")
         return Manifest(_name(table["name"]), str(table["basisgen"]), layers, digests, table)
     except (AttributeError, CertificateError, KeyError, RecursionError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())[:200]
@@ -96,8 +99,15 @@ def check_layers(manifest: Manifest, certificate: Certificate) -> list[str]:
 
 def _layer(entry: dict[str, Any], facts: dict[str, Any]) -> Layer:
     grid = read_grid(entry["kernel_size"], entry["voxel_spacing"], entry["dilation"])
-    into, out = _field_type(entry["in"]), _field_type(entry["out"])
-    return Layer(_name(entry["name"]), into, out, *grid, _name(facts["filter_tensor"]))
+    into, asked = _field_type(entry["in"]), _field_type(entry["out"])
+    out = _with_gates(asked) if entry["gated"] else asked
+    return Layer(_name(entry["name"]), into, asked, out, *grid, _name(facts["filter_tensor"]))
+
+
+def _with_gates(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    gates = sum(term.copies for term in terms if term.irrep.degree)
+    gate = Irrep(0, None if terms[0].irrep.parity is None else 1)
+    return (*terms, Term(gates, gate)) if gates else terms
 
 
 def _field_type(text: str) -> tuple[Term, ...]:

@@ -49,7 +49,7 @@ def read_arrays(path: Path, needed: tuple[str, ...], expected: str) -> dict[str,
 
 def compiled(spec: Path) -> ModuleType:
     """The package of a spec, compiled into `generated/` if it is missing there or out of date."""
-    from basisgen.emission.render import made_from
+    from basisgen.emission.manifest import made_from
     from basisgen.emission.write import is_up_to_date, write_package
     from basisgen.pipeline import compile_package
     from basisgen.spec import parse_package

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from basisgen.cli import main
 from basisgen.emission.write import read_package
-from basisgen.spec import Execution, Tuning, parse_package
+from basisgen.spec import parse_package
+from basisgen.volumes.execution import Execution, Tuning
 
 SPEC = """
 name = "both"

@@ -23,7 +23,8 @@ from torch.autograd import forward_ad
 
 from basisgen.errors import SpecError
 from basisgen.pipeline import plan
-from basisgen.spec import Execution, parse_package
+from basisgen.spec import parse_package
+from basisgen.volumes.execution import Execution
 from runtime import freeze
 from runtime.train.batches import leave_group
 

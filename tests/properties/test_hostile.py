@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from basisgen.cli import main
-from basisgen.emission.render import _template
 from basisgen.errors import SpecError
 from basisgen.spec import PackageSpec, parse_package
+from basisgen.text import source_text
 
 SPEC = """name = "{name}"
 [defaults]
@@ -103,7 +103,7 @@ def check_code(modules: dict[str, bytes]) -> None:
     """Base classes are the templates; every other module is a docstring, imports beside it, and literals in a class."""
     for name, body in modules.items():
         if name in ("_steerable.py", "_separable.py"):
-            assert body.decode() == _template(name.removeprefix("_"))
+            assert body.decode() == source_text("basisgen.volumes", "sources", name.removeprefix("_"))
             continue
         docstring, *statements = ast.parse(body).body
         assert _is_text(docstring)

@@ -18,9 +18,10 @@ from basisgen.emission.write import write_package
 from basisgen.errors import SamplingError, SpecError
 from basisgen.pipeline import compile_package
 from basisgen.so3.field_type import FieldType
-from basisgen.spec import LayerSpec, PackageSpec, parse_layer
+from basisgen.spec import PackageSpec, parse_layer
 from basisgen.testing import field_types, grids, imported, layer_specs, radial_families, rotations, turns
 from basisgen.verify.verify import verify_package
+from basisgen.volumes.conv_spec import ConvSpec
 from basisgen.volumes.sampling.families import RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.registry import FAMILIES
@@ -31,10 +32,10 @@ few = settings(deadline=None, max_examples=12, suppress_health_check=SLOW_DRAWS)
 many = settings(deadline=None, max_examples=150, suppress_health_check=SLOW_DRAWS)
 
 
-def check_verified(*layers: LayerSpec) -> None:
+def check_verified(*layers: ConvSpec) -> None:
     """Compiles the layers as one package, has it verified, and remakes it from its manifest."""
     try:
-        files = compile_package(PackageSpec("drawn", layers, "basisgen compile drawn.toml"))
+        files = compile_package(PackageSpec("drawn", layers))
     except (SpecError, SamplingError):
         reject()
     with tempfile.TemporaryDirectory() as directory:
@@ -44,7 +45,7 @@ def check_verified(*layers: LayerSpec) -> None:
     assert recompile(json.loads(files["manifest.json"])) == files
 
 
-def check_equivariant(layer: LayerSpec) -> None:
+def check_equivariant(layer: ConvSpec) -> None:
     """The generated module commutes with every turn that its grid allows."""
     with imported(layer) as package:
         module = package.Conv()
@@ -58,34 +59,34 @@ def check_equivariant(layer: LayerSpec) -> None:
 @few
 @given(layer_specs())
 @example(parse_layer({"name": "Conv", "in": "0+1", "out": "1", "kernel_size": 1, "radial": {"family": "optimal"}}))
-def test_random_layers_are_verified(layer: LayerSpec) -> None:
+def test_random_layers_are_verified(layer: ConvSpec) -> None:
     check_verified(layer)
 
 
 @few
 @given(layer_specs(max_degree=3, max_size=4))
-def test_random_layers_commute_with_the_turns_of_their_grid(layer: LayerSpec) -> None:
+def test_random_layers_commute_with_the_turns_of_their_grid(layer: ConvSpec) -> None:
     check_equivariant(layer)
 
 
 @pytest.mark.slow
 @many
 @given(layer_specs(max_degree=4, max_size=6))
-def test_many_random_layers_are_verified(layer: LayerSpec) -> None:
+def test_many_random_layers_are_verified(layer: ConvSpec) -> None:
     check_verified(layer)
 
 
 @pytest.mark.slow
 @many
 @given(layer_specs(max_degree=4, max_size=6))
-def test_many_random_layers_commute_with_the_turns_of_their_grid(layer: LayerSpec) -> None:
+def test_many_random_layers_commute_with_the_turns_of_their_grid(layer: ConvSpec) -> None:
     check_equivariant(layer)
 
 
 @pytest.mark.slow
 @many
 @given(st.lists(layer_specs(), min_size=2, max_size=4))
-def test_many_random_packages_are_verified(layers: list[LayerSpec]) -> None:
+def test_many_random_packages_are_verified(layers: list[ConvSpec]) -> None:
     check_verified(*(replace(layer, name=f"Conv{k}") for k, layer in enumerate(layers)))
 
 

@@ -11,7 +11,8 @@ import torch
 
 from basisgen.emission.imported import imported
 from basisgen.pipeline import compile_package
-from basisgen.spec import Execution, PackageSpec, parse_layer
+from basisgen.spec import PackageSpec, parse_layer
+from basisgen.volumes.execution import Execution
 from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.products import Products
@@ -44,7 +45,7 @@ FAMILY: RadialFamily = Differences()
 def test_a_family_in_one_file_compiles_and_runs_both_ways() -> None:
     layer = parse_layer({"name": "Conv", "in": "1x0 + 1x1", "out": "2x0 + 1x1", "kernel_size": [3, 4, 3]})
     layer = replace(layer, radial=FAMILY, execution=Execution.SEPARABLE)
-    with imported(compile_package(PackageSpec("toy", (layer,), "")), "toy_family") as package:
+    with imported(compile_package(PackageSpec("toy", (layer,))), "toy_family") as package:
         conv = package.Conv().double()
         volume = torch.randn(1, 4, 6, 5, 7, dtype=torch.float64)
         torch.testing.assert_close(conv(volume), conv.to_conv3d()(volume))

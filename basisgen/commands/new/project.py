@@ -13,11 +13,10 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from basisgen.commands.new.presets import PRESETS
 from basisgen.errors import OutputError
-from basisgen.spec import identifier
+from basisgen.reading import identifier
+from basisgen.text import template
 
 
 def project(name: str, preset: str) -> dict[str, str]:
@@ -26,15 +25,11 @@ def project(name: str, preset: str) -> dict[str, str]:
     Raises SpecError if the name is none that Python can import.
     """
     facts = {"name": identifier(name, "package name"), "preset": preset, "about": PRESETS[preset]}
-    environment = Environment(
-        loader=PackageLoader("basisgen.commands.new"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
     templates = files("basisgen.commands.new") / "templates"
     return {
-        _file_name(entry.name, name): environment.get_template(f"{folder}/{entry.name}").render(facts)
+        _file_name(entry.name, name): template("basisgen.commands.new", "templates", f"{folder}/{entry.name}").render(
+            facts
+        )
         for folder in ("common", preset)
         for entry in sorted((templates / folder).iterdir(), key=lambda entry: entry.name)
     }

@@ -8,14 +8,11 @@ The page holds no script and asks nothing of any network. Same package, same pag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from math import pi, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -24,7 +21,7 @@ from basisgen.commands.report.formulas import ExactKernel, exact_kernel
 from basisgen.commands.report.read import Layer, Package, read_package
 from basisgen.commands.report.turns import named
 from basisgen.commands.report.words import field_type, in_words
-from basisgen.text import counted, grouped, percent, times
+from basisgen.text import counted, grouped, percent, source_text, template, times
 from basisgen.verify.statement import Pair
 from basisgen.volumes.sampling.defect import Defects, SingleFrequency, measure
 from basisgen.volumes.sampling.families import FilterGroup
@@ -48,38 +45,23 @@ def render(package: Package, directory: Path) -> str:
     """The page about a package that was read and checked; `directory` is where users will import it from."""
     defects = {name: measure(filters) for name, filters in package.filters.items()}
     waves = {name: _by_wavelength(filters) for name, filters in package.filters.items()}
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            package=package,
-            style=Markup((files("basisgen.commands.report") / "templates" / "style.css").read_text("utf-8")),
-            group="rotations and reflections, O(3)" if package.has_parity else "rotations, SO(3)",
-            summary=_summary(package, defects),
-            layers=[_layer(layer, defects, waves, directory) for layer in package.layers],
-            wavelengths=WAVELENGTHS,
-            network=usage.network(package, directory),
-            test=usage.test(package.layers[0], directory),
-            grids=_grids(package),
-            law=mathml.law(),
-            pairs=[_pair(pair, package) for pair in package.certificate.pairs if pair.degrees],
-            forbidden=[_title(pair) for pair in package.certificate.pairs if not pair.degrees],
-            filters=[_filters(name, package, defects[name]) for name in package.filters],
-            checks=[check for check in package.checks.checks if check.passed],
-            directory=directory.name,
-        )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("basisgen.commands.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
+    page = template("basisgen.commands.report", "templates", "page.html.jinja", html=True)
+    return page.render(
+        package=package,
+        style=Markup(source_text("basisgen.commands.report", "templates", "style.css")),
+        group="rotations and reflections, O(3)" if package.has_parity else "rotations, SO(3)",
+        summary=_summary(package, defects),
+        layers=[_layer(layer, defects, waves, directory) for layer in package.layers],
+        wavelengths=WAVELENGTHS,
+        network=usage.network(package, directory),
+        test=usage.test(package.layers[0], directory),
+        grids=_grids(package),
+        law=mathml.law(),
+        pairs=[_pair(pair, package) for pair in package.certificate.pairs if pair.degrees],
+        forbidden=[_title(pair) for pair in package.certificate.pairs if not pair.degrees],
+        filters=[_filters(name, package, defects[name]) for name in package.filters],
+        checks=[check for check in package.checks.checks if check.passed],
+        directory=directory.name,
     )
 
 
@@ -111,7 +93,7 @@ def _layer(
         "into": field_type(layer.stated.into),
         "out": field_type(layer.stated.out),
         "into_words": in_words(layer.stated.into),
-        "out_words": in_words(layer.stated.out, gated=layer.gated),
+        "out_words": in_words(layer.stated.out, gated=layer.stated.out != layer.stated.asked),
         "in_channels": counted(layer.in_channels, "channel"),
         "out_channels": counted(layer.out_channels, "channel"),
         "kernel": _grid_words(layer.filters.grid),

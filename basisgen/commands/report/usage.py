@@ -39,7 +39,7 @@ def network(package: Package, directory: Path) -> str | None:
     """All layers in their order, gates between; None where one does not fit the next."""
     *hidden, last = package.layers
     fits = all(
-        before.gated and before.stated.out[:-1] == after.stated.into
+        before.gated and before.stated.asked == after.stated.into
         for before, after in zip(hidden, package.layers[1:], strict=True)
     )
     if not hidden or not fits:
@@ -77,8 +77,7 @@ def test(layer: Layer, directory: Path) -> str:
 
 def compare(layer: Layer) -> str:
     """The command that shows what other families and sizes would do."""
-    out = layer.stated.out[:-1] if layer.gated else layer.stated.out
-    command = f'basisgen defect "{field_type(layer.stated.into)}" "{field_type(out)}"'
+    command = f'basisgen defect "{field_type(layer.stated.into)}" "{field_type(layer.stated.asked)}"'
     command += " --gated" if layer.gated else ""
     for option, values, default in (
         ("--kernel-size", layer.stated.size, None),

@@ -1,4 +1,4 @@
-"""What a convolution costs, dense or separable, counted per voxel; and which of the two to emit.
+"""How a convolution runs, dense or separable: what either costs, counted per voxel, and what was measured.
 
     dense       taps * C_in * C_out multiply-adds
     separable   products * C_in * C_out multiply-adds to mix the channels, and the passes before and after it
@@ -12,14 +12,31 @@ a number written and read as long as MOVE of them (benchmarks/speed.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from math import comb
+from typing import Any
+
+from basisgen.errors import SpecError
+from basisgen.reading import quoted
 
 COLUMNS = 24
 PASS = 2.5
 MOVE = 60.0
 DENSE_OVERHEAD = 150.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
 WORTHWHILE = 0.5  # the predicted ratio below which `auto` is separable: small volumes and strides cost up to twice more
+
+
+class Execution(Enum):
+    """How a generated convolution runs: by a dense kernel, by three 1D passes, or as the cost model finds cheapest."""
+
+    AUTO = "auto"
+    DENSE = "dense"
+    SEPARABLE = "separable"
+
+
+PATHS = (Execution.DENSE, Execution.SEPARABLE)  # what AUTO chooses from
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,42 @@ class Cost:
     def time(self) -> float:
         """A prediction, in multiply-adds of a matrix product."""
         return self.multiply_adds + (PASS - 1) * self.pass_multiply_adds + MOVE * self.numbers_moved
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `basisgen tune` measured, and where: for each layer the time of both ways over a plain convolution's."""
+
+    setting: str
+    ratios: Mapping[str, Mapping[str, float]]  # layer -> dense, separable -> ratio
+
+    def choice(self, layer: str) -> Execution | None:
+        """The faster way of a layer; None where it was not measured."""
+        ratios = self.ratios.get(layer)
+        return None if ratios is None else Execution(min(ratios, key=lambda way: ratios[way]))
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON values, which `parse` reads."""
+        return {"setting": self.setting, "ratios": {name: dict(ratios) for name, ratios in self.ratios.items()}}
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any]) -> Tuning:
+        """Reads what `describe` wrote; raises SpecError."""
+        ways = {path.value for path in PATHS}
+        try:
+            setting, ratios = table["setting"], {name: dict(entry) for name, entry in table["ratios"].items()}
+            good = isinstance(setting, str) and setting.isprintable() and len(setting) < 1000
+            good = good and all(
+                isinstance(name, str)
+                and entry.keys() == ways
+                and all(isinstance(ratio, float) and 0 < ratio < 1e6 for ratio in entry.values())
+                for name, entry in ratios.items()
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            good = False
+        if not good:
+            raise SpecError(f"tuned = {quoted(table)} is not what basisgen tune writes. Compile with --force.")
+        return cls(setting, ratios)
 
 
 def dense(channels_in: int, channels_out: int, taps: int, filters: int) -> Cost:

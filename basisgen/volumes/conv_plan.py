@@ -1,4 +1,4 @@
-"""From proven, sampled layers to everything a package holds, as frozen data: paths, tables, tensors, certificate.
+"""The plan of a convolution: its paths in the order of their weights, how it runs, and what that costs.
 
 A path is one (out term, in term, J) of a layer, with one weight per pair of field copies and radial profile:
 
@@ -7,24 +7,30 @@ A path is one (out term, in term, J) of a layer, with one weight per pair of fie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from basisgen.couplings.coupling import Degrees
-from basisgen.couplings.proof import ProvenCoupling
-from basisgen.couplings.tables import Tensor, orthogonal_matrix
-from basisgen.emission import cost
-from basisgen.emission.cost import Cost
 from basisgen.errors import SpecError
 from basisgen.so3.field_type import Irrep
-from basisgen.spec import Execution, LayerSpec, PackageSpec, Tuning
+from basisgen.volumes import execution
+from basisgen.volumes.conv_spec import ConvSpec
+from basisgen.volumes.execution import Cost, Execution, Tuning
 from basisgen.volumes.kernels.proof import ProvenBasis
-from basisgen.volumes.sampling.products import Products
+from basisgen.volumes.sampling.defect import Defects
 from basisgen.volumes.sampling.sample import SampledFilters
 
 Pair = tuple[Irrep, Irrep]  # out, in
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """What convolutions on one grid with one radial family share."""
+
+    filters: SampledFilters
+    defects: Defects
 
 
 @dataclass(frozen=True)
@@ -39,18 +45,23 @@ class Path:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerPlan:
+class ConvPlan:
     """One convolution: which filters it takes from which tensor, and its paths in the order of its weights."""
 
-    spec: LayerSpec
+    spec: ConvSpec
     filter_tensor: str
-    filters: SampledFilters
+    numbers: Numbers
     paths: tuple[Path, ...]
     cost: Cost  # of the way it runs
 
     def __post_init__(self) -> None:
         assert self.paths, "a layer has at least one path"
         assert all(path.J in self.filters.rows for path in self.paths)
+
+    @property
+    def filters(self) -> SampledFilters:
+        """The filters of its tensor, also those it does not use."""
+        return self.numbers.filters
 
     @property
     def execution(self) -> Execution:
@@ -60,7 +71,7 @@ class LayerPlan:
     @property
     def predicted_ratio(self) -> float:
         """The predicted time over that of a plain convolution of the same shape, on a large volume."""
-        return cost.predicted_ratio(self.cost, self.spec.into.dimension, self.spec.out.dimension, self.taps)
+        return execution.predicted_ratio(self.cost, self.spec.into.dimension, self.spec.gives.dimension, self.taps)
 
     @property
     def rows(self) -> dict[int, tuple[int, int]]:
@@ -76,12 +87,12 @@ class LayerPlan:
     @property
     def variance(self) -> dict[int, float]:
         """Degree J -> expected kernel energy per radial profile, at initialisation: sum of (weight * scale)^2."""
-        fan_in = [0] * len(self.spec.out.terms)
+        fan_in = [0] * len(self.spec.gives.terms)
         for path in self.paths:
             fan_in[path.out_term] += path.profiles * self.spec.into.terms[path.in_term].multiplicity
         variance: dict[int, float] = {}
         for path in self.paths:
-            out = self.spec.out.terms[path.out_term]
+            out = self.spec.gives.terms[path.out_term]
             energy = path.weights / path.profiles * out.irrep.dimension / fan_in[path.out_term]
             variance[path.J] = variance.get(path.J, 0.0) + energy
         return variance
@@ -94,49 +105,54 @@ class LayerPlan:
     @property
     def dense_weights(self) -> int:
         """The number of weights of a plain convolution of the same shape."""
-        return self.spec.out.dimension * self.spec.into.dimension * self.taps
+        return self.spec.gives.dimension * self.spec.into.dimension * self.taps
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
-        """The terms of the output that no path reaches: their channels are zero, but for a bias."""
+        """The terms of the output that no path reaches: their channels are zero, apart from a bias."""
         reached = {path.out_term for path in self.paths}
-        return tuple(str(term) for o, term in enumerate(self.spec.out.terms) if o not in reached)
+        return tuple(str(term) for o, term in enumerate(self.spec.gives.terms) if o not in reached)
+
+    def facts(self) -> dict[str, Any]:
+        """See LayerPlan."""
+        return {
+            "filter_tensor": self.filter_tensor,
+            "weights": self.weights,
+            "dense_weights": self.dense_weights,
+            "defect_of_random_weights": round(self.numbers.defects.layer(self.variance), 4),
+            "execution": self.execution.value,
+            "cost": {
+                "multiply_adds_per_voxel": self.cost.multiply_adds,
+                "multiply_adds_per_voxel_of_conv3d": self.dense_weights,
+                "numbers_moved_per_voxel": self.cost.numbers_moved,
+                "assembly_multiply_adds": self.cost.assembly,
+                "predicted_ratio_to_conv3d": round(self.predicted_ratio, 2),
+            },
+        }
 
 
-@dataclass(frozen=True, eq=False)
-class PackagePlan:
-    """A package: layers, shared tensors by name, and the proven bases behind them."""
-
-    spec: PackageSpec
-    layers: tuple[LayerPlan, ...]
-    tensors: Mapping[str, Tensor]
-    products: Mapping[str, Products]  # of the filter tensors of separable layers
-    proven: Mapping[Pair, ProvenBasis]
-    couplings: Mapping[Degrees, ProvenCoupling]
-
-
-def pairs(spec: LayerSpec) -> tuple[Pair, ...]:
+def pairs(spec: ConvSpec) -> tuple[Pair, ...]:
     """Every (out irrep, in irrep) of a layer, once, in order of appearance."""
-    product = ((out.irrep, into.irrep) for out in spec.out.terms for into in spec.into.terms)
+    product = ((out.irrep, into.irrep) for out in spec.gives.terms for into in spec.into.terms)
     return tuple(dict.fromkeys(product))
 
 
 def plan_layer(
-    spec: LayerSpec,
+    spec: ConvSpec,
     proven: Mapping[Pair, ProvenBasis],
-    filters: SampledFilters,
     filter_tensor: str,
+    numbers: Numbers,
     tuned: Tuning | None = None,
-) -> LayerPlan:
+) -> ConvPlan:
     """Lists the paths of a layer, and chooses how it runs.
 
     Raises SpecError where no path is left: no pair of terms has an allowed J with a filter on the grid.
     """
     paths = []
-    for o, out in enumerate(spec.out.terms):
+    for o, out in enumerate(spec.gives.terms):
         for i, into in enumerate(spec.into.terms):
             for J in proven[out.irrep, into.irrep].degrees:
-                profiles = sum(group.J == J for group in filters.groups)
+                profiles = sum(group.J == J for group in numbers.filters.groups)
                 if profiles:
                     paths.append(Path(o, i, J, profiles, profiles * out.multiplicity * into.multiplicity))
     if not paths:
@@ -145,56 +161,24 @@ def plan_layer(
             f"|j-l|..j+l{' of the right parity' if spec.out.has_parity else ''} with a filter on the {spec.grid} grid. "
             "Change the field types or enlarge the kernel."
         )
-    return LayerPlan(spec, filter_tensor, filters, tuple(paths), choose_execution(spec, filters, tuple(paths), tuned))
+    return ConvPlan(spec, filter_tensor, numbers, tuple(paths), choose_execution(spec, numbers, tuple(paths), tuned))
 
 
-def choose_execution(
-    spec: LayerSpec, filters: SampledFilters, paths: tuple[Path, ...], tuned: Tuning | None = None
-) -> Cost:
+def choose_execution(spec: ConvSpec, numbers: Numbers, paths: tuple[Path, ...], tuned: Tuning | None = None) -> Cost:
     """The cost of the way the spec names, or, for `auto`, of the one measured, else predicted, to be faster."""
-    into, out, taps = spec.into.dimension, spec.out.dimension, int(np.prod(spec.grid.size))
+    into, out, taps = spec.into.dimension, spec.gives.dimension, int(np.prod(spec.grid.size))
+    filters = numbers.filters
     used = {J: filters.rows[J] for J in {path.J for path in paths}}
     rows = sum(stop - start for start, stop in used.values())
-    dense = cost.dense(into, out, taps, rows)
+    dense = execution.dense(into, out, taps, rows)
     wanted = spec.execution
     if wanted is Execution.AUTO and tuned is not None:
         wanted = tuned.choice(spec.name) or wanted
     if wanted is Execution.DENSE or filters.products is None:
         return dense
-    separable = cost.separable(into, out, filters.products.levels, rows)
+    separable = execution.separable(into, out, filters.products.levels, rows)
     return (
         separable
-        if wanted is Execution.SEPARABLE or cost.predicted_ratio(separable, into, out, taps) < cost.WORTHWHILE
+        if wanted is Execution.SEPARABLE or execution.predicted_ratio(separable, into, out, taps) < execution.WORTHWHILE
         else dense
     )
-
-
-def plan_package(
-    spec: PackageSpec,
-    proven: Mapping[Pair, ProvenBasis],
-    filters: Mapping[str, SampledFilters],
-    tensor_of_layer: Mapping[str, str],
-) -> PackagePlan:
-    """Plans every layer and gathers the tensors they share."""
-    layers = tuple(
-        plan_layer(layer, proven, filters[tensor_of_layer[layer.name]], tensor_of_layer[layer.name], spec.tuned)
-        for layer in spec.layers
-    )
-    products = {
-        layer.filter_tensor: layer.filters.products
-        for layer in layers
-        if layer.execution is Execution.SEPARABLE and layer.filters.products is not None
-    }
-    tensors = {name: sampled.values for name, sampled in filters.items()}
-    for name, of_filters in products.items():
-        tensors[f"{name}_products"] = of_filters.matrix
-        tensors |= {f"{name}_{axis}": taps for axis, taps in zip("xyz", of_filters.taps, strict=True)}
-    couplings = _couplings(proven.values())
-    for j, l in dict.fromkeys((out.degree, into.degree) for out, into in proven):
-        tensors[f"clebsch_gordan_{j}_{l}"] = orthogonal_matrix(j, l, couplings.values())
-    return PackagePlan(spec, layers, tensors, products, proven, couplings)
-
-
-def _couplings(proven: Iterable[ProvenBasis]) -> dict[Degrees, ProvenCoupling]:
-    """The couplings of all pairs, once each, by (j, l, J); pairs that differ in parity share them."""
-    return {of.coupling.degrees: of for basis in proven for of in basis.couplings}
