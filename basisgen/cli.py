@@ -302,7 +302,7 @@ def report_command(package: Path, output: Path) -> None:
     from rich.console import Console
 
     from basisgen.commands.report.page import report
-    from basisgen.emission.write import write_file
+    from basisgen.files import write_file
 
     with Console(stderr=True).status(f"checking and drawing {package}"):
         page = report(package)

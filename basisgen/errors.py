@@ -3,6 +3,7 @@
     SpecError       the caller's: a spec, field type or option that cannot be compiled        exit 2
     SamplingError   the caller's: a grid on which the wanted filters do not exist             exit 2
     OutputError     the caller's or the machine's: the package cannot be written              exit 2
+    MachineError    the machine's: memory ran out, a process was killed                       exit 2
     StaleError      a package on disk is not what the compiler writes (`compile --check`)     exit 1
     ProofError      ours: the solver's answer did not pass the exact proof                    exit 1
 
@@ -30,6 +31,12 @@ class SamplingError(BasisgenError):
 
 class OutputError(BasisgenError):
     """The package could not be written; what stood there before still does."""
+
+    exit_code = 2
+
+
+class MachineError(BasisgenError):
+    """The machine could not do what was asked: memory ran out, or a process was killed."""
 
     exit_code = 2
 

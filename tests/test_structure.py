@@ -13,7 +13,7 @@ import basisgen
 
 ROOT = Path(basisgen.__file__).parent
 SPINE = (
-    *("errors", "text", "parallel", "reading", "algebra", "so3", "couplings", "layer", "volumes", "spheres"),
+    *("errors", "text", "files", "parallel", "reading", "algebra", "so3", "couplings", "layer", "volumes", "spheres"),
     *("spec", "emission", "pipeline", "testing", "commands", "cli"),
 )
 STRANGERS = (("volumes", "spheres"),)  # neither imports the other

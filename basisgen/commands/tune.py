@@ -7,7 +7,6 @@ package's manifest; compiling the same spec again keeps them, `basisgen tune --u
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,12 +16,13 @@ from typing import Any
 
 from basisgen.commands.recompile import spec_of
 from basisgen.emission.imported import imported
+from basisgen.emission.manifest import MANIFEST, ManifestError, parse_manifest
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import quoted
 from basisgen.spec import PackageSpec
 from basisgen.text import counted
-from basisgen.verify.verify import MANIFEST, read_files
+from basisgen.verify.verify import read_files
 from basisgen.volumes.conv_spec import ConvSpec
 from basisgen.volumes.execution import PATHS, Execution, Tuning
 
@@ -79,8 +79,8 @@ def read_spec(directory: Path) -> PackageSpec:
     """
     files, _ = read_files(directory)
     try:
-        spec = spec_of(json.loads(files.get(MANIFEST, b"")))
-    except (AttributeError, RecursionError, SpecError, ValueError) as error:
+        spec = spec_of(parse_manifest(files.get(MANIFEST, b"")))
+    except (ManifestError, SpecError) as error:
         raise SpecError(
             f"{directory / MANIFEST} holds no spec: {error}. Remove the package and compile it again."
         ) from None

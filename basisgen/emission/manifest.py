@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import basisgen
 from basisgen.emission.package import PackagePlan
+from basisgen.errors import BasisgenError
+from basisgen.files import read_bounded
 from basisgen.spec import PackageSpec
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 2
+MAX_MANIFEST_BYTES = 1 << 26
+
+
+class ManifestError(BasisgenError):
+    """A manifest is not the JSON object that this compiler writes."""
+
+    exit_code = 2
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a package on disk: a table, of which nothing else is known.
+
+    Raises OutputError where it cannot be read, ManifestError where it is none.
+    """
+    return parse_manifest(read_bounded(directory / MANIFEST, MAX_MANIFEST_BYTES))
+
+
+def parse_manifest(body: bytes) -> dict[str, Any]:
+    """The table that a manifest holds; raises ManifestError."""
+    try:
+        manifest = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"it is no JSON: {error}") from None
+    if not isinstance(manifest, dict):
+        raise ManifestError("it is no JSON object")
+    return manifest
 
 
 def made_from(spec: PackageSpec) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Packages on disk. Only this module and the command line touch files.
-
-A package is written to a temporary directory beside its place and swapped in by one rename, so that a crash, a kill or
-a full disk leaves the old package whole, and two compiles at once leave one good package.
-"""
+"""Packages on disk: read, compared, and exchanged in one step, so that two compiles at once leave one good package."""
 
 from __future__ import annotations
 
@@ -10,18 +6,17 @@ import ctypes
 import errno
 import fcntl
 import hashlib
-import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import unified_diff
 from pathlib import Path
+from typing import Any
 
-from basisgen.emission.manifest import MANIFEST
+from basisgen.emission.manifest import MANIFEST, ManifestError, parse_manifest, read_manifest
 from basisgen.errors import OutputError, SpecError
+from basisgen.files import fill, make_parents, staged, sync_directory
 from basisgen.volumes.execution import Tuning
 
 _AT_FDCWD = -100
@@ -46,21 +41,19 @@ def is_up_to_date(directory: Path, facts: dict[str, object]) -> bool:
     """Whether the package on disk was made from the same facts and none of its files has changed since."""
     try:
         content = read_package(directory)
-        manifest = json.loads(content.pop(MANIFEST))
-        made_from = {key: manifest[key] for key in facts}
-        digests = manifest["sha256"]
-    except (OutputError, KeyError, ValueError, TypeError, RecursionError):
+        manifest = parse_manifest(content.pop(MANIFEST))
+    except (OutputError, KeyError, ManifestError):
         return False
-    return made_from == facts and digests == {name: hashlib.sha256(body).hexdigest() for name, body in content.items()}
+    digests = {name: hashlib.sha256(body).hexdigest() for name, body in content.items()}
+    return _made_from(manifest, facts) and manifest.get("sha256") == digests
 
 
 def tuning_of(directory: Path, facts: dict[str, object]) -> Tuning | None:
     """What `basisgen tune` measured for the package on disk, if it was made from the same facts."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
-        same = {key: manifest[key] for key in facts} == facts
-        return Tuning.parse(manifest["tuned"]) if same else None
-    except (OSError, KeyError, ValueError, TypeError, RecursionError, SpecError):
+        manifest = read_manifest(directory)
+        return Tuning.parse(manifest["tuned"]) if _made_from(manifest, facts) and "tuned" in manifest else None
+    except (OutputError, ManifestError, SpecError):
         return None
 
 
@@ -72,30 +65,12 @@ def write_package(content: dict[str, bytes], directory: Path) -> None:
     """
     try:
         _refuse_places(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(directory)
         with _one_writer(directory.parent):
             _check_contents(directory)
-            _remove_abandoned(directory)
             _replace(directory, content)
     except OSError as error:
         raise OutputError(f"cannot write {directory}: {error.strerror or error}. The package is as it was.") from error
-
-
-def write_file(path: Path, text: str) -> None:
-    """Puts a file in its place, whole or not at all; links and devices are written to as they are.
-
-    Raises OutputError.
-    """
-    try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_text(text, "utf-8")
-            return
-        with tempfile.TemporaryDirectory(prefix=_prefix(path, os.getpid()), dir=path.parent) as temporary:
-            written = Path(temporary) / path.name
-            _write_durably(written, text.encode())
-            written.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}.") from None
 
 
 def check_place(directory: Path) -> None:
@@ -128,6 +103,10 @@ def _refuse_places(directory: Path) -> None:
             raise OutputError(f"{place} is a symbolic link: packages are not written through links. Name a directory.")
 
 
+def _made_from(manifest: Mapping[str, Any], facts: Mapping[str, object]) -> bool:
+    return all(key in manifest and manifest[key] == fact for key, fact in facts.items())
+
+
 @contextmanager
 def _one_writer(parent: Path) -> Iterator[None]:
     """Compiles into one directory take turns, so that none meets a package half exchanged.
@@ -146,17 +125,11 @@ def _one_writer(parent: Path) -> Iterator[None]:
 
 def _replace(directory: Path, content: dict[str, bytes]) -> None:
     """Writes beside the place, swaps in, and removes what was there; nothing else is left, whatever goes wrong."""
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix(directory, os.getpid()), dir=directory.parent))
-    try:
-        for name, body in content.items():
-            _write_durably(temporary / name, body)
-        temporary.chmod(0o755)
-        _sync_directory(temporary)
+    with staged(directory) as temporary:
+        fill(temporary, content)
         _swap_in(temporary, directory)
         with suppress(OSError):  # the new package is in place
-            _sync_directory(directory.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            sync_directory(directory.parent)
 
 
 def _check_contents(directory: Path) -> None:
@@ -168,8 +141,8 @@ def _check_contents(directory: Path) -> None:
     if present and MANIFEST not in present:
         raise OutputError(f"{directory} is not a package of basisgen's: it has no {MANIFEST}. Choose another name.")
     try:
-        ours = {MANIFEST, *json.loads((directory / MANIFEST).read_bytes())["sha256"]} if present else set()
-    except (ValueError, KeyError, TypeError, RecursionError):
+        ours = {MANIFEST, *read_manifest(directory)["sha256"]} if present else set()
+    except (ManifestError, KeyError, TypeError):
         raise OutputError(
             f"{directory / MANIFEST} is damaged: it does not tell which of the files beside it are basisgen's. "
             f"Remove {directory}, or choose another name."
@@ -179,43 +152,6 @@ def _check_contents(directory: Path) -> None:
         raise OutputError(
             f"{directory / foreign[0]} was not written by basisgen and would be lost. Move it elsewhere first."
         )
-
-
-def _prefix(directory: Path, process: int) -> str:
-    return f".{directory.name}.{process}."
-
-
-def _remove_abandoned(directory: Path) -> None:
-    """Removes temporary directories of compiles that no longer run."""
-    for path in directory.parent.glob(f".{directory.name}.*.*"):
-        process = path.name.removeprefix(f".{directory.name}.").split(".")[0]
-        if process.isdigit() and not _is_running(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _write_durably(path: Path, body: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _swap_in(temporary: Path, directory: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from basisgen.files import write_file
 from examples.common.cases import Case, Outcome
 from examples.common.study import Study
 
@@ -22,8 +23,8 @@ def write_results(
     """The three files. A case without an outcome is 'not run', with the command that would run it."""
     directory.mkdir(parents=True, exist_ok=True)
     content = {"command": command, **study.record(), "outcomes": [asdict(outcome) for outcome in outcomes]}
-    _replace(directory / RESULTS, json.dumps(content, indent=1) + "\n")
-    _replace(directory / "results.md", markdown(study, cases, outcomes, command))
+    write_file(directory / RESULTS, json.dumps(content, indent=1) + "\n")
+    write_file(directory / "results.md", markdown(study, cases, outcomes, command))
     if outcomes:
         draw(outcomes, study.title, directory / "results.png")
 
@@ -105,8 +106,3 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return [head, "|---|---|" + "--:|" * (len(rows[0]) - 2), *body]
-
-
-def _replace(path: Path, text: str) -> None:
-    path.with_suffix(".part").write_text(text, encoding="utf-8")
-    path.with_suffix(".part").replace(path)

@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
+from basisgen import files
 from basisgen.emission import write
-from basisgen.emission.write import read_package, write_file, write_package
+from basisgen.emission.write import read_package, write_package
 from basisgen.errors import OutputError
+from basisgen.files import write_file
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from basisgen.verify.verify import verify_package
@@ -126,7 +128,7 @@ def _fail_at(call: int, monkeypatch: pytest.MonkeyPatch, number: int) -> Callabl
 
         return wrapped
 
-    monkeypatch.setattr(write, "_write_durably", failing(write._write_durably))
+    monkeypatch.setattr(files, "write_durably", failing(files.write_durably))
     monkeypatch.setattr(write, "_exchange", failing(write._exchange))
     monkeypatch.setattr(os, "fsync", failing(os.fsync))
     monkeypatch.setattr(tempfile, "mkdtemp", failing(tempfile.mkdtemp))

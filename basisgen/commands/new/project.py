@@ -8,13 +8,12 @@ so that it runs as it is; it is the part to replace.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from basisgen.commands.new.presets import PRESETS
 from basisgen.errors import OutputError
+from basisgen.files import fill, staged
 from basisgen.reading import identifier
 from basisgen.text import template
 
@@ -41,15 +40,9 @@ def write_project(content: dict[str, str], directory: Path) -> None:
     Raises OutputError where something is there already, other than an empty directory, or nothing can be written.
     """
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
-            for name, text in content.items():
-                (temporary / name).write_text(text, "utf-8")
-            temporary.chmod(0o755)
+        with staged(directory) as temporary:
+            fill(temporary, {name: text.encode() for name, text in content.items()})
             temporary.rename(directory)  # fails unless the place is free or an empty directory
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         if directory.is_symlink() or (directory.exists() and not _is_empty(directory)):
             raise OutputError(
