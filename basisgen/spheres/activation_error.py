@@ -1,0 +1,193 @@
+"""The equivariance error of a pointwise function on samples, predicted exactly: twice the aliased power.
+
+Let f be an isotropic Gaussian signal on the sphere, of any power spectrum C_l (variance of a coefficient), and
+A(f) = analysis(sigma(synthesis f)). The covariance of sigma(f) at two points depends on the covariance rho of f there:
+
+    K(rho) = E sigma(f(x)) sigma(f(y)) = sum_n a_n^2 rho^n,        a_n: sigma's Hermite coefficients (Mehler 1866)
+           = integral r exp(-r^2/2) dr  1/(2 pi) integral d alpha  sigma(s r cos alpha) sigma(s r cos(alpha - phi)),
+
+rho = cos phi. sigma(f) has coefficients g_lm of variance G_l = 2 pi integral K P_l dt, of all degrees. Those below the
+grid's band limit are found exactly; the others fall upon them, by a matrix T of degrees l' into degrees l:
+A(f) = g + T g. Rotated before or after, by D, the results differ by T D g - D T g. By Schur's lemma the mixed term of
+its mean square is zero in the mean over all rotations, as no l' is an l. So it is twice the aliased power, and
+
+    E |T g|^2 = E |A(f)|^2 - sum_l (2l+1) G_l,         error^2 = 2 E |T g|^2 / E |A(f)|^2.
+
+E |A(f)|^2 follows from the analysis tables and K at every pair of samples: nothing is cut off, and no signal is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, pi, sqrt
+
+import numpy as np
+from numpy.polynomial.chebyshev import chebval
+from numpy.typing import NDArray
+from scipy.fft import dct
+from scipy.special import erf
+
+from basisgen.errors import SpecError
+
+Floats = NDArray[np.float64]
+Function = Callable[[Floats], Floats]
+
+OVERSAMPLING = (1.0, 1.5, 2.0, 4.0)
+_MOST_NODES = 128  # in phi; reached where sigma has kinks elsewhere than at 0
+
+FUNCTIONS: dict[str, Function] = {
+    "abs": np.abs,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "gelu": lambda x: x * (1 + erf(x / sqrt(2))) / 2,
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
+    "silu": lambda x: x * (1 + np.tanh(x / 2)) / 2,
+    "softplus": lambda x: np.logaddexp(0, x),
+    "tanh": np.tanh,
+}
+"""Functions by the name a spec gives them, as torch computes them."""
+
+
+@dataclass(frozen=True)
+class Rings:
+    """An analysis from samples on rings: `samples` on each, at longitudes 2 pi k / samples.
+
+        f_lm = sum_t analysis[|m|, l, t]  1/samples sum_k f(t, k) trig_m(2 pi k / samples)
+        trig_m = sqrt(2) sin |m| phi, 1, sqrt(2) cos m phi      for m < 0, m = 0, m > 0
+
+    colatitudes (ring,); analysis (order, degree, ring), exact for signals below band limit `order`'s length. The
+    degrees may be fewer than the orders: those that are kept.
+    """
+
+    colatitudes: Floats
+    samples: int
+    analysis: Floats
+
+    def __post_init__(self) -> None:
+        orders, degrees, rings = self.analysis.shape
+        assert self.colatitudes.shape == (rings,) and degrees <= orders and 2 * (degrees - 1) < self.samples
+
+    def cut(self, degrees: int) -> Rings:
+        """The same analysis, of degrees below `degrees` alone."""
+        return Rings(self.colatitudes, self.samples, self.analysis[:, :degrees])
+
+
+@dataclass(frozen=True)
+class ActivationError:
+    """What a pointwise function on samples does to equivariance, for random signals and rotations.
+
+    error: root of mean |A(Rf) - R A(f)|^2 over mean |A(f)|^2. aliased: the share of the output's power that is aliased.
+    """
+
+    oversampling: float
+    error: float
+    aliased: float
+
+
+def activation_error(
+    function: Function, spectrum: Sequence[float], rings: Rings, *, deviation: float = 1.0
+) -> tuple[float, float]:
+    """The error, and the aliased share of the output's power, of analysis(function(synthesis f)).
+
+    spectrum: the variance of a coefficient of each degree, up to a factor; deviation: the standard deviation of the
+    signal's values. rings: the analysis after the function, cut to the degrees that are kept. Errors below 1e-6 are
+    rounding.
+    """
+    weights = np.asarray(spectrum, np.float64) * (2 * np.arange(len(spectrum)) + 1)
+    weights = weights / weights.sum()  # rho(t) = sum_l weights_l P_l(t), rho(1) = 1
+    kernel = covariance(function, deviation)
+    total = _power(kernel, weights, rings)
+    exact = _exact_power(kernel, weights, rings.analysis.shape[1])
+    aliased = max(total - exact, 0.0) / total
+    return sqrt(2 * aliased), aliased
+
+
+def choose_oversampling(
+    function: Function,
+    spectrum: Sequence[float],
+    grid: Callable[[int], Rings],
+    max_error: float,
+    *,
+    deviation: float = 1.0,
+    kept: int | None = None,
+    choices: Sequence[float] = OVERSAMPLING,
+) -> ActivationError:
+    """The smallest oversampling whose predicted error is at most `max_error`.
+
+    grid: makes the analysis of a band limit. kept: the degrees of the output, as many as the input's unless given.
+    Raises SpecError if none of the choices is fine enough.
+    """
+    limit, kept = len(spectrum), kept or len(spectrum)
+    for factor in sorted(choices):
+        rings = grid(max(ceil(factor * limit), kept)).cut(kept)
+        found = ActivationError(factor, *activation_error(function, spectrum, rings, deviation=deviation))
+        if found.error <= max_error:
+            return found
+    raise SpecError(
+        f"max_error = {max_error:g} is out of reach: with {found.oversampling:g} times oversampling, the finest, the "
+        f"activation's equivariance error is {found.error:.2g}. Ask for that, or use a smoother function."
+    )
+
+
+def covariance(function: Function, deviation: float) -> Function:
+    """K as a function of phi: E sigma(u) sigma(v) of Gaussian u, v of correlation cos phi, to 1e-13 of K(0).
+
+    In phi, not rho, it is smooth on all of [0, pi], so that few Chebyshev nodes say it all. Kinks and jumps of sigma at
+    0 are met exactly, by integrating between them; others are not, and cost accuracy.
+    """
+    nodes = 32
+    while True:
+        x = np.cos(pi * (np.arange(nodes) + 0.5) / nodes)  # zeros of the Chebyshev polynomial of degree `nodes`
+        values = _pair_means(function, deviation, pi / 2 * (1 + x))
+        means = dct(values, type=2) / nodes
+        means[0] /= 2
+        if nodes == _MOST_NODES or np.abs(means[-4:]).max() < 1e-13 * np.abs(means).sum():
+            return lambda phi: np.asarray(chebval(2 / pi * phi - 1, means), np.float64)
+        nodes *= 2
+
+
+def _pair_means(function: Function, deviation: float, phi: Floats) -> Floats:
+    """K at some phi (phi,), by Gauss-Legendre in polar coordinates between the zeros of both factors."""
+    x, w = np.polynomial.legendre.leggauss(64)
+    radius, weight = 5 * (1 + x), 5 * w  # up to 10 deviations
+    weight = weight * radius * np.exp(-(radius**2) / 2)
+    means = np.zeros_like(phi)
+    # by alpha -> alpha + pi both factors change sign: two intervals, and both signs
+    for first, length in ((np.full_like(phi, pi / 2), phi), (phi + pi / 2, pi - phi)):
+        alpha = first + length * (1 + x[:, None]) / 2  # (alpha, phi)
+        u, v = (deviation * radius[:, None, None] * np.cos(angle) for angle in (alpha, alpha - phi))
+        both = function(u) * function(v) + function(-u) * function(-v)  # (radius, alpha, phi)
+        means += np.einsum("r,a,rap->p", weight, w, both) * length / (4 * pi)
+    return means
+
+
+def _power(kernel: Function, weights: Floats, rings: Rings) -> float:
+    """E |A(f)|^2: over each order m, sum_l A_ml C_m A_ml^T, C_m the covariance of two rings' Fourier sums."""
+    theta, n = rings.colatitudes, rings.samples
+    delta = 2 * pi * np.arange(n) / n
+    # (ring, ring, longitude): the cosine between two samples
+    cosine = np.cos(theta)[:, None, None] * np.cos(theta)[:, None] + (np.sin(theta)[:, None] * np.sin(theta))[
+        ..., None
+    ] * np.cos(delta)
+    values = kernel(_phi(weights, cosine))
+    degrees = rings.analysis.shape[1]
+    fourier = values @ np.cos(np.arange(degrees) * delta[:, None]) / n  # (ring, ring, order)
+    tables = rings.analysis[:degrees]
+    power = np.einsum("mlt,tum,mlu->m", tables, fourier, tables, optimize=True)
+    return float(power[0] + 2 * power[1:].sum())
+
+
+def _exact_power(kernel: Function, weights: Floats, degrees: int) -> float:
+    """sum_l (2l+1) G_l over the degrees kept, by Gauss-Legendre in the angle, in which the integrand is smooth."""
+    x, w = np.polynomial.legendre.leggauss(32 * max(len(weights), degrees, 8))
+    theta, w = pi / 2 * (1 + x), pi / 2 * w
+    values = kernel(_phi(weights, np.cos(theta))) * np.sin(theta) * w
+    sums = np.polynomial.legendre.legval(np.cos(theta), 2 * np.arange(degrees) + 1.0)
+    return float(2 * pi * values @ sums)
+
+
+def _phi(weights: Floats, cosine: Floats) -> Floats:
+    """The angle whose cosine is the signal's correlation between points at these cosines."""
+    return np.arccos(np.clip(np.polynomial.legendre.legval(np.clip(cosine, -1, 1), weights), -1, 1))
