@@ -1,0 +1,486 @@
+"""Products of two fields, channel by channel: what every tensor product of this package shares.
+
+    out[p, k, M] = sum over m and n of  C[l1 m, l2 n; l M] * first[t, k, m] * second[t', k, n]        one p per path, t and t'
+
+C are real Clebsch-Gordan coefficients, float64 in basis.safetensors; each C[.., M] has length 1, so that independent
+inputs of unit variance give outputs of unit variance. A term of copies x degree is `copies / channels` fragments t, each
+of `channels` channels k. Where both inputs are one field, t and t' of one degree are an unordered pair, and what
+vanishes, the antisymmetric square of one fragment, is left out.
+
+On a CPU with a C++ compiler `_product.cpp` does the work; elsewhere, and as its equal in every case, stock torch: for one
+fragment of the first field at a time all its products, which stay in cache, and one sparse matrix.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from . import _compiled
+
+FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
+Paths = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]  # (out term, its pairs (first term, second term)), in order
+
+CACHE = 1 << 18  # numbers in the products of one fragment and some lanes, on a CPU
+WORKSPACE = 1 << 26  # the same elsewhere
+
+
+class TensorProduct(nn.Module):
+    """The product of a field with itself, or of two: (batch, channel, *space) -> (batch, channel out, *space).
+
+    Any number of axes may follow the channels. There are no weights, and no state.
+    """
+
+    in_type: FieldType
+    second_type: FieldType | None = None  # None: the second factor is the first
+    out_type: FieldType
+    channels: int
+    paths: Paths
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_channels = _size(self.in_type)
+        self.second_channels = _size(self.second_type or self.in_type)
+        self.out_channels = _size(self.out_type)
+        self._key = f"{type(self).__module__}:{type(self).__qualname__}"
+        _CLASSES[self._key] = type(self)
+        self.table()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _CLASSES[self._key] = type(self)
+
+    def forward(self, input: Tensor, second: Tensor | None = None) -> Tensor:
+        """The products of `input` with itself, or with `second` where the class has a second type."""
+        self._check(input, second)
+        if second is not None and second.dtype != input.dtype:
+            common = torch.promote_types(input.dtype, second.dtype)
+            input, second = input.to(common), second.to(common)
+        if _is_exporting() or _is_transformed() or input.device.type not in ("cpu", "cuda"):
+            return _plain(input, second, self.table())
+        output: Tensor = product(input, second, self._key)
+        return output
+
+    def extra_repr(self) -> str:
+        """The line `print(module)` shows."""
+        second = f" x {_text(self.second_type)}" if self.second_type else ""
+        paths = sum(len(pairs) for _, pairs in self.paths)
+        return f"{_text(self.in_type)}{second} -> {_text(self.out_type)}, channels={self.channels}, paths={paths}"
+
+    def _check(self, input: Tensor, second: Tensor | None) -> None:
+        if (second is None) != (self.second_type is None):
+            wanted = "one field" if self.second_type is None else "two fields"
+            raise ValueError(f"{type(self).__name__} multiplies {wanted}")
+        for name, field, channels in (("", input, self.in_channels), ("second ", second, self.second_channels)):
+            if field is None:
+                continue
+            if field.ndim < 2 or field.shape[1] != channels:
+                raise ValueError(
+                    f"{type(self).__name__} takes a {name}field (batch, {channels}, ...), got {tuple(field.shape)}"
+                )
+            if not field.is_floating_point():
+                raise ValueError(f"{type(self).__name__} takes real numbers, got a {name}field of {field.dtype}")
+        if second is not None and (second.shape[0] != input.shape[0] or second.shape[2:] != input.shape[2:]):
+            raise ValueError(
+                f"{type(self).__name__} takes fields of one batch and space, got {tuple(input.shape)} and "
+                f"{tuple(second.shape)}"
+            )
+
+    @classmethod
+    @functools.cache
+    def table(cls) -> "Table":
+        """The coefficients between rows, float64 on the CPU; made once, never changed."""
+        with torch.device("cpu"):
+            return _expand(cls)
+
+
+class Tile(NamedTuple):
+    """Some of the lanes of a field."""
+
+    batch: slice
+    channel: slice
+    site: slice
+
+    @property
+    def lanes(self) -> int:
+        """How many."""
+        return prod(part.stop - part.start for part in self)
+
+
+class Field(NamedTuple):
+    """A field as rows: the components of its fragments in order, each row holding every channel, sample and site."""
+
+    terms: tuple[tuple[int, int], ...]  # (fragments, components) of each term
+    channels: int
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return sum(fragments * dim for fragments, dim in self.terms)
+
+    @property
+    def dims(self) -> list[int]:
+        """The components of each fragment."""
+        return [dim for fragments, dim in self.terms for _ in range(fragments)]
+
+    def to_rows(self, field: Tensor) -> Tensor:
+        """(batch, channel, *space) -> (row, batch and channel and site)."""
+        return torch.cat([term.flatten(2).flatten(0, 1) for term in self._terms(field)])
+
+    def of_rows(self, rows: Tensor, like: Tensor) -> Tensor:
+        """The inverse; the batch and the space are those of `like`."""
+        batch, space = like.shape[0], like.shape[2:]
+        parts = []
+        for term, (fragments, dim) in zip(rows.split(self._rows), self.terms, strict=True):
+            # (fragment, component, batch, channel, site) -> (batch, fragment, channel, component, site)
+            shape = (fragments, dim, batch, self.channels, prod(space))
+            parts.append(term.reshape(shape).permute(2, 0, 3, 1, 4).flatten(1, 3))
+        return torch.cat(parts, 1).reshape(batch, sum(self._sizes), *space)
+
+    def read(self, field: Tensor, tile: "Tile") -> Tensor:
+        """The rows of some lanes of a contiguous field, (row, lane)."""
+        rows = field.new_empty(self.rows, tile.lanes)
+        for target, term in zip(rows.split(self._rows), self._terms(field), strict=True):
+            part = term[(..., *tile)]
+            target.view(part.shape).copy_(part)
+        return rows
+
+    def write(self, field: Tensor, tile: "Tile", rows: Tensor, order: Tensor | None = None) -> None:
+        """The inverse, into a contiguous field; row i of it is `rows[order[i]]`."""
+        orders = order.split(self._rows) if order is not None else [None] * len(self.terms)
+        for term, sources, part in zip(self._terms(field), orders, rows.split(self._rows), strict=True):
+            target = term[(..., *tile)]
+            target.copy_((part if sources is None else rows.index_select(0, sources)).view(target.shape))
+
+    def _terms(self, field: Tensor) -> Iterator[Tensor]:
+        """Views of the terms, (fragment, component, batch, channel, site)."""
+        for term, (fragments, dim) in zip(field.split(self._sizes, 1), self.terms, strict=True):
+            shape = (field.shape[0], fragments, self.channels, dim, prod(field.shape[2:]))
+            yield term.reshape(shape).permute(1, 3, 0, 2, 4)
+
+    @property
+    def _rows(self) -> list[int]:
+        return [fragments * dim for fragments, dim in self.terms]
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [fragments * self.channels * dim for fragments, dim in self.terms]
+
+
+class Table(NamedTuple):
+    """out row = sum of value * first row * second row, entries sorted by out row; float64 and int64, on the CPU."""
+
+    first: Field
+    second: Field
+    out: Field
+    out_row: Tensor  # (entry)
+    first_row: Tensor
+    second_row: Tensor
+    value: Tensor
+    square: bool
+
+
+def _expand(cls: type[TensorProduct]) -> Table:
+    """Copies the coefficients of each path to all fragments it connects."""
+    square = cls.second_type is None
+    first, second, out = (_field(field, cls.channels) for field in (cls.in_type, cls.second_type or cls.in_type, cls.out_type))
+    first_row, second_row, out_row = (_starts(field) for field in (first, second, out))
+    couplings = _couplings()
+    parts = []
+    for o, pairs in cls.paths:
+        position = out_row[o]
+        for i, j in pairs:
+            (fragments_i, dim_i), (fragments_j, dim_j), (_, dim_o) = first.terms[i], second.terms[j], out.terms[o]
+            m, n, M, value = couplings[dim_i // 2, dim_j // 2, dim_o // 2]
+            t, u = (index.flatten() for index in torch.meshgrid(torch.arange(fragments_i), torch.arange(fragments_j), indexing="ij"))
+            even = (dim_i + dim_j + dim_o - 3) // 2 % 2 == 0
+            if square and i == j:
+                kept = (t <= u) if even else (t < u)
+                t, u = t[kept], u[kept]
+            # axes: (fragment pair, coefficient)
+            rows = torch.stack([
+                position + torch.arange(len(t)).unsqueeze(1) * dim_o + M,
+                first_row[i] + t.unsqueeze(1) * dim_i + m,
+                second_row[j] + u.unsqueeze(1) * dim_j + n,
+            ])
+            values = value.expand(len(t), -1)
+            position += len(t) * dim_o
+            if square and i == j and even:  # of one fragment x_m x_n and x_n x_m are the same
+                once = (t != u).unsqueeze(1) | (m <= n)
+                values = torch.where((t == u).unsqueeze(1) & (m < n), 2 * values, values)[once]
+                rows = rows[:, once]
+            parts.append((rows.reshape(3, -1), values.reshape(-1)))
+        assert position == out_row[o] + prod(out.terms[o]), "the out type does not count the paths"
+    rows, values = torch.cat([rows for rows, _ in parts], 1), torch.cat([values for _, values in parts])
+    order = rows[0].argsort(stable=True)
+    return Table(first, second, out, *rows[:, order].unbind(0), values[order], square)
+
+
+def _field(field_type: FieldType, channels: int) -> Field:
+    return Field(tuple((copies // channels, 2 * degree + 1) for copies, degree, _ in field_type), channels)
+
+
+def _starts(field: Field) -> list[int]:
+    sizes = [fragments * dim for fragments, dim in field.terms]
+    return [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+@functools.cache
+def _couplings() -> dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """(l1, l2, l) -> orders m + l1, n + l2, M + l and value of each coefficient."""
+    tables = load_file(Path(__file__).with_name("basis.safetensors"))
+    paths = tables["coupling_degrees"].tolist()
+    counts = tables["coupling_counts"].tolist()
+    orders, values = tables["coupling_orders"].long().split(counts), tables["coupling_values"].split(counts)
+    return {(l1, l2, l): (*o.unbind(1), v) for (l1, l2, l), o, v in zip(paths, orders, values, strict=True)}
+
+
+def _plain(input: Tensor, second: Tensor | None, table: Table) -> Tensor:
+    """The product in operators that every run time and every transform has; takes the memory of all its terms."""
+    dtype = input.dtype if input.dtype == torch.float64 else torch.float32
+    x = table.first.to_rows(input.to(dtype))
+    y = x if second is None else table.second.to_rows(second.to(dtype))
+    device = input.device
+    value = table.value.to(device, dtype).unsqueeze(1)
+    terms = value * x.index_select(0, table.first_row.to(device)) * y.index_select(0, table.second_row.to(device))
+    rows = terms.new_zeros(table.out.rows, terms.shape[1]).index_add(0, table.out_row.to(device), terms)
+    return table.out.of_rows(rows, input).to(input.dtype)
+
+
+class Block(NamedTuple):
+    """One fragment of the first field with the rows of the second that it meets: all products, and their sums."""
+
+    first: slice
+    second: slice | Tensor  # rows
+    out: Tensor  # rows
+    matrix: Tensor  # sparse (out row, first row and second row)
+    transposed: Tensor  # sparse (first row and second row, row of the whole field)
+
+
+class Stock(NamedTuple):
+    """The table as blocks, on one device in one precision."""
+
+    blocks: list[Block]
+    order: Tensor  # of the blocks' rows one after another, sorted
+    widest: int  # products of a block
+
+    def tiles(self, field: Tensor, channels: int) -> Iterator[Tile]:
+        """Parts of the lanes whose products stay in cache."""
+        step = max(32, (CACHE if field.device.type == "cpu" else WORKSPACE) // self.widest)
+        sizes, steps = (field.shape[0], channels, prod(field.shape[2:])), []
+        for size in reversed(sizes):
+            steps.insert(0, max(1, min(size, step)))
+            step //= steps[0]
+        parts = [_parts(size, step) for size, step in zip(sizes, steps, strict=True)]
+        return (Tile(*slices) for slices in itertools.product(*parts))
+
+
+def _parts(size: int, step: int) -> list[slice]:
+    return [slice(start, min(size, start + step)) for start in range(0, size, step)]
+
+
+@functools.cache
+def _stock(key: str, dtype: torch.dtype, device: str) -> Stock:
+    table = _CLASSES[key].table()
+    blocks, start = [], 0
+    for dim in table.first.dims:
+        kept = (table.first_row >= start) & (table.first_row < start + dim)
+        second, column = table.second_row[kept].unique(return_inverse=True)
+        out, row = table.out_row[kept].unique(return_inverse=True)
+        product, value = (table.first_row[kept] - start) * len(second) + column, table.value[kept]
+        products = dim * len(second)
+        matrix = _sparse(row, product, value, (len(out), products))
+        transposed = _sparse(product, table.out_row[kept], value, (products, table.out.rows))
+        if len(out):
+            run = slice(int(second[0]), int(second[-1]) + 1)
+            constants = (out, matrix.to(dtype), transposed.to(dtype))
+            blocks.append(
+                Block(
+                    slice(start, start + dim),
+                    run if run.stop - run.start == len(second) else second.to(device),
+                    *(constant.to(device) for constant in constants),
+                )
+            )
+        start += dim
+    order = torch.cat([block.out for block in blocks]).argsort()
+    return Stock(blocks, order, max(block.matrix.shape[1] for block in blocks))
+
+
+def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+    order = (row * size[1] + column).argsort()
+    counts = torch.bincount(row, minlength=size[0]).cumsum(0)
+    start = torch.cat([counts.new_zeros(1), counts])
+    return torch.sparse_csr_tensor(start.int(), column[order].int(), value[order], size, check_invariants=False)
+
+
+def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> Tensor:
+    """The products of contiguous fields."""
+    out = x.new_empty(x.shape[0], sum(table.out._sizes), *x.shape[2:])
+    for tile in stock.tiles(x, table.out.channels):
+        a = table.first.read(x, tile)
+        b = a if y is None else table.second.read(y, tile)
+        sums = a.new_empty(table.out.rows, tile.lanes)
+        for block, target in zip(stock.blocks, sums.split([len(block.matrix) for block in stock.blocks]), strict=True):
+            # (first row, 1, lane) * (1, second row, lane)
+            products = a[block.first].unsqueeze(1) * b[block.second]
+            _multiply(block.matrix, products.flatten(0, 1), target)
+        table.out.write(out, tile, sums, stock.order)
+    return out
+
+
+def _stock_backward(g: Tensor, x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> tuple[Tensor, Tensor]:
+    """The gradients of both factors; the products are made again."""
+    gx, gy = torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(y)
+    for tile in stock.tiles(x, table.out.channels):
+        gradient, a = table.out.read(g, tile), table.first.read(x, tile)
+        b = a if y is None else table.second.read(y, tile)
+        ga, gb = torch.zeros_like(a), torch.zeros_like(b)
+        workspace = a.new_empty(stock.widest, tile.lanes)
+        for block in stock.blocks:
+            first, second = a[block.first], b[block.second]
+            # (first row, second row, lane)
+            products = _multiply(block.transposed, gradient, workspace[: len(block.transposed)])
+            products = products.view(len(first), len(second), -1)
+            of_second = (products * first.unsqueeze(1)).sum(0)
+            ga[block.first] += products.mul_(second).sum(1)
+            if isinstance(block.second, slice):
+                gb[block.second] += of_second
+            else:
+                gb.index_add_(0, block.second, of_second)
+        table.first.write(gx, tile, ga + gb if y is None else ga)
+        if y is not None:
+            table.second.write(gy, tile, gb)
+    return gx, gy
+
+
+def _multiply(matrix: Tensor, field: Tensor, target: Tensor) -> Tensor:
+    """`matrix @ field` in the place of `target`; `torch.mm` would write it twice."""
+    return torch.addmm(target, matrix, field, beta=0, out=target)
+
+
+_CLASSES: dict[str, type[TensorProduct]] = {}
+
+
+def _library() -> str:
+    """A name for the operators of this module, of letters whatever the module's is; another after a reload."""
+    name = f"basisgen_{sha256(__name__.encode()).hexdigest()[:16]}"
+    while hasattr(getattr(torch.ops, name), "tensor_product"):
+        name += "_"
+    return name
+
+
+_LIBRARY = _library()  # opaque to torch.compile
+
+
+@torch.library.custom_op(f"{_LIBRARY}::tensor_product", mutates_args=())
+def product(input: Tensor, second: Tensor | None, key: str) -> Tensor:
+    """(batch, channel, *space) of one field or two -> the products of class `key`."""
+    table = _CLASSES[key].table()
+    x, y = _ready(input), None if second is None else _ready(second)
+    if (kernel := _kernel(key, x)) is not None:
+        return kernel.forward(x, y).to(input.dtype)
+    return _stock_forward(x, y, table, _stock(key, x.dtype, str(x.device))).to(input.dtype)
+
+
+@torch.library.custom_op(f"{_LIBRARY}::tensor_product_backward", mutates_args=())
+def product_backward(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
+    """The gradients of `input` and `second`, from that of the products; of one field their sum, and nothing."""
+    table = _CLASSES[key].table()
+    g, x, y = _ready(gradient), _ready(input), None if second is None else _ready(second)
+    if (kernel := _kernel(key, x)) is not None:
+        gx, gy = kernel.backward(g, x, y)
+    else:
+        gx, gy = _stock_backward(g, x, y, table, _stock(key, x.dtype, str(x.device)))
+    return gx.to(input.dtype), gy.to(input.dtype)
+
+
+def _ready(field: Tensor) -> Tensor:
+    """Contiguous, in float32 or better."""
+    return field.to(field.dtype if field.dtype == torch.float64 else torch.float32).contiguous()
+
+
+@product.register_fake
+def _(input: Tensor, second: Tensor | None, key: str) -> Tensor:
+    return input.new_empty(input.shape[0], _size(_CLASSES[key].out_type), *input.shape[2:])
+
+
+@product_backward.register_fake
+def _(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
+    return input.new_empty(input.shape), input.new_empty(0 if second is None else second.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.key = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    input, second = ctx.saved_tensors
+    of_input, of_second = product_backward(gradient, input, second, ctx.key)
+    return of_input, None if second is None else of_second, None
+
+
+def _differentiate_backward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients are bilinear in that of the output and in the fields; `a` is like the input, `b` like the second."""
+    gradient, input, second = ctx.saved_tensors
+    if second is None:
+        of_gradient = product(a, input, ctx.key) + product(input, a, ctx.key)
+        return of_gradient, product_backward(gradient, a, None, ctx.key)[0], None, None
+    of_gradient = product(a, second, ctx.key) + product(input, b, ctx.key)
+    return of_gradient, *product_backward(gradient, a, b, ctx.key), None
+
+
+product.register_autograd(_differentiate, setup_context=_save)
+product_backward.register_autograd(_differentiate_backward, setup_context=_save)
+
+
+def _kernel(key: str, like: Tensor) -> "_compiled.Kernel | None":
+    """The compiled product for such inputs; None where there is no compiler, or no use for it."""
+    if like.device.type != "cpu" or not _compiled.is_available():
+        return None
+    return _compiled_kernel(key, like.dtype)
+
+
+@functools.cache
+def _compiled_kernel(key: str, dtype: torch.dtype) -> "_compiled.Kernel | None":
+    table = _CLASSES[key].table()
+    if max(table.first.rows, table.second.rows) > _compiled.MAX_ROWS:
+        return None
+    fields = [(field.dims, field.channels) for field in (table.first, table.second, table.out)]
+    return _compiled.Kernel(fields, table.out_row, table.first_row, table.second_row, table.value.to(dtype))
+
+
+def _is_exporting() -> bool:
+    """Whether a graph is being made for another run time; torch 2.6 cannot tell this from torch.compile."""
+    jit: Any = torch.jit
+    compiler: Any = torch.compiler
+    if jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return True
+    return bool(compiler.is_exporting() if hasattr(compiler, "is_exporting") else compiler.is_compiling())
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func, or a forward-mode derivative, is at work: the operators here have backward passes alone.
+
+    No public function tells. Where a torch has not these private ones the answer is yes: the plain product is right in
+    every case.
+    """
+    transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+    forward_level: int = getattr(torch.autograd.forward_ad, "_current_level", 0)
+    return bool(transforms_active() or forward_level >= 0)
+
+
+def _size(field_type: FieldType) -> int:
+    return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
+
+
+def _text(field_type: FieldType) -> str:
+    letters = {1: "e", -1: "o", None: ""}
+    return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
