@@ -12,13 +12,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.so3.field_type import FieldType
 
 Claim = Hashable  # what must be solved and proved, by name: a pair of irreps, a coupling, a grid
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 class LayerSpec(Protocol):
@@ -74,7 +73,7 @@ class LayerPlan(Protocol):
 class Contribution:
     """What the layers of one kind bring to a package together."""
 
-    tensors: Mapping[str, Array]  # of basis.safetensors, float64
+    tensors: Mapping[str, Array]  # of basis.safetensors: numbers float64, indices of any whole type
     claims: Mapping[str, Any]  # sections of certificate.json
     facts: Mapping[str, Any] = field(default_factory=dict)  # sections of manifest.json
     sources: Mapping[str, str] = field(default_factory=dict)  # modules its layers share: file name -> text

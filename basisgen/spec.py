@@ -20,12 +20,13 @@ from typing import Any
 from basisgen.errors import SpecError
 from basisgen.layer import Kind, LayerSpec
 from basisgen.reading import check_keys, identifier, quoted, required, sub_table
+from basisgen.spheres.product import PRODUCT
 from basisgen.volumes.conv import CONV
 from basisgen.volumes.execution import Tuning
 
 MAX_SPEC_BYTES = 1 << 20
 MAX_LAYERS = 256
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CONV,)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CONV, PRODUCT)}
 
 
 @dataclass(frozen=True)
@@ -144,18 +145,20 @@ def _defaults(table: Mapping[str, object], entries: Sequence[Mapping[str, object
 
 
 def _resolved(entry: Mapping[str, object], before: Sequence[LayerSpec]) -> dict[str, object]:
-    """The entry, its `in` written out where it names an earlier layer."""
+    """The entry, its `in` (and `second`) written out where it names an earlier layer."""
     types = {layer.name: str(layer.out) for layer in before}
-    into = entry.get("in")
-    if isinstance(into, str) and into[:1].isalpha():
-        if into not in types:
-            raise SpecError(
-                f"layer {quoted(entry.get('name'))}: in = {quoted(into)} is no earlier layer. "
-                f"{f'Earlier: {chr(44).join(types)}.' if types else 'It is the first.'} "
-                "Write a field type, for example '4x0 + 2x1', or the name of a layer above."
-            )
-        return {**entry, "in": types[into]}
-    return dict(entry)
+    written = dict(entry)
+    for key in ("in", "second"):
+        value = entry.get(key)
+        if isinstance(value, str) and value[:1].isalpha():
+            if value not in types:
+                raise SpecError(
+                    f"layer {quoted(entry.get('name'))}: {key} = {quoted(value)} is no earlier layer. "
+                    f"{f'Earlier: {chr(44).join(types)}.' if types else 'It is the first.'} "
+                    "Write a field type, for example '4x0 + 2x1', or the name of a layer above."
+                )
+            written[key] = types[value]
+    return written
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
     4x0e + 2x1o + 1x2e      O(3): with a parity, even or odd under inversion
     4x0 + 2x1               SO(3): degrees alone
+    8x0..15                 8x0 + 8x1 + ... + 8x15: a band-limited signal on the sphere or the rotations, eight times
+    8x0..3e, 8x0..3n        every degree even under inversion; each with its natural parity (-1)^l, 8x0e + 8x1o + ...
 
 Channels: terms in order, then copy, then component m = -l..l.
 """
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 
 from basisgen.errors import SpecError
 
+_RANGE = re.compile(r"(?P<copies>(?:[0-9]+\s*x\s*)?)(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)(?P<parity>[eon]?)", re.ASCII)
+_MOST_DEGREES = 1024  # in a range
 _TERM = re.compile(r"(?:(?P<multiplicity>[0-9]+)\s*x\s*)?(?P<degree>[0-9]+)(?P<parity>[eo]?)", re.ASCII)
 _LETTER = {1: "e", -1: "o", None: ""}
 
@@ -98,17 +102,32 @@ class FieldType:
 
 
 def parse_field_type(text: str) -> FieldType:
-    """Reads `4x0e + 2x1o`; a term without `MULx` means one copy.
+    """Reads `4x0e + 2x1o`; a term without `MULx` means one copy, `8x0..3` four terms.
 
     Raises SpecError that quotes the text and the term for bad grammar, a zero multiplicity, or a mixture of groups.
     """
-    terms = tuple(_parse_term(part.strip(), text) for part in text.split("+"))
+    terms = tuple(_parse_term(term, text) for part in text.split("+") for term in _written_out(part.strip(), text))
     if len({term.irrep.parity is None for term in terms}) > 1:
         raise SpecError(
             f"cannot read field type {_quoted(text)}: it mixes degrees with a parity (O(3)) and without (SO(3)). "
             "Give every term a letter e or o, or none."
         )
     return FieldType(terms)
+
+
+def _written_out(term: str, text: str) -> list[str]:
+    """`8x0..2n` as `8x0e`, `8x1o`, `8x2e`; any other term alone."""
+    match = _RANGE.fullmatch(term)
+    if match is None:
+        return [term]
+    first, last = (int(match[key][:10]) for key in ("first", "last"))
+    if len(match["first"] + match["last"]) > 10 or not first <= last < first + _MOST_DEGREES:
+        raise SpecError(
+            f"cannot read field type {_quoted(text)}: {_quoted(term)} is not a range of 1 to {_MOST_DEGREES} degrees. "
+            "Write <multiplicity>x<first>..<last>, for example '8x0..15'."
+        )
+    letters = "eo" if match["parity"] == "n" else match["parity"] * 2 or ("", "")
+    return [f"{match['copies']}{degree}{letters[degree % 2]}" for degree in range(first, last + 1)]
 
 
 def _parse_term(term: str, text: str) -> Term:

@@ -100,7 +100,7 @@ def _library() -> ctypes.CDLL | None:
 
 def _compiler() -> list[str] | None:
     chosen = shlex.split(os.environ.get("CXX", ""))
-    for command in ([chosen] if chosen else [["c++"], ["g++"], ["clang++"]]):
+    for command in [chosen] if chosen else [["c++"], ["g++"], ["clang++"]]:
         if shutil.which(command[0]):
             return command
     return None
@@ -109,7 +109,7 @@ def _compiler() -> list[str] | None:
 def _directory() -> Path:
     """Raises OSError where it cannot be made, or others could write into it."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    directory = (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "basisgen"
+    directory = (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "basisgen"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:

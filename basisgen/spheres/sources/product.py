@@ -1,18 +1,19 @@
 """Products of two fields, channel by channel: what every tensor product of this package shares.
 
-    out[p, k, M] = sum over m and n of  C[l1 m, l2 n; l M] * first[t, k, m] * second[t', k, n]        one p per path, t and t'
+    out[p, k, M] = sum over m and n of  C[l1 m, l2 n; l M] * first[t, k, m] * second[t', k, n],    one p per path, t, t'
 
 C are real Clebsch-Gordan coefficients, float64 in basis.safetensors; each C[.., M] has length 1, so that independent
-inputs of unit variance give outputs of unit variance. A term of copies x degree is `copies / channels` fragments t, each
-of `channels` channels k. Where both inputs are one field, t and t' of one degree are an unordered pair, and what
+inputs of unit variance give outputs of unit variance. A term of copies x degree is `copies / channels` fragments t,
+each of `channels` channels k. Where both inputs are one field, t and t' of one degree are an unordered pair, and what
 vanishes, the antisymmetric square of one fragment, is left out.
 
-On a CPU with a C++ compiler `_product.cpp` does the work; elsewhere, and as its equal in every case, stock torch: for one
-fragment of the first field at a time all its products, which stay in cache, and one sparse matrix.
+On a CPU with a C++ compiler `_product.cpp` does the work; elsewhere, and as its equal in every case, stock torch: for
+one fragment of the first field at a time all its products, which stay in cache, and one sparse matrix.
 """
 
 import functools
 import itertools
+import warnings
 from collections.abc import Iterator
 from hashlib import sha256
 from math import prod
@@ -23,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from . import _compiled
+from ._compiled import MAX_ROWS, Kernel, is_available
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Paths = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]  # (out term, its pairs (first term, second term)), in order
@@ -138,7 +139,7 @@ class Field(NamedTuple):
         """The inverse; the batch and the space are those of `like`."""
         batch, space = like.shape[0], like.shape[2:]
         parts = []
-        for term, (fragments, dim) in zip(rows.split(self._rows), self.terms, strict=True):
+        for term, (fragments, dim) in zip(rows.split_with_sizes(self._rows), self.terms, strict=True):
             # (fragment, component, batch, channel, site) -> (batch, fragment, channel, component, site)
             shape = (fragments, dim, batch, self.channels, prod(space))
             parts.append(term.reshape(shape).permute(2, 0, 3, 1, 4).flatten(1, 3))
@@ -147,21 +148,21 @@ class Field(NamedTuple):
     def read(self, field: Tensor, tile: "Tile") -> Tensor:
         """The rows of some lanes of a contiguous field, (row, lane)."""
         rows = field.new_empty(self.rows, tile.lanes)
-        for target, term in zip(rows.split(self._rows), self._terms(field), strict=True):
+        for target, term in zip(rows.split_with_sizes(self._rows), self._terms(field), strict=True):
             part = term[(..., *tile)]
             target.view(part.shape).copy_(part)
         return rows
 
     def write(self, field: Tensor, tile: "Tile", rows: Tensor, order: Tensor | None = None) -> None:
         """The inverse, into a contiguous field; row i of it is `rows[order[i]]`."""
-        orders = order.split(self._rows) if order is not None else [None] * len(self.terms)
-        for term, sources, part in zip(self._terms(field), orders, rows.split(self._rows), strict=True):
+        orders = order.split_with_sizes(self._rows) if order is not None else [None] * len(self.terms)
+        for term, sources, part in zip(self._terms(field), orders, rows.split_with_sizes(self._rows), strict=True):
             target = term[(..., *tile)]
             target.copy_((part if sources is None else rows.index_select(0, sources)).view(target.shape))
 
     def _terms(self, field: Tensor) -> Iterator[Tensor]:
         """Views of the terms, (fragment, component, batch, channel, site)."""
-        for term, (fragments, dim) in zip(field.split(self._sizes, 1), self.terms, strict=True):
+        for term, (fragments, dim) in zip(field.split_with_sizes(self._sizes, 1), self.terms, strict=True):
             shape = (field.shape[0], fragments, self.channels, dim, prod(field.shape[2:]))
             yield term.reshape(shape).permute(1, 3, 0, 2, 4)
 
@@ -190,7 +191,9 @@ class Table(NamedTuple):
 def _expand(cls: type[TensorProduct]) -> Table:
     """Copies the coefficients of each path to all fragments it connects."""
     square = cls.second_type is None
-    first, second, out = (_field(field, cls.channels) for field in (cls.in_type, cls.second_type or cls.in_type, cls.out_type))
+    first, second, out = (
+        _field(field, cls.channels) for field in (cls.in_type, cls.second_type or cls.in_type, cls.out_type)
+    )
     first_row, second_row, out_row = (_starts(field) for field in (first, second, out))
     couplings = _couplings()
     parts = []
@@ -199,17 +202,22 @@ def _expand(cls: type[TensorProduct]) -> Table:
         for i, j in pairs:
             (fragments_i, dim_i), (fragments_j, dim_j), (_, dim_o) = first.terms[i], second.terms[j], out.terms[o]
             m, n, M, value = couplings[dim_i // 2, dim_j // 2, dim_o // 2]
-            t, u = (index.flatten() for index in torch.meshgrid(torch.arange(fragments_i), torch.arange(fragments_j), indexing="ij"))
+            t, u = (
+                index.flatten()
+                for index in torch.meshgrid(torch.arange(fragments_i), torch.arange(fragments_j), indexing="ij")
+            )
             even = (dim_i + dim_j + dim_o - 3) // 2 % 2 == 0
             if square and i == j:
                 kept = (t <= u) if even else (t < u)
                 t, u = t[kept], u[kept]
             # axes: (fragment pair, coefficient)
-            rows = torch.stack([
-                position + torch.arange(len(t)).unsqueeze(1) * dim_o + M,
-                first_row[i] + t.unsqueeze(1) * dim_i + m,
-                second_row[j] + u.unsqueeze(1) * dim_j + n,
-            ])
+            rows = torch.stack(
+                [
+                    position + torch.arange(len(t)).unsqueeze(1) * dim_o + M,
+                    first_row[i] + t.unsqueeze(1) * dim_i + m,
+                    second_row[j] + u.unsqueeze(1) * dim_j + n,
+                ]
+            )
             values = value.expand(len(t), -1)
             position += len(t) * dim_o
             if square and i == j and even:  # of one fragment x_m x_n and x_n x_m are the same
@@ -220,7 +228,8 @@ def _expand(cls: type[TensorProduct]) -> Table:
         assert position == out_row[o] + prod(out.terms[o]), "the out type does not count the paths"
     rows, values = torch.cat([rows for rows, _ in parts], 1), torch.cat([values for _, values in parts])
     order = rows[0].argsort(stable=True)
-    return Table(first, second, out, *rows[:, order].unbind(0), values[order], square)
+    sorted_rows = rows[:, order]
+    return Table(first, second, out, sorted_rows[0], sorted_rows[1], sorted_rows[2], values[order], square)
 
 
 def _field(field_type: FieldType, channels: int) -> Field:
@@ -238,7 +247,10 @@ def _couplings() -> dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor, Ten
     tables = load_file(Path(__file__).with_name("basis.safetensors"))
     paths = tables["coupling_degrees"].tolist()
     counts = tables["coupling_counts"].tolist()
-    orders, values = tables["coupling_orders"].long().split(counts), tables["coupling_values"].split(counts)
+    orders, values = (
+        tables["coupling_orders"].long().split_with_sizes(counts),
+        tables["coupling_values"].split_with_sizes(counts),
+    )
     return {(l1, l2, l): (*o.unbind(1), v) for (l1, l2, l), o, v in zip(paths, orders, values, strict=True)}
 
 
@@ -274,7 +286,8 @@ class Stock(NamedTuple):
     def tiles(self, field: Tensor, channels: int) -> Iterator[Tile]:
         """Parts of the lanes whose products stay in cache."""
         step = max(32, (CACHE if field.device.type == "cpu" else WORKSPACE) // self.widest)
-        sizes, steps = (field.shape[0], channels, prod(field.shape[2:])), []
+        sizes = (field.shape[0], channels, prod(field.shape[2:]))
+        steps: list[int] = []
         for size in reversed(sizes):
             steps.insert(0, max(1, min(size, step)))
             step //= steps[0]
@@ -292,8 +305,8 @@ def _stock(key: str, dtype: torch.dtype, device: str) -> Stock:
     blocks, start = [], 0
     for dim in table.first.dims:
         kept = (table.first_row >= start) & (table.first_row < start + dim)
-        second, column = table.second_row[kept].unique(return_inverse=True)
-        out, row = table.out_row[kept].unique(return_inverse=True)
+        second, column = torch.unique(table.second_row[kept], return_inverse=True)
+        out, row = torch.unique(table.out_row[kept], return_inverse=True)
         product, value = (table.first_row[kept] - start) * len(second) + column, table.value[kept]
         products = dim * len(second)
         matrix = _sparse(row, product, value, (len(out), products))
@@ -317,7 +330,9 @@ def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -
     order = (row * size[1] + column).argsort()
     counts = torch.bincount(row, minlength=size[0]).cumsum(0)
     start = torch.cat([counts.new_zeros(1), counts])
-    return torch.sparse_csr_tensor(start.int(), column[order].int(), value[order], size, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls them beta
+        return torch.sparse_csr_tensor(start.int(), column[order].int(), value[order], size, check_invariants=False)
 
 
 def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> Tensor:
@@ -327,7 +342,9 @@ def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> T
         a = table.first.read(x, tile)
         b = a if y is None else table.second.read(y, tile)
         sums = a.new_empty(table.out.rows, tile.lanes)
-        for block, target in zip(stock.blocks, sums.split([len(block.matrix) for block in stock.blocks]), strict=True):
+        for block, target in zip(
+            stock.blocks, torch.split(sums, [len(block.matrix) for block in stock.blocks]), strict=True
+        ):
             # (first row, 1, lane) * (1, second row, lane)
             products = a[block.first].unsqueeze(1) * b[block.second]
             _multiply(block.matrix, products.flatten(0, 1), target)
@@ -428,7 +445,7 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _differentiate_backward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients are bilinear in that of the output and in the fields; `a` is like the input, `b` like the second."""
+    """The gradients are bilinear in that of the output and in the fields; `a` is like the input, `b` the second."""
     gradient, input, second = ctx.saved_tensors
     if second is None:
         of_gradient = product(a, input, ctx.key) + product(input, a, ctx.key)
@@ -441,20 +458,20 @@ product.register_autograd(_differentiate, setup_context=_save)
 product_backward.register_autograd(_differentiate_backward, setup_context=_save)
 
 
-def _kernel(key: str, like: Tensor) -> "_compiled.Kernel | None":
+def _kernel(key: str, like: Tensor) -> Kernel | None:
     """The compiled product for such inputs; None where there is no compiler, or no use for it."""
-    if like.device.type != "cpu" or not _compiled.is_available():
+    if like.device.type != "cpu" or not is_available():
         return None
     return _compiled_kernel(key, like.dtype)
 
 
 @functools.cache
-def _compiled_kernel(key: str, dtype: torch.dtype) -> "_compiled.Kernel | None":
+def _compiled_kernel(key: str, dtype: torch.dtype) -> Kernel | None:
     table = _CLASSES[key].table()
-    if max(table.first.rows, table.second.rows) > _compiled.MAX_ROWS:
+    if max(table.first.rows, table.second.rows) > MAX_ROWS:
         return None
     fields = [(field.dims, field.channels) for field in (table.first, table.second, table.out)]
-    return _compiled.Kernel(fields, table.out_row, table.first_row, table.second_row, table.value.to(dtype))
+    return Kernel(fields, table.out_row, table.first_row, table.second_row, table.value.to(dtype))
 
 
 def _is_exporting() -> bool:

@@ -1,0 +1,185 @@
+"""The kind of layer `product`: products of fields, channel by channel, over a mixing set.
+
+    h^l_p[M] = sum_mn C[l1 m, l2 n; l M] f^l1_t[m] g^l2_t'[n],      one p per path (l1, l2 -> l), fragments t and t'
+
+Source: Cobb et al. 2021, arXiv:2010.11661, section 3 (channel-wise tensor-product activation, degree mixing sets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basisgen.layer import Array, Contribution, Kind
+from basisgen.so3.clebsch_gordan import integer_coupling
+from basisgen.so3.field_type import Irrep
+from basisgen.spheres import source
+from basisgen.spheres.couplings import Floats, ProvenInteger, prove, rounded
+from basisgen.spheres.mixing import Mixing, Path, cost
+from basisgen.spheres.product_proof import prove_product
+from basisgen.spheres.product_spec import KIND, OPTIONS, ProductSpec, parse_product
+
+SOLUTION = "h[M] = sum_mn C[l1 m, l2 n; l M] f[m] g[n], one per path (l1, l2 -> l) and pair of fragments of f and g"
+PROVED = {
+    "coupled": "every C obeys the intertwiner identity for the turns about x, y and z; C[.., M] has length 1",
+    "independent": "no two paths to one irrep multiply the same fragments",
+    "complete": "with mixing all: their number is the multiplicity of D^l in the product of the factors, "
+    "in the symmetric square where both are one field, counted from weights",
+    "tree": "with mixing tree: it spans the degrees, and each edge is a cheapest one across its cut",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Couplings:
+    """Coefficients of couplings one after another, sorted by degrees."""
+
+    degrees: NDArray[np.int64]  # (coupling, 3): l1, l2, l
+    counts: NDArray[np.int64]  # (coupling)
+    orders: NDArray[np.uint8]  # (coefficient, 3): m + l1, n + l2, M + l
+    values: Floats  # (coefficient)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductPlan:
+    """One product: its paths, and how many of all there are."""
+
+    spec: ProductSpec
+    dimensions: Mapping[Irrep, int]  # of all bilinear maps to an irrep
+    coefficients: Mapping[Path, int]  # real, of each coupling
+
+    @property
+    def weights(self) -> int:
+        """None: 0."""
+        return 0
+
+    @property
+    def silent_terms(self) -> tuple[str, ...]:
+        """None: a degree that no product reaches is refused."""
+        return ()
+
+    @cached_property
+    def entries(self) -> int:
+        """Real coefficients of all paths, per channel: multiply-adds, two multiplications each."""
+        return sum(self.coefficients[self.spec.degrees_of(path)] * path.fragments for path in self.spec.paths)
+
+    @cached_property
+    def cost(self) -> tuple[int, int]:
+        """Complex coefficients per channel: of the paths, and of all products to the same degrees."""
+        whole = _whole(self.spec)
+        return sum(_cost(self.spec, path) for path in self.spec.paths), sum(_cost(whole, path) for path in whole.paths)
+
+    @property
+    def mixing(self) -> str:
+        """In words."""
+        mixing = self.spec.mixing.value if isinstance(self.spec.mixing, Mixing) else "a list of products"
+        loops = {None: "", True: ", with self products", False: ", without self products"}[self.spec.self_products]
+        return f"{mixing}{loops}"
+
+    @property
+    def paths_of(self) -> dict[Irrep, list[tuple[int, int]]]:
+        """Irrep of the output -> (first term, second term) of each path, in order."""
+        table: dict[Irrep, list[tuple[int, int]]] = {}
+        for path in self.spec.paths:
+            table.setdefault(path.out, []).append((path.first, path.second))
+        return table
+
+    def facts(self) -> dict[str, Any]:
+        """See LayerPlan."""
+        own, of_all = self.cost
+        return {
+            "out": str(self.spec.out),
+            "paths": sum(path.fragments for path in self.spec.paths),
+            "cost": {
+                "coefficients_per_channel": self.entries,
+                "complex_coefficients_per_channel": own,
+                "complex_coefficients_of_all_products": of_all,
+                "numbers_per_channel": [
+                    field.dimension // self.spec.channels for field in (self.spec.into, self.spec.out)
+                ],
+            },
+        }
+
+
+def claims(spec: ProductSpec) -> tuple[Path, ...]:
+    """Every coupling of a layer, once."""
+    return tuple(dict.fromkeys(spec.degrees_of(path) for path in spec.paths))
+
+
+def compute(specs: Sequence[ProductSpec], proven: Mapping[Path, ProvenInteger]) -> Couplings:
+    """The couplings of all layers of a package in float64, each number correctly rounded."""
+    degrees = sorted({claim for spec in specs for claim in claims(spec)})
+    values = [rounded(proven[path]) for path in degrees]
+    return Couplings(
+        np.array(degrees, np.int64),
+        np.array([len(of) for of in values], np.int64),
+        np.concatenate([proven[path].coupling.orders + np.array(path) for path in degrees]).astype(np.uint8),
+        np.concatenate(values),
+    )
+
+
+def plan(
+    spec: ProductSpec, proven: Mapping[Path, ProvenInteger], name: str, numbers: Couplings, tuned: Any
+) -> ProductPlan:
+    """Proves of the layer as a whole what can be proved of it."""
+    return ProductPlan(spec, prove_product(spec), {path: len(proven[path].coupling.values) for path in claims(spec)})
+
+
+def gather(layers: Sequence[ProductPlan], proven: Mapping[Path, ProvenInteger]) -> Contribution:
+    """The couplings, what is claimed, and the modules that the classes inherit from."""
+    couplings = compute([layer.spec for layer in layers], proven)
+    tensors: dict[str, Array] = {
+        "coupling_degrees": couplings.degrees,
+        "coupling_counts": couplings.counts,
+        "coupling_orders": couplings.orders,
+        "coupling_values": couplings.values,
+    }
+    claimed = {
+        "solution": SOLUTION,
+        "proved": PROVED,
+        "couplings": couplings.degrees.tolist(),
+        "layers": {layer.spec.name: _claim(layer) for layer in layers},
+    }
+    return Contribution(tensors, {"products": claimed}, {}, source.shared_by_products())
+
+
+def _claim(layer: ProductPlan) -> dict[str, Any]:
+    """Of each irrep of the output: its paths as pairs of degrees, their number with fragments, and that of all."""
+    first, second = layer.spec.factors
+    rows = []
+    for irrep, pairs in layer.paths_of.items():
+        degrees = [[first.terms[i].irrep.degree, second.terms[j].irrep.degree] for i, j in pairs]
+        number = sum(path.fragments for path in layer.spec.paths if path.out == irrep)
+        rows.append({"irrep": str(irrep), "paths": degrees, "number": number, "dimension": layer.dimensions[irrep]})
+    mixing = layer.spec.mixing
+    return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": rows}
+
+
+def _cost(spec: ProductSpec, path: Any) -> int:
+    return cost(*spec.degrees_of(path)) * int(path.fragments)
+
+
+def _whole(spec: ProductSpec) -> ProductSpec:
+    """The same layer with all products."""
+    return ProductSpec(spec.name, spec.into, spec.second, spec.channels, spec.degrees, Mixing.ALL, None)
+
+
+PRODUCT = Kind(
+    name=KIND,
+    noun="product",
+    options=OPTIONS,
+    reserved=frozenset({"TensorProduct"}),
+    parse=parse_product,
+    claims=claims,
+    solve=lambda path: integer_coupling(*path),
+    prove=prove,
+    shares=lambda spec: ("couplings", ""),
+    compute=compute,
+    plan=plan,
+    gather=gather,
+    source=source.product_module,
+)

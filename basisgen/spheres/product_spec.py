@@ -1,0 +1,280 @@
+"""A product of fields as a spec states it: from one table to a frozen, validated `ProductSpec`. All of it is untrusted.
+
+    kind = "product"
+    in = "8x0..7"              the first factor
+    second = "8x0..3"          the second; without it the product is of the first with itself
+    mixing = "tree"            all | tree | reduced | [[l1, l2, l], ...]
+    degrees = "0..7"           of the output; without it those of the first factor
+    self_products = false      whether (l1, l1) is in the mixing set
+    channels = 8               each term is (copies / channels) fragments of that many channels
+
+`out` follows from these: for every degree, and every parity its products have, one term that lists its paths in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from basisgen.errors import SpecError
+from basisgen.reading import check_keys, quoted, required
+from basisgen.so3.field_type import FieldType, Irrep, Term, parse_field_type
+from basisgen.spheres.couplings import MAX_DEGREE
+from basisgen.spheres.mixing import Mixing, Pair, Path, cost, mixing_set
+
+KIND = "product"
+OPTIONS = ("second", "mixing", "degrees", "self_products", "channels")
+MAX_CHANNELS = 1 << 22  # of a field
+MAX_COEFFICIENTS = 1 << 24  # of a layer, all fragments counted
+MAX_TEXT = 100_000
+
+
+@dataclass(frozen=True)
+class TermPath:
+    """One product: terms of the first and the second factor, and the irrep of their product."""
+
+    first: int
+    second: int
+    out: Irrep
+    fragments: int  # pairs of fragments
+
+
+@dataclass(frozen=True)
+class ProductSpec:
+    """One product of fields: class name, factors, channels, and the mixing set as a name or a list."""
+
+    name: str
+    into: FieldType
+    second: FieldType | None
+    channels: int
+    degrees: tuple[int, ...]
+    mixing: Mixing | tuple[Path, ...]
+    self_products: bool | None
+
+    @property
+    def kind(self) -> str:
+        """`product`."""
+        return KIND
+
+    @property
+    def factors(self) -> tuple[FieldType, FieldType]:
+        """Both factors; the same one twice where the product is of a field with itself."""
+        return self.into, self.second or self.into
+
+    def pairs(self, l: int) -> tuple[Pair, ...]:
+        """The mixing set of one degree of the output, (l1, l2) with l1 <= l2; of two fields either may be the first."""
+        if not isinstance(self.mixing, Mixing):
+            return tuple((a, b) for a, b, degree in self.mixing if degree == l)
+        degrees = {term.irrep.degree for field in self.factors for term in field.terms}
+        return mixing_set(self.mixing, sorted(degrees), l, self.self_products)
+
+    @cached_property
+    def paths(self) -> tuple[TermPath, ...]:
+        """Every product between terms, ordered by irrep of the output, then by degrees, then by terms."""
+        found = [path for l in self.degrees for pair in self.pairs(l) for path in self._between_terms(*pair, l)]
+        irreps = sorted({path.out for path in found}, key=lambda irrep: (irrep.degree, -(irrep.parity or 0)))
+        return tuple(path for irrep in irreps for path in found if path.out == irrep)
+
+    @property
+    def out(self) -> FieldType:
+        """One term per irrep of the output; its copies are path, fragment of the first, of the second, channel."""
+        counts: dict[Irrep, int] = {}
+        for path in self.paths:
+            counts[path.out] = counts.get(path.out, 0) + path.fragments
+        return FieldType(tuple(Term(count * self.channels, irrep) for irrep, count in counts.items()))
+
+    @property
+    def gives(self) -> FieldType:
+        """`out`."""
+        return self.out
+
+    def degrees_of(self, path: TermPath) -> Path:
+        """(l1, l2, l)."""
+        first, second = self.factors
+        return first.terms[path.first].irrep.degree, second.terms[path.second].irrep.degree, path.out.degree
+
+    def describe(self) -> dict[str, Any]:
+        """See LayerSpec."""
+        named = isinstance(self.mixing, Mixing)
+        return {
+            "kind": KIND,
+            "name": self.name,
+            "in": str(self.into),
+            "second": None if self.second is None else str(self.second),
+            "mixing": self.mixing.value if isinstance(self.mixing, Mixing) else [list(path) for path in self.mixing],
+            "degrees": list(self.degrees) if named else None,
+            "self_products": self.self_products,
+            "channels": self.channels,
+        }
+
+    def command_line(self) -> str | None:
+        """None: a product is compiled from a spec."""
+        return None
+
+    def _between_terms(self, l1: int, l2: int, l: int) -> list[TermPath]:
+        first, second = self.factors
+        if self.second is None:
+            pairs = [
+                (i, j)
+                for i, j in _terms_of(first, l1, second, l2)
+                if l1 != l2 or i <= j  # two terms of one degree meet once
+            ]
+        else:
+            pairs = _terms_of(first, l1, second, l2) + (_terms_of(first, l2, second, l1) if l1 != l2 else [])
+        found = []
+        for i, j in pairs:
+            a, b = first.terms[i], second.terms[j]
+            parity = None if a.irrep.parity is None or b.irrep.parity is None else a.irrep.parity * b.irrep.parity
+            fragments = self._fragments(a, b, l, same=self.second is None and i == j)
+            if fragments:
+                found.append(TermPath(i, j, Irrep(l, parity), fragments))
+        return found
+
+    def _fragments(self, a: Term, b: Term, l: int, *, same: bool) -> int:
+        """Pairs of fragments; within one term unordered, and one fragment with itself for even l alone."""
+        m, n = a.multiplicity // self.channels, b.multiplicity // self.channels
+        if not same:
+            return m * n
+        return m * (m + 1) // 2 if l % 2 == 0 else m * (m - 1) // 2
+
+
+def parse_product(name: str, table: Mapping[str, object]) -> ProductSpec:
+    """A product from its table, defaults merged in; settings that are None count as left out.
+
+    Raises SpecError.
+    """
+    table = {key: value for key, value in table.items() if value is not None}
+    check_keys(table, ("kind", "name", "in", *OPTIONS), "it")
+    into = field_type(required(table, "in", "it"), "in")
+    second = field_type(table["second"], "second") if "second" in table else None
+    if second is not None and second.has_parity != into.has_parity:
+        raise SpecError(
+            f"in = '{into}' and second = '{second}' are of different groups: with parity (O(3)) and without (SO(3)). "
+            "Give all degrees a letter e or o, or none."
+        )
+    factors = [into] if second is None else [into, second]
+    channels = _channels(table.get("channels"), factors)
+    self_products = table.get("self_products")
+    if self_products is not None and not isinstance(self_products, bool):
+        raise SpecError(f"self_products = {quoted(self_products)} is not true or false.")
+    available = {term.irrep.degree for field in factors for term in field.terms}
+    mixing = _mixing(required(table, "mixing", "it"), factors)
+    if isinstance(mixing, Mixing):
+        own = sorted({term.irrep.degree for term in into.terms})
+        degrees = parse_degrees(table["degrees"], 2 * max(available)) if "degrees" in table else tuple(own)
+    else:
+        degrees = tuple(sorted({l for _, _, l in mixing}))
+        for key in ("degrees", "self_products"):
+            if key in table:
+                raise SpecError(f"{key} is given with a list of products, which says it already. Leave {key} out.")
+    spec = ProductSpec(name, into, second, channels, degrees, mixing, self_products)
+    _check_size(spec)
+    return spec
+
+
+def field_type(value: object, key: str) -> FieldType:
+    """A field type of moderate size from a spec; raises SpecError."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise SpecError(f"{key} = {quoted(value)} is not a field type. Write text, for example '8x0..7'.")
+    parsed = parse_field_type(value)
+    for term in parsed.terms:
+        if term.irrep.degree > MAX_DEGREE:
+            raise SpecError(f"{key} = {quoted(value)}: degree {term.irrep.degree} is over the limit, {MAX_DEGREE}.")
+    if parsed.dimension > MAX_CHANNELS:
+        raise SpecError(f"{key} = {quoted(value)} has {parsed.dimension} channels, the limit is {MAX_CHANNELS}.")
+    return parsed
+
+
+def parse_degrees(value: object, largest: int) -> tuple[int, ...]:
+    """`"0..7"`, or a list of whole numbers, increasing; raises SpecError."""
+    rule = f'Write text, for example degrees = "0..{largest}", or a list of whole numbers from 0 to {largest}.'
+    if isinstance(value, str):
+        first, dots, last = value.partition("..")
+        if dots and all(part.strip().isdecimal() and part.isascii() and len(part) < 10 for part in (first, last)):
+            low, high = int(first), int(last)
+            if low <= high <= largest:
+                return tuple(range(low, high + 1))
+    elif isinstance(value, list) and value and len(value) <= largest + 1:
+        good = all(type(degree) is int and 0 <= degree <= largest for degree in value)
+        if good and len(set(value)) == len(value):
+            return tuple(sorted(value))
+    raise SpecError(f"degrees = {quoted(value)} is not a range of degrees that the factors reach. {rule}")
+
+
+def _channels(value: object, factors: Iterable[FieldType]) -> int:
+    copies = [term.multiplicity for field in factors for term in field.terms]
+    if value is None:
+        if len(set(copies)) > 1:
+            raise SpecError(
+                f"the terms have {min(copies)} to {max(copies)} copies, so the number of channels is not known: say "
+                f"channels = K; every term is then copies / K fragments. For example channels = {min(copies)}."
+            )
+        return copies[0]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SpecError(f"channels = {quoted(value)} is not a whole number of at least 1.")
+    for number in copies:
+        if number % value:
+            raise SpecError(f"channels = {quoted(value)} does not divide the {number} copies of a term.")
+    return value
+
+
+def _mixing(value: object, factors: list[FieldType]) -> Mixing | tuple[Path, ...]:
+    names = [mixing.value for mixing in Mixing]
+    if isinstance(value, str) and value in names:
+        return Mixing(value)
+    if not isinstance(value, list) or not value:
+        raise SpecError(
+            f"mixing = {quoted(value)} is not one of {', '.join(names)}, nor a list of products, [[l1, l2, l], ...]."
+        )
+    paths = [_path(entry, factors) for entry in value[: 1 << 16]]
+    if len(value) > 1 << 16 or len(set(paths)) < len(paths):
+        raise SpecError("mixing lists a product twice, or more than 65536 of them. List each once.")
+    return tuple(sorted(paths, key=lambda path: (path[2], path[0], path[1])))
+
+
+def _path(entry: object, factors: list[FieldType]) -> Path:
+    if not isinstance(entry, list) or len(entry) != 3 or not all(type(degree) is int for degree in entry):
+        raise SpecError(
+            f"mixing has an entry {quoted(entry)} that is no product. Write [l1, l2, l], for example [1, 2, 3]."
+        )
+    l1, l2, l = sorted(entry[:2]) + entry[2:]
+    first, second = ({term.irrep.degree for term in field.terms} for field in (factors[0], factors[-1]))
+    if not ((l1 in first and l2 in second) or (l2 in first and l1 in second)):
+        raise SpecError(f"mixing has a product {quoted(entry)} of degrees that the factors have not.")
+    if not l2 - l1 <= l <= l1 + l2:
+        raise SpecError(
+            f"mixing has {quoted(entry)}: a product of degrees {l1} and {l2} has degrees {l2 - l1}..{l1 + l2}."
+        )
+    return l1, l2, l
+
+
+def _terms_of(first: FieldType, l1: int, second: FieldType, l2: int) -> list[Pair]:
+    return [
+        (i, j)
+        for i, a in enumerate(first.terms)
+        if a.irrep.degree == l1
+        for j, b in enumerate(second.terms)
+        if b.irrep.degree == l2
+    ]
+
+
+def _check_size(spec: ProductSpec) -> None:
+    """Raises SpecError where the table would be too large, the output too wide, or a degree out of reach."""
+    bound = 0
+    for l in spec.degrees:
+        reached = False
+        for pair in spec.pairs(l):
+            for path in spec._between_terms(*pair, l):
+                reached = True
+                bound += 2 * cost(*pair, l) * path.fragments  # real coefficients are fewer than twice the complex ones
+        if not reached:
+            raise SpecError(f"no product reaches degree {l}: take other degrees, another mixing, or more of the input.")
+        if bound > 2 * MAX_COEFFICIENTS:
+            raise SpecError(
+                f'the products have more than {MAX_COEFFICIENTS} coefficients by degree {l}. Take mixing = "tree" or '
+                '"reduced", fewer degrees, or fewer fragments.'
+            )
+    if spec.out.dimension > MAX_CHANNELS:
+        raise SpecError(f"the output would have {spec.out.dimension} channels, the limit is {MAX_CHANNELS}.")

@@ -1,0 +1,84 @@
+"""The text of generated layers between fields on the sphere, and the modules that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from basisgen.so3.field_type import FieldType
+from basisgen.text import aligned, grouped, source_text, template
+
+if TYPE_CHECKING:
+    from basisgen.spheres.product import ProductPlan
+
+LINE_LENGTH = 120
+PACKAGE = "basisgen.spheres"
+
+
+def shared_by_products() -> dict[str, str]:
+    """The modules behind every product, by file name."""
+    return {f"_{name}": source_text(PACKAGE, "sources", name) for name in ("product.py", "compiled.py", "product.cpp")}
+
+
+def product_module(layer: ProductPlan, made_by: str) -> str:
+    """The module of one product."""
+    spec = layer.spec
+    own, of_all = layer.cost
+    out = [term.irrep for term in spec.out.terms]
+    return template(PACKAGE, "sources", "product.py.jinja").render(
+        made_by=made_by,
+        name=spec.name,
+        group=spec.into.group,
+        into=str(spec.into),
+        second=None if spec.second is None else str(spec.second),
+        out=str(spec.out),
+        mixing=layer.mixing,
+        own=grouped(own),
+        of_all=grouped(of_all),
+        entries=grouped(layer.entries),
+        table="\n".join(aligned(_product_table(layer), 1)),
+        in_channels=spec.into.dimension,
+        second_channels=None if spec.second is None else spec.second.dimension,
+        out_channels=spec.out.dimension,
+        in_type=terms(spec.into, "    in_type = "),
+        second_type=None if spec.second is None else terms(spec.second, "    second_type = "),
+        out_type=terms(spec.out, "    out_type = "),
+        channels=spec.channels,
+        paths=[(out.index(irrep), wrapped(pairs, 12)) for irrep, pairs in layer.paths_of.items()],
+    )
+
+
+def _product_table(layer: ProductPlan) -> list[tuple[str, ...]]:
+    """One line per irrep of the output."""
+    lines: list[tuple[str, ...]] = [("out", "paths", "of", "coefficients")]
+    for irrep in layer.paths_of:
+        paths = [path for path in layer.spec.paths if path.out == irrep]
+        entries = sum(layer.coefficients[layer.spec.degrees_of(path)] * path.fragments for path in paths)
+        number = sum(path.fragments for path in paths)
+        lines.append((str(irrep), grouped(number), grouped(layer.dimensions[irrep]), grouped(entries)))
+    return lines
+
+
+def terms(field: FieldType, prefix: str) -> str:
+    """A field type as the literal of its (multiplicity, degree, parity)."""
+    return literal([(term.multiplicity, term.irrep.degree, term.irrep.parity) for term in field.terms], prefix)
+
+
+def literal(entries: Sequence[Any], prefix: str) -> str:
+    """A tuple literal as the formatter writes it: on one line where it fits, else one entry per line."""
+    line = f"({', '.join(map(repr, entries))}{',' if len(entries) == 1 else ''})"
+    if len(prefix) + len(line) <= LINE_LENGTH:
+        return line
+    return "(\n" + "".join(f"        {entry!r},\n" for entry in entries) + "    )"
+
+
+def wrapped(entries: Sequence[Any], indent: int) -> str:
+    """Entries with commas in lines that fit, for a literal that is written by hand."""
+    lines, line = [], ""
+    for entry in entries:
+        text = f"{entry!r}, "
+        if len(line) + len(text) - 1 > LINE_LENGTH - indent:
+            lines.append(line.rstrip())
+            line = ""
+        line += text
+    return ("\n" + " " * indent).join([*lines, line.rstrip()])
