@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 
 from basisgen.layer import Array, Contribution, Kind
 from basisgen.so3.clebsch_gordan import integer_coupling
-from basisgen.so3.field_type import Irrep
 from basisgen.spheres import source
 from basisgen.spheres.couplings import Floats, ProvenInteger, prove, rounded
-from basisgen.spheres.mixing import Mixing, Path, cost
+from basisgen.spheres.mixing import Mixing, Path
+from basisgen.spheres.product_plan import ProductPlan
 from basisgen.spheres.product_proof import prove_product
 from basisgen.spheres.product_spec import KIND, OPTIONS, ProductSpec, parse_product
 
@@ -42,67 +41,6 @@ class Couplings:
     counts: NDArray[np.int64]  # (coupling)
     orders: NDArray[np.uint8]  # (coefficient, 3): m + l1, n + l2, M + l
     values: Floats  # (coefficient)
-
-
-@dataclass(frozen=True, eq=False)
-class ProductPlan:
-    """One product: its paths, and how many of all there are."""
-
-    spec: ProductSpec
-    dimensions: Mapping[Irrep, int]  # of all bilinear maps to an irrep
-    coefficients: Mapping[Path, int]  # real, of each coupling
-
-    @property
-    def weights(self) -> int:
-        """None: 0."""
-        return 0
-
-    @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """None: a degree that no product reaches is refused."""
-        return ()
-
-    @cached_property
-    def entries(self) -> int:
-        """Real coefficients of all paths, per channel: multiply-adds, two multiplications each."""
-        return sum(self.coefficients[self.spec.degrees_of(path)] * path.fragments for path in self.spec.paths)
-
-    @cached_property
-    def cost(self) -> tuple[int, int]:
-        """Complex coefficients per channel: of the paths, and of all products to the same degrees."""
-        whole = _whole(self.spec)
-        return sum(_cost(self.spec, path) for path in self.spec.paths), sum(_cost(whole, path) for path in whole.paths)
-
-    @property
-    def mixing(self) -> str:
-        """In words."""
-        mixing = self.spec.mixing.value if isinstance(self.spec.mixing, Mixing) else "a list of products"
-        loops = {None: "", True: ", with self products", False: ", without self products"}[self.spec.self_products]
-        return f"{mixing}{loops}"
-
-    @property
-    def paths_of(self) -> dict[Irrep, list[tuple[int, int]]]:
-        """Irrep of the output -> (first term, second term) of each path, in order."""
-        table: dict[Irrep, list[tuple[int, int]]] = {}
-        for path in self.spec.paths:
-            table.setdefault(path.out, []).append((path.first, path.second))
-        return table
-
-    def facts(self) -> dict[str, Any]:
-        """See LayerPlan."""
-        own, of_all = self.cost
-        return {
-            "out": str(self.spec.out),
-            "paths": sum(path.fragments for path in self.spec.paths),
-            "cost": {
-                "coefficients_per_channel": self.entries,
-                "complex_coefficients_per_channel": own,
-                "complex_coefficients_of_all_products": of_all,
-                "numbers_per_channel": [
-                    field.dimension // self.spec.channels for field in (self.spec.into, self.spec.out)
-                ],
-            },
-        }
 
 
 def claims(spec: ProductSpec) -> tuple[Path, ...]:
@@ -157,15 +95,6 @@ def _claim(layer: ProductPlan) -> dict[str, Any]:
         rows.append({"irrep": str(irrep), "paths": degrees, "number": number, "dimension": layer.dimensions[irrep]})
     mixing = layer.spec.mixing
     return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": rows}
-
-
-def _cost(spec: ProductSpec, path: Any) -> int:
-    return cost(*spec.degrees_of(path)) * int(path.fragments)
-
-
-def _whole(spec: ProductSpec) -> ProductSpec:
-    """The same layer with all products."""
-    return ProductSpec(spec.name, spec.into, spec.second, spec.channels, spec.degrees, Mixing.ALL, None)
 
 
 PRODUCT = Kind(

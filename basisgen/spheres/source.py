@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from basisgen.so3.field_type import FieldType
+from basisgen.spheres.product_plan import ProductPlan
 from basisgen.text import aligned, grouped, source_text, template
-
-if TYPE_CHECKING:
-    from basisgen.spheres.product import ProductPlan
 
 LINE_LENGTH = 120
 PACKAGE = "basisgen.spheres"
