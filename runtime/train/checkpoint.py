@@ -7,7 +7,9 @@ of it, so that `torch.load(path, weights_only=True)` reads it without this modul
     "digest"   SHA-256 over every key, type, shape and byte of the rest
 
 The digest finds damage (a zip archive of torch does not check its bytes); it is no signature, and a forger can renew
-it. That a file cannot run code when it is read is the work of weights_only.
+it. That a file cannot run code when it is read is the work of weights_only. It is read through a memory map, so that a
+storage is never larger than what the file holds of it, and its tensors and tables are counted before they are walked:
+a small file cannot ask for much memory or time. What the values mean is checked where they are used.
 
 Writing: to a temporary file in the same directory, flushed to the disk (fsync), then renamed. POSIX renames are
 atomic: after a crash, a kill or a full disk the name holds the old checkpoint or the new one.
@@ -21,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from runtime.train.config import TrainingError
 
-FORMAT = "runtime.checkpoint 1"
+FORMAT = "runtime.checkpoint 2"
 BEST = "best.pt"
 _STEP = re.compile(r"step-(\d+)\.pt")
 
@@ -58,10 +60,11 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises TrainingError if the file is absent, truncated, altered, of another format, or not a checkpoint.
     """
+    if not path.is_file():
+        raise TrainingError(f"there is no checkpoint {path}.")
     try:
-        whole = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(f"there is no checkpoint {path}.") from error
+        whole = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        _check_size(whole, path.stat().st_size)
     except Exception as error:  # a damaged pickle or archive raises whatever it happens to break
         raise TrainingError(_damaged(path, f"it cannot be read ({_first_line(error)})")) from error
     if not isinstance(whole, dict) or "format" not in whole or "digest" not in whole:
@@ -70,14 +73,14 @@ def load(path: Path) -> dict[str, Any]:
         raise TrainingError(
             f"{path} has format {whole['format']!r}; this version reads {FORMAT!r}. Use the version that wrote it."
         )
-    content = {key: value for key, value in whole.items() if key not in ("format", "digest")}
     try:
-        intact = _digest(_plain(content, str(path))) == whole["digest"]
+        content = _plain({key: value for key, value in whole.items() if key not in ("format", "digest")}, str(path))
+        intact = _digest(content) == whole["digest"]
     except Exception:  # a tensor may be damaged so that it cannot even be walked
-        intact = False
+        content, intact = {}, False
     if not intact:
         raise TrainingError(_damaged(path, "its content does not match its digest"))
-    return content
+    return dict(content)
 
 
 def step_path(directory: Path, step: int) -> Path:
@@ -97,43 +100,32 @@ def rotate(directory: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
-    """Put the weights of a checkpoint or of `best.pt` into a model, strictly, and return it.
+def _check_size(value: Any, bytes_left: int) -> int:
+    """What is left of the file's size after a byte for every value and the numbers of every tensor.
 
-    Raises TrainingError if the file is damaged or made for another model; the model is then as it was.
+    Raises ValueError if nothing is: then the file says the same thing many times over.
     """
-    put_weights(model, load(Path(path)).get("model"), Path(path))
-    return model
-
-
-def put_weights(model: nn.Module, weights: object, path: Path) -> None:
-    """Load a state dictionary strictly, after checking names and shapes; all of it or nothing."""
-    if not isinstance(weights, Mapping):
-        raise TrainingError(f"{path} holds no weights.")
-    wanted = model.state_dict()
-    differing = [name for name in wanted if name in weights and wanted[name].shape != weights[name].shape]
-    for what, names in (
-        ("lacks", sorted(wanted.keys() - weights.keys())),
-        ("has, and the model has not,", sorted(weights.keys() - wanted.keys())),
-        ("has in another shape", differing),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise TrainingError(
-                f"{path} was made by another model: it {what} {', '.join(names[:3])}{more}. "
-                f"Build the model as it was when the checkpoint was written."
-            )
-    model.load_state_dict(weights)
+    bytes_left -= value.numel() * value.element_size() if isinstance(value, Tensor) else 1
+    if bytes_left < 0:
+        raise ValueError("it unfolds to more than its size")
+    items: Any = ()
+    if isinstance(value, dict):
+        items = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        items = value
+    for item in items:
+        bytes_left = _check_size(item, bytes_left)
+    return bytes_left
 
 
 def _plain(value: Any, where: str) -> Any:
-    """The value with its tensors detached and on the CPU and its mappings plain; only types that weights_only reads."""
+    """A copy with its tensors detached, on the CPU and each in its own memory; only types that weights_only reads."""
     match value:
         case Tensor():
-            return value.detach().cpu()
+            return torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
         case Mapping():
             return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
-        case list() | tuple():
+        case list() | tuple() if type(value) in (list, tuple):
             return type(value)(_plain(item, f"{where}[{i}]") for i, item in enumerate(value))
         case None | bool() | int() | float() | str() if type(value) in (type(None), bool, int, float, str):
             return value

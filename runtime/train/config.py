@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,7 @@ class TrainConfig:
     conv_l1, conv_l2    penalty conv_l1 sum |w| + conv_l2 sum w^2 on the weights of convolutions
     norm_l1, norm_l2    the same on the weights (not the shifts) of batch and other norms
     accumulate          passes a step is split in, to save memory; the gradient is that of the whole step
+    drop_last           leave out the last step of an epoch if it is shorter; which samples, changes from epoch to epoch
     clip_norm           the gradient is shortened to this length when it is longer; inf: never
     ema_decay           e <- ema_decay e + (1 - ema_decay) w after each step, validated and kept as best; 0: none
     precision           "float32", "bf16-mixed", or "float64": slow, tells rounding from a difference between runs
@@ -71,6 +73,7 @@ class TrainConfig:
     norm_l1: float = 0.0
     norm_l2: float = 0.0
     accumulate: int = 1
+    drop_last: bool = False
     clip_norm: float = math.inf
     ema_decay: float = 0.0
     precision: Precision = Precision.FLOAT32
@@ -92,7 +95,14 @@ class TrainConfig:
             holds, rule, example = _RULES[field.name]
             if not holds(value):
                 raise TrainingError(
-                    f"{field.name} = {value!r} is not {rule}. Write for example {field.name} = {example}."
+                    f"{field.name} = {_shown(value)} is not {rule}. Write for example {field.name} = {example}."
+                )
+            if field.type in (int, float):  # numbers of another kind, for example numpy's, become Python's
+                object.__setattr__(self, field.name, field.type(value))
+            if field.type is int and value > _MOST.get(field.name, 10**9):
+                raise TrainingError(
+                    f"{field.name} = {_shown(value)} is over the limit of {_MOST.get(field.name, 10**9)}. "
+                    f"Write for example {field.name} = {example}."
                 )
         object.__setattr__(self, "precision", Precision(self.precision))
         if self.accumulate > self.batch_size:
@@ -110,6 +120,8 @@ class TrainConfig:
 
         The number of steps and the learning rate's course over them stay the same.
         """
+        if not 0 <= n <= 20:
+            raise TrainingError(f"n = {_shown(n)} is not a whole number from 0 to 20: the data are cut in 2^n.")
         factor = 2**n
         return replace(
             self,
@@ -154,19 +166,31 @@ class TrainConfig:
             raise TrainingError(f"{path}: [{table}] {error}") from error
 
 
+def _shown(value: object) -> str:
+    """A value for a message, shortened; Python writes no whole number of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a whole number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 _Rule = tuple[Callable[[Any], bool], str, str]
 
 
 def _whole(minimum: int, example: int) -> _Rule:
     def holds(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+        return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
 
     return holds, f"a whole number of at least {minimum}", str(example)
 
 
 def _number(rule: str, holds: Callable[[float], bool], example: float) -> _Rule:
     def checked(value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and holds(float(value))
+        try:
+            return isinstance(value, Real) and not isinstance(value, bool) and holds(float(value))
+        except OverflowError:
+            return False
 
     return checked, rule, str(example)
 
@@ -174,6 +198,8 @@ def _number(rule: str, holds: Callable[[float], bool], example: float) -> _Rule:
 _PENALTY = _number("a finite number of at least 0", lambda v: 0 <= v < math.inf, 1e-8)
 _SWITCH: _Rule = (lambda value: isinstance(value, bool), "true or false", "true")
 _TEXT: Callable[[object], bool] = lambda value: isinstance(value, str)  # noqa: E731
+
+_MOST = {"workers": 1024, "seed": 2**64 - 1}  # of the others 10^9
 
 _RULES: dict[str, _Rule] = {
     "epochs": _whole(1, 100),
@@ -186,6 +212,7 @@ _RULES: dict[str, _Rule] = {
     "norm_l1": _PENALTY,
     "norm_l2": _PENALTY,
     "accumulate": _whole(1, 4),
+    "drop_last": _SWITCH,
     "clip_norm": _number("a number above 0", lambda v: v > 0, 1.0),
     "ema_decay": _number("a number of at least 0 and below 1", lambda v: 0 <= v < 1, 0.999),
     "precision": (lambda v: v in list(Precision), "one of " + ", ".join(Precision), '"bf16-mixed"'),

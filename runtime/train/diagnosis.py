@@ -1,13 +1,16 @@
 """Where a training step's first value that is not finite comes from: the data, a layer, the loss, a gradient."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
 
 from runtime.train.batches import Part
+from runtime.train.samples import noun
+from runtime.train.task import Task
+from runtime.train.trees import named_tensors
 
 
 class Phase(IntEnum):
@@ -21,7 +24,7 @@ Place = tuple[Phase, int, str]  # ordered as the computation is: phase, number w
 
 def bad_values(
     model: nn.Module,
-    apply: Callable[[Callable[[Tensor], Tensor], Part], tuple[Tensor, Tensor, Tensor]],
+    task: Task,
     parts: list[Part],
 ) -> list[Place]:
     """The places where a value is not finite; the least is where it began.
@@ -37,7 +40,7 @@ def bad_values(
         for name, module in twin.named_modules():
             module.register_forward_hook(_note_outputs(name, outputs, arrived))
         with torch.enable_grad():
-            value = apply(twin, part)[0]
+            value = task.judge(twin, part).loss
             value.backward()  # type: ignore[no-untyped-call]
         for i, (layer, finite, _) in enumerate(outputs):
             if not finite:
@@ -55,11 +58,12 @@ def bad_values(
 
 
 def _bad_data(part: Part) -> Iterator[str]:
-    for what, values in (("volume", part.volume), ("label", part.label)):
-        for place in (~torch.isfinite(values)).nonzero()[:1]:
-            sample, *position = place.tolist()
-            at = f" at {tuple(position)}" if position else ""
-            yield f"the {what} of sample {part.indices[sample]} is {values[tuple(place)].item()}{at}"
+    for what, tree in ((noun(part.inputs, 1), part.inputs), ("label", part.label)):
+        for name, values in named_tensors(tree):
+            for place in (~torch.isfinite(values)).nonzero()[:1]:
+                sample, *position = place.tolist()
+                at = f" at {tuple(position)}" if position else ""
+                yield f"the {what}{name} of sample {part.indices[sample]} is {values[tuple(place)].item()}{at}"
 
 
 def _note_outputs(
@@ -72,7 +76,7 @@ def _note_outputs(
         spoilt = [n for n, p in module.named_parameters() if not torch.isfinite(p).all()]
         if spoilt:
             layer += f"; its parameter {spoilt[0]!r} is not finite already"
-        for tensor in _tensors(output):
+        for _, tensor in named_tensors(output):
             known = any(tensor is other for *_, other in outputs)  # a container returns what its last child returned
             outputs.append((layer, bool(torch.isfinite(tensor).all()), tensor))
             if tensor.requires_grad and not known:
@@ -81,13 +85,3 @@ def _note_outputs(
                 )
 
     return note
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)

@@ -26,7 +26,7 @@ from basisgen.pipeline import plan
 from basisgen.spec import parse_package
 from basisgen.volumes.execution import Execution
 from runtime import freeze
-from runtime.train.batches import leave_group
+from runtime.train.processes import join_group, leave_group
 
 Compile = Callable[[str], ModuleType]
 
@@ -375,7 +375,7 @@ def _trained(package: ModuleType, parallel: bool, samples: slice) -> list[Tensor
 
 def _process(rank: int, folder: Path, place: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    join_group(f"file://{folder}/store", "gloo", rank, 2)
     torch.save(_trained(_imported(place), True, slice(3) if rank == 0 else slice(3, None)), folder / f"{rank}.pt")
     leave_group()
 

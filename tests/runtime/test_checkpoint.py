@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.train.checkpoint import checkpoints, load, load_weights, rotate, save, step_path
-from runtime.train.config import TrainingError
+from runtime.train import TrainingError, load_weights
+from runtime.train.checkpoint import FORMAT, checkpoints, load, rotate, save, step_path
 
 
 def content() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_the_digest_covers_structure_types_and_shapes(tmp_path: Path, change: An
     digest = torch.load(tmp_path / "a.pt", weights_only=True)["digest"]
     altered = content()
     change(altered)
-    torch.save({"format": "runtime.checkpoint 1", "digest": digest, **altered}, tmp_path / "a.pt")
+    torch.save({"format": FORMAT, "digest": digest, **altered}, tmp_path / "a.pt")
     with pytest.raises(TrainingError, match="does not match its digest"):
         load(tmp_path / "a.pt")
 
@@ -108,7 +108,7 @@ class _Attack:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": "runtime.checkpoint 1", "digest": "", "x": _Attack()}, "a.pt")
+    torch.save({"format": FORMAT, "digest": "", "x": _Attack()}, "a.pt")
     with pytest.raises(TrainingError, match="is damaged: it cannot be read"):
         load(Path("a.pt"))
     assert not Path("attacked").exists()

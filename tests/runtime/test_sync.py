@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from runtime import BatchNorm
-from runtime.train.batches import leave_group
+from runtime.train.processes import join_group, leave_group
 
 TYPE = "1x1 + 2x0 + 1x2"
 SIZES = (3, 2)  # samples of each process: unequal
@@ -29,7 +28,7 @@ def run(layer, x, weight):
 
 def process(rank, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    join_group(f"file://{folder}/store", "gloo", rank, 2)
     own = slice(0, SIZES[0]) if rank == 0 else slice(SIZES[0], None)
     x, weight = joint_batch()
     results = {sync: run(BatchNorm(TYPE, sync=sync).double(), x[own], weight[own]) for sync in (True, False)}

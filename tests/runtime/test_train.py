@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from train_case import CLASSES, CONFIG, Blobs, network, run
 
-import runtime.train.loop as train_module
+import runtime.train.log
+import runtime.train.run
 from runtime.train import (
     Interrupted,
     TrainConfig,
@@ -272,7 +273,7 @@ def test_the_monitor_knows_which_end_is_better(tmp_path: Path) -> None:
         metrics=metrics,
     )
     assert result.best["accuracy"] == max(row["accuracy"] for row in result.history)
-    with pytest.raises(TrainingError, match=r"monitor = 'acuracy' is no column .* accuracy, balanced_accuracy"):
+    with pytest.raises(TrainingError, match=r"monitor = 'acuracy' is not a column .* accuracy, balanced_accuracy"):
         train(network(), fixed(), config(monitor="acuracy"), tmp_path / "x", validation=fixed(), metrics=metrics)
     with pytest.raises(TrainingError, match="metrics are measured on the validation set, and there is none"):
         train(network(), fixed(), config(), tmp_path / "x", metrics=metrics)
@@ -327,14 +328,14 @@ class _Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
         self.now = 0.0
-        step = train_module._Run.train_step
+        step = runtime.train.run.Run.train_step
 
         def slow(run: Any, parts: Any) -> None:
             step(run, parts)
             self.now += seconds
 
-        monkeypatch.setattr(train_module._Run, "train_step", slow)
-        monkeypatch.setattr(train_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(runtime.train.run.Run, "train_step", slow)
+        monkeypatch.setattr(runtime.train.run.time, "monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize(
@@ -384,9 +385,9 @@ def test_a_command_logs_plain_lines_where_there_is_no_terminal(tmp_path: Path) -
 
 def test_a_command_on_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", _Stream(terminal=True))
-    before = train_module.logger.level
-    train_module.log_to_stderr()
-    assert train_module.logger.level == before
+    before = runtime.train.log.logger.level
+    runtime.train.log.log_to_stderr()
+    assert runtime.train.log.logger.level == before
 
 
 def test_importing_the_loop_is_light() -> None:
@@ -528,7 +529,13 @@ def test_a_resume_that_forgets_something_is_noticed(
         case "totals":
             content["totals"].zero_()
     save(path, content)
-    assert run(tmp_path, norm="batch", resume=True).history != uninterrupted[0].history
+    if forget == "step":
+        with pytest.raises(
+            TrainingError, match=r"optimizer\['state'\]\[0\]\['step'\] = 5.0 is not a number of steps up to 4"
+        ):
+            run(tmp_path, norm="batch", resume=True)
+    else:
+        assert run(tmp_path, norm="batch", resume=True).history != uninterrupted[0].history
 
 
 def test_a_second_ctrl_c_acts_at_once_unless_it_is_the_echo_of_the_first(
@@ -536,7 +543,7 @@ def test_a_second_ctrl_c_acts_at_once_unless_it_is_the_echo_of_the_first(
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
     now = [0.0]
-    monkeypatch.setattr("runtime.train.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("runtime.train.run.time.monotonic", lambda: now[0])
 
     def loss_with(*numbers: int, after: float) -> Callable[[Tensor, Tensor], Tensor]:
         def loss(output: Tensor, label: Tensor) -> Tensor:
@@ -648,7 +655,6 @@ VOLUME = torch.zeros(1, 8, 8, 8)
     [
         (Fixed(torch.zeros(0, 1, 8, 8, 8), []), r"the training set is empty: len\(Fixed\) = 0. Check the path"),
         (_Malformed(torch.zeros(1, 8, 8, 8)), r"sample 0 is a Tensor, not a pair. Return \(volume, label\)"),
-        (_Malformed((torch.zeros(8, 8, 8), 1)), r"sample 0 is torch.float32 of shape \(8, 8, 8\).*volume\[None\]"),
         (_Malformed((VOLUME.int(), 1), at=3), "sample 3 is torch.int32 .* not floating point"),
         (
             _Malformed((torch.zeros(1, 7, 8, 8), 1), at=3),
@@ -656,15 +662,36 @@ VOLUME = torch.zeros(1, 8, 8, 8)
         ),
         (_Malformed((VOLUME, "cat"), at=3), "the label of sample 3 is a str, not numbers"),
         (_Malformed((VOLUME, [1, 2]), at=3), "the labels of samples"),
-        (_Malformed((VOLUME, 7), at=3), "rejects volumes.*Target 7 is out of bounds"),
-        (Fixed(torch.zeros(6, 2, 8, 8, 8), [0] * 6), r"rejects volumes \(6, 2, 8, 8, 8\).*2 channels"),
-        (Fixed(torch.zeros(6, 1, 2, 2, 2), [0] * 6), r"rejects volumes \(6, 1, 2, 2, 2\).*[Kk]ernel size"),
+        (
+            _Malformed((VOLUME, 7), at=3),
+            r"the loss rejects outputs \(6, 3\) with labels \(6,\).*Target 7 is out of bounds",
+        ),
         (_Malformed((VOLUME * float("nan"), 1), at=4), r"the volume of sample 4 is nan at \(0, 0, 0, 0\)"),
     ],
 )
 def test_bad_data_are_one_clear_error_and_nothing_is_written(tmp_path: Path, data: Fixed, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         train(network(), data, config(epochs=2), tmp_path / "run")
+    assert contents(tmp_path / "run") == {}
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        (
+            (6, 2, 8, 8, 8),
+            r"(?s)2 channels.*raised by the model, given volumes \(6, 2, 8, 8, 8\) \(samples \d, .*\.\.\.\)",
+        ),
+        ((6, 1, 2, 2, 2), r"(?s)[Kk]ernel size.*raised by the model, given volumes \(6, 1, 2, 2, 2\)"),
+        ((6, 8, 8, 8), r"(?s)given inputs \(6, 8, 8, 8\).*a single channel needs its axis too: volume\[None\]"),
+    ],
+)
+def test_an_error_inside_the_model_keeps_its_type_and_names_the_samples(
+    tmp_path: Path, shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=message) as raised:
+        train(network(), Fixed(torch.zeros(shape), [0] * 6), config(epochs=2), tmp_path / "run")
+    assert raised.traceback[-1].path.name == "conv.py", "the traceback ends in the layer"
     assert contents(tmp_path / "run") == {}
 
 

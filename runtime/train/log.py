@@ -1,0 +1,110 @@
+"""Where a run can be watched: CSV, TensorBoard, the log and, on a terminal, a progress bar; in rank 0 only."""
+
+import csv
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from runtime.train.config import TrainingError
+from runtime.train.monitor import Row
+from runtime.train.run import LOG, Run
+
+LOG_SECONDS = 30.0  # between lines of the log, except for the first epoch and the last
+logger = logging.getLogger("runtime.train")
+
+
+def log_to_stderr() -> None:
+    """For commands: lets the log of this module, at level INFO, go to standard error where no progress bar can."""
+    if not sys.stderr.isatty():
+        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logger.setLevel(logging.INFO)
+
+
+class Log:
+    """Shows and writes what a run does; `step` and `epoch` are called after each."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._csv: Any = None
+        self._board: Any = None
+        self._bar: Any = None
+        self._row_logged_at, self._quiet_since = -math.inf, time.monotonic()
+
+    def __enter__(self) -> Self:
+        run = self._run
+        if run.processes.is_first and run.config.progress and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True))
+            self._bar.start()
+            done = run.epoch * run.batches.steps + run.step
+            self._task = self._bar.add_task("", total=run.config.epochs * run.batches.steps, completed=done)
+        return self
+
+    def step(self) -> None:
+        """Move the progress bar; log that a long epoch goes on."""
+        run = self._run
+        epoch = f"epoch {run.epoch + 1}/{run.config.epochs}"
+        if self._bar is not None:
+            newest = run.history[-1][run.monitor.name] if run.history else math.nan
+            self._bar.update(self._task, advance=1, description=f"{epoch}  {run.monitor.name} {newest:.4g}")
+        now, steps = time.monotonic(), run.batches.steps
+        if run.processes.is_first and run.step < steps and now - self._quiet_since >= LOG_SECONDS:
+            logger.info("%s: %s, step %d/%d", run.directory, epoch, run.step, steps)
+            self._quiet_since = now
+
+    def epoch(self) -> None:
+        """Write the newest row of the history; the first time, the earlier ones too."""
+        run = self._run
+        if not run.processes.is_first:
+            return
+        row = run.history[-1]
+        self._log_row(row)
+        try:
+            self._write_row(row)
+        except OSError as error:
+            raise TrainingError(f"cannot write {run.directory / LOG}: {error}.") from error
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, int(row["epoch"]))
+
+    def _write_row(self, row: Row) -> None:
+        run = self._run
+        if self._csv is None:
+            self._csv = (run.directory / LOG).open("w", newline="", encoding="utf-8")
+            self._table = csv.DictWriter(self._csv, row.keys())
+            self._table.writeheader()
+            self._table.writerows(run.history[:-1])
+            if run.config.tensorboard:
+                self._board = _board(run.directory / "tensorboard", first_epoch=int(row["epoch"]))
+        self._table.writerow(row)
+        self._csv.flush()
+
+    def _log_row(self, row: Row) -> None:
+        run, now = self._run, time.monotonic()
+        if run.is_done or now - self._row_logged_at >= LOG_SECONDS:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+            logger.info("%s: epoch %d/%d, %s", run.directory, run.epoch, run.config.epochs, values)
+            self._row_logged_at = now
+        self._quiet_since = now
+
+    def __exit__(self, *_: object) -> None:
+        for thing in (self._csv, self._board):
+            if thing is not None:
+                thing.close()
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _board(directory: Path, first_epoch: int) -> Any:
+    """A TensorBoard writer that hides what an interrupted run logged from `first_epoch` on; None if there is none."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.warning("tensorboard is not installed, so the log is %s alone: pip install tensorboard.", LOG)
+        return None
+    return SummaryWriter(directory, purge_step=first_epoch)
