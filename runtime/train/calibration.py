@@ -11,40 +11,83 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import as_field_type, copies_to_channels
+from runtime.fields import FieldType, as_field_type, copies_to_channels
 
 __all__ = ["calibrate"]
 
 
 @torch.no_grad()
 def calibrate(model: nn.Module, volumes: Tensor, *, length: float = 1.0, eps: float = 1e-5) -> None:
-    """Rescales the weights of every generated convolution of a model, in the order in which they run, in place.
+    """Rescales weights and bias of every generated convolution of a model, in the order in which they run, in place.
 
     After it mean(|f|^2) = length^2 over the batch and voxels for every field copy f that leaves a convolution, less for
     fields that are nearly zero, whose gain eps bounds: f is multiplied by length / sqrt(mean(|f|^2) + eps). One factor
-    per field copy commutes with rotations. volumes: (batch, channel, x, y, z), a typical batch; the model is run once
-    on it.
+    per field copy commutes with rotations. A convolution that runs several times is measured the first time.
+    volumes: (batch, channel, x, y, z), a typical batch; the model is run once on it.
+
+    Raises ValueError if the batch is empty, or it or what the model makes of it is not finite; the model is then as it
+    was.
     """
+    _check_batch(volumes)
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    gains: dict[nn.Module, Tensor] = {}  # of every convolution that ran: (copy)
     handles = [
-        module.register_forward_hook(lambda conv, _, output: _rescale(conv, output, length, eps))
+        module.register_forward_hook(lambda conv, _, output: _rescaled(conv, output, length, eps, gains))
         for module in model.modules()
         if hasattr(module, "paths") and hasattr(module, "rows")
     ]
     try:
         model(volumes)
+    except BaseException:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        raise
     finally:
         for handle in handles:
             handle.remove()
+    for conv, gain in gains.items():
+        _apply_gain(conv, gain)
 
 
-def _rescale(conv: Any, output: Tensor, length: float, eps: float) -> Tensor:
-    """Before: fields as they come. After: weights and output times one factor per field copy."""
-    power = output.float().square().mean(dim=(0, 2, 3, 4))  # (channel)
-    factors, channel = [], 0
-    for copies, degree, _ in conv.out_type:
-        channels = power[channel : channel + copies * (2 * degree + 1)]
-        factors.append((channels.view(copies, -1).sum(dim=1) + eps).rsqrt() * length)  # (copy)
-        channel += len(channels)
+def _check_batch(volumes: Tensor) -> None:
+    if not volumes.numel():
+        raise ValueError(f"calibrate needs a typical batch, and {tuple(volumes.shape)} is empty. Give some samples.")
+    bad = (~torch.isfinite(volumes)).nonzero()
+    if len(bad):
+        place = tuple(bad[0].tolist())
+        raise ValueError(
+            f"calibrate needs a finite batch, and it is {volumes[place].item()} at {place}. Mend the data."
+        )
+
+
+def _rescaled(conv: Any, output: Tensor, length: float, eps: float, gains: dict[nn.Module, Tensor]) -> Tensor:
+    """Before: fields as they come. After: times one factor per field copy, noted in `gains`."""
+    out_type = as_field_type(conv.out_type)
+    if conv in gains:  # shared: as its first run asks
+        return _times(output, gains[conv], out_type)
+    wide = output.to(torch.promote_types(output.dtype, torch.float32))
+    power = wide.square().mean(dim=[axis for axis in range(output.ndim) if axis != 1])  # (channel)
+    terms = torch.split(power, [term.channels for term in out_type])
+    squares = torch.cat([p.view(t.multiplicity, -1).sum(dim=1) for t, p in zip(out_type, terms, strict=True)])  # (copy)
+    if not torch.isfinite(squares).all():
+        raise ValueError(
+            f"calibrate: the fields that leave {type(conv).__name__} are not finite, though the batch is. "
+            f"Look for the layer before that divides by zero or overflows."
+        )
+    gains[conv] = (squares + eps).rsqrt() * length  # (copy)
+    return _times(output, gains[conv], out_type)
+
+
+def _times(fields: Tensor, copies: Tensor, field_type: FieldType) -> Tensor:
+    """Every field copy times its factor, in the dtype of the fields."""
+    channels = copies_to_channels(copies, field_type)  # (channel)
+    return fields * channels.view(-1, *[1] * (fields.ndim - 2)).to(fields.dtype)
+
+
+def _apply_gain(conv: Any, gain: Tensor) -> None:
+    """Multiply weights and bias of a convolution so that its output is multiplied by one factor per field copy."""
+    out_type = as_field_type(conv.out_type)
+    factors = torch.split(gain, [term.multiplicity for term in out_type])  # of each term: (copy)
     profiles = {J: (stop - start) // (2 * J + 1) for J, start, stop in conv.rows}
     first = 0
     for o, i, J in conv.paths:
@@ -52,4 +95,5 @@ def _rescale(conv: Any, output: Tensor, length: float, eps: float) -> Tensor:
         size = shape[0] * shape[1] * shape[2]
         conv.weight[first : first + size].view(shape).mul_(factors[o].view(1, -1, 1))
         first += size
-    return output * copies_to_channels(torch.cat(factors), as_field_type(conv.out_type)).view(1, -1, 1, 1, 1)
+    if conv.bias is not None:  # of the invariant scalars, in order
+        conv.bias.mul_(torch.cat([f for f, term in zip(factors, out_type, strict=True) if term.is_even_scalar]))
