@@ -17,6 +17,7 @@ atomic: after a crash, a kill or a full disk the name holds the old checkpoint o
 
 import hashlib
 import os
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -181,4 +182,6 @@ def _damaged(path: Path, why: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's text advises to read the file without the safeguard
+        return "it holds something else than tensors, numbers and texts"
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
