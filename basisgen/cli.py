@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
-import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import basisgen
 from basisgen.commands import completion
 from basisgen.commands.new.presets import PRESETS
-from basisgen.errors import BasisgenError, OutputError, SpecError, StaleError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from basisgen.emission.package import PackagePlan
-    from basisgen.spec import PackageSpec
+from basisgen.commands.options import settings, value_of
+from basisgen.commands.terminal import explains_errors, print_table, say, terminal_width
+from basisgen.errors import SpecError
 
 MAX_COMPLAINTS = 20  # that `verify` prints; the JSON report has all
 
@@ -42,32 +31,6 @@ _FORCE = click.option(
     "--force", is_flag=True, help="Compile even if nothing has changed (for work on basisgen itself)."
 )
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show how each layer will run, and what it costs.")
-
-
-def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns our own exceptions, Ctrl-C and a system that refuses into one message on stderr and an exit code."""
-
-    @wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-            sys.stdout.flush()
-        except BasisgenError as error:
-            click.echo(f"basisgen: {error}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\nbasisgen: interrupted. Nothing is half-written.", err=True)
-            sys.exit(128 + signal.SIGINT)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # click ends the command in silence
-            if error.filename is None:  # what is still to be written would fail again at the end of the process
-                with suppress(OSError), Path(os.devnull).open("w") as nowhere:
-                    os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            click.echo(f"basisgen: cannot go on: {error.filename or 'output'}: {error.strerror or error}.", err=True)
-            sys.exit(2)
-
-    return wrapped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -91,7 +54,7 @@ def main() -> None:
 @click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one grid or family each."
 )
-@_explains_errors
+@explains_errors
 def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bool, jobs: int) -> None:
     """Compile the layers of SPEC (TOML) into the package OUT/<name>.
 
@@ -99,9 +62,9 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
     Example:
       basisgen compile examples/tetris/tetris.toml
     """
-    from basisgen.spec import parse_package
+    from basisgen.commands.compile import compile_to, read_spec
 
-    _compile(parse_package(_read(spec)), out, check, force, verbose, jobs)
+    compile_to(out, read_spec(spec), check=check, force=force, verbose=verbose, jobs=jobs)
 
 
 @main.command(short_help="Compile one layer, without a spec.")
@@ -131,7 +94,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
 @_CHECK
 @_FORCE
 @_VERBOSE
-@_explains_errors
+@explains_errors
 def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **options: Any) -> None:
     """Compile one convolution from IN to OUT fields, without a spec file: package NAME, class Conv.
 
@@ -140,14 +103,15 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
       basisgen conv "1x0" "4x0 + 4x1" --kernel-size 5 --name first_layer
       basisgen conv "1x0e" "2x1o" --kernel-size 7,7,3 --voxel-spacing 1,1,3 --radial sigma=0.7
     """
+    from basisgen.commands.compile import compile_to
     from basisgen.spec import parse_layer, single_layer_package
 
-    table: dict[str, object] = {"name": "Conv", "in": into, "out": out_type, "radial": _settings(family, radial)}
+    table: dict[str, object] = {"name": "Conv", "in": into, "out": out_type, "radial": settings(family, radial)}
     for key in ("kernel_size", "voxel_spacing", "dilation"):
-        table[key] = _toml_value(options[key], key)
+        table[key] = value_of(options[key])
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
-    flags = (options[key] for key in ("out", "check", "force", "verbose"))
-    _compile(single_layer_package(options["name"], layer), *flags)
+    flags = {key: options[key] for key in ("out", "check", "force", "verbose")}
+    compile_to(spec=single_layer_package(options["name"], layer), **flags)
 
 
 @main.command(short_help="Compare filters for a layer, before training.")
@@ -166,7 +130,7 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
 @click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec.")
 @click.option("--bandwidth", default="1/2", show_default=True, help="Of the input, in parts of the Nyquist frequency.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_explains_errors
+@explains_errors
 def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Compare radial families and kernel sizes for one layer: weights, and how far from equivariant. Writes nothing.
 
@@ -185,10 +149,10 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
 
     table: dict[str, object] = {"in": into, "out": out_type, "gated": options["gated"]}
     for key in ("voxel_spacing", "dilation"):
-        table[key] = _toml_value(options[key], key)
+        table[key] = value_of(options[key])
     given = options["family"] or options["radial"]
-    own = _settings(options["family"] or "shells", options["radial"]) if given else {}
-    sizes = [_toml_value(size, "kernel_size") for size in kernel_size]
+    own = settings(options["family"] or "shells", options["radial"]) if given else {}
+    sizes = [value_of(size) for size in kernel_size]
     spectrum = parse_bandwidth(options["bandwidth"])
     rivals = candidates(table, sizes, own, spectrum)
     bar = Console(stderr=True)
@@ -197,10 +161,10 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     if not any(row.figures for row in rows):
         raise SpecError(rows[0].problem)
     if as_json:
-        click.echo(json.dumps([row.describe() for row in rows], indent=1))
+        say(json.dumps([row.describe() for row in rows], indent=1))
         return
-    _print_table(as_table(rows), as_text(rows))
-    click.echo(f"\n{explanation(rows)}")
+    print_table(as_table(rows), as_text(rows))
+    say(f"\n{explanation(rows)}")
 
 
 @main.command(short_help="Re-check a package independently.")
@@ -208,7 +172,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
 @click.option("--no-run", is_flag=True, help="Run no code of the package: leave out the checks of what it computes.")
 @click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@_explains_errors
+@explains_errors
 def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None:
     """Re-check the package in directory PACKAGE, trusting neither solver nor files. Exit 1 if anything is wrong.
 
@@ -223,14 +187,14 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 
     report = verify_package(package, run=not no_run, recompile=recompile, seed=seed)
     if as_json:
-        click.echo(report.as_json())
+        say(report.as_json())
     else:
-        _print_table(report.as_table(), report.as_text())
+        print_table(report.as_table(), report.as_text())
         for complaint in report.complaints[:MAX_COMPLAINTS]:
-            click.echo(f"  {complaint}")
+            say(f"  {complaint}")
         if len(report.complaints) > MAX_COMPLAINTS:
-            click.echo(f"  and {len(report.complaints) - MAX_COMPLAINTS} more")
-        click.echo(report.verdict())
+            say(f"  and {len(report.complaints) - MAX_COMPLAINTS} more")
+        say(report.verdict())
     sys.exit(0 if report.verified else 1)
 
 
@@ -243,7 +207,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 @click.option("--threads", type=click.IntRange(1, 1024), default=None, help="Of the CPU.  [default: torch's]")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Timed steps of each.")
 @click.option("--undo", is_flag=True, help="Measure nothing; let the package run as the compiler predicts again.")
-@_explains_errors
+@explains_errors
 def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:
     """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
 
@@ -268,15 +232,15 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     check_place(package)
     if undo:
         write_package(render(plan(replace(spec, tuned=None))), package)
-        click.echo(f"{package} is written: every layer runs as the compiler predicts")
+        say(f"{package} is written: every layer runs as the compiler predicts")
         return
-    setting = Setting.parse(_toml_value(volume, "volume"), **options)
+    setting = Setting.parse(value_of(volume), **options)
     with Console(stderr=True).status("") as status:
         tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"))
     planned = plan(tuned)
-    click.echo(tuning_as_text(plan(replace(spec, layers=free_layers(spec))), planned))
+    say(tuning_as_text(plan(replace(spec, layers=free_layers(spec))), planned))
     write_package(render(planned), package)
-    click.echo(f"\n{package} is tuned; compiling the same spec keeps it so. To undo: basisgen tune {package} --undo")
+    say(f"\n{package} is tuned; compiling the same spec keeps it so. To undo: basisgen tune {package} --undo")
 
 
 @main.command("report", short_help="Write an HTML page about a package.")
@@ -289,7 +253,7 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     show_default=True,
     help="The page to write.",
 )
-@_explains_errors
+@explains_errors
 def report_command(package: Path, output: Path) -> None:
     """Write one HTML page about the package in PACKAGE_DIR: formulas, filters, errors, proof. It opens offline.
 
@@ -307,14 +271,14 @@ def report_command(package: Path, output: Path) -> None:
     with Console(stderr=True).status(f"checking and drawing {package}"):
         page = report(package)
     write_file(output, page)
-    click.echo(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
+    say(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
 
 
 @main.command(short_help="Show the exact kernels of two degrees.")
 @click.argument("j", type=click.IntRange(0, 20))
 @click.argument("l", type=click.IntRange(0, 20))
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
-@_explains_errors
+@explains_errors
 def show(j: int, l: int, style: str) -> None:
     """Show the exact kernels from degree L (in) to degree J (out), as polynomials in x, y, z.
 
@@ -330,10 +294,10 @@ def show(j: int, l: int, style: str) -> None:
     from basisgen.volumes.kernels.proof import prove
     from basisgen.volumes.kernels.solver import solve
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     with Console(stderr=True).status("solving and proving; minutes for the highest degrees"):
         text = STYLES[style](prove(solve(Irrep(j), Irrep(l))), width)
-    click.echo(text)
+    say(text)
 
 
 @main.command(short_help="Start a project that runs as it is.")
@@ -345,7 +309,7 @@ def show(j: int, l: int, style: str) -> None:
     default=Path(),
     help="Directory that will hold it.  [default: here]",
 )
-@_explains_errors
+@explains_errors
 def new(name: str, preset: str, out: Path) -> None:
     """Start a project in a new directory NAME: spec, data, network, training and property tests. It runs as it is.
 
@@ -363,103 +327,8 @@ def new(name: str, preset: str, out: Path) -> None:
     content = project(name, preset)
     write_project(content, out / name)
     for file in sorted(content):
-        click.echo(out / name / file)
-    click.echo(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py\n  pytest")
-
-
-def _compile(spec: PackageSpec, out: Path, check: bool, force: bool, verbose: bool, jobs: int = 1) -> None:
-    """Compiles a package spec and writes it, or with `check` compares it with what is on disk."""
-    from basisgen.emission.manifest import made_from
-    from basisgen.emission.write import difference, is_up_to_date, read_package, tuning_of, write_package
-
-    directory = out / spec.name
-    facts = made_from(spec)
-    spec = replace(spec, tuned=tuning_of(directory, facts))
-    if not check and not force and is_up_to_date(directory, facts):
-        if verbose:
-            from basisgen.pipeline import plan
-
-            _show_plan(plan(spec, jobs))
-        click.echo(f"{directory} is up to date")
-        return
-    from basisgen.emission.render import render
-    from basisgen.pipeline import plan
-
-    planned = plan(spec, jobs)
-    content = render(planned)
-    if check:
-        stale = difference(read_package(directory), content)
-        if stale:
-            click.echo(stale, nl=False)
-            raise StaleError(f"{directory} is not what the compiler writes. Run the command without --check.")
-        click.echo(f"{directory} is what the compiler writes")
-        return
-    write_package(content, directory)
-    for layer in planned.layers:
-        click.echo(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.gives}, {layer.weights} weights")
-        if layer.silent_terms:
-            click.echo(
-                f"note: no kernel reaches {', '.join(layer.silent_terms)} of {layer.spec.name}: always zero.", err=True
-            )
-    if verbose:
-        _show_plan(planned)
-
-
-def _print_table(table: Table, text: str) -> None:
-    """The table on a terminal that has room for it; elsewhere the text, whose lines may be wrapped but are never cut.
-
-    Room is the table's least width if it has one, as tables that fold do, else its own.
-    """
-    from rich.console import Console
-
-    console = Console()
-    width = table.min_width or console.measure(table, options=console.options.update(max_width=1000)).maximum
-    console.print(table) if console.is_terminal and console.width >= width else click.echo(text)
-
-
-def _show_plan(planned: PackagePlan) -> None:
-    from basisgen.commands.plan_table import as_text
-
-    click.echo(f"\n{as_text(planned)}\n")
-
-
-def _read(path: Path) -> str:
-    from basisgen.spec import MAX_SPEC_BYTES
-
-    try:
-        with path.open("rb") as file:
-            body = file.read(MAX_SPEC_BYTES + 1)  # no more, whatever it is
-        if len(body) > MAX_SPEC_BYTES:
-            raise SpecError(f"{path} is larger than {MAX_SPEC_BYTES} bytes: not a spec.")
-        return body.decode("utf-8-sig")  # Windows' editors begin with the signature
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from None
-
-
-def _settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
-    """The `radial` table that --family and the --radial options stand for."""
-    from basisgen.reading import quoted
-
-    settings: dict[str, object] = {"family": family}
-    for text in radial:
-        key, equals, value = text.partition("=")
-        if not key.strip() or not equals:
-            raise SpecError(f"--radial {quoted(text)} is not KEY=VALUE. Write for example --radial sigma=0.6.")
-        if key.strip() in settings:
-            cure = "Use --family alone" if key.strip() == "family" else "Give it once"
-            raise SpecError(f"--radial {quoted(text)}: {key.strip()} is there already. {cure}.")
-        settings[key.strip()] = _toml_value(value, "radial")
-    return settings
-
-
-def _toml_value(text: str, key: str) -> object:
-    """A number, a list of numbers separated by commas, or text."""
-    from basisgen.reading import parse_value
-
-    entries = [parse_value(entry.strip()) for entry in text.strip().strip("[]").split(",")]
-    return entries[0] if len(entries) == 1 and not text.strip().startswith("[") else entries
+        say(out / name / file)
+    say(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py\n  pytest")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ _LONGEST_PATH = 4096  # of Linux, in bytes; macOS has less, and says so itself
 _ROOM = 2 * 255  # for a temporary directory and a file in it
 
 
-def read_bounded(path: Path, most: int) -> bytes:
-    """The bytes of a file or a pipe, of which there are at most `most`.
+def read_bounded(path: Path, most: int, what: str) -> bytes:
+    """The bytes of a file or a pipe, at most `most` of them; `what` it should be, for the message.
 
     Raises OutputError where it cannot be read, holds more, or is a pipe into which nobody writes.
     """
@@ -41,7 +41,7 @@ def read_bounded(path: Path, most: int) -> bytes:
                 body += part or b""  # None: another reader was faster
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}.") from None
-    raise OutputError(f"{path} is larger than {most} bytes.")
+    raise OutputError(f"{path} is larger than {most} bytes: not {what}.")
 
 
 def write_file(path: Path, text: str) -> None:

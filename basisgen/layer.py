@@ -65,6 +65,10 @@ class LayerPlan(Protocol):
     def silent_terms(self) -> tuple[str, ...]:
         """The terms of the output that nothing reaches: their channels are zero, apart from a bias."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know beyond that: lines that begin with `warning: ` or `note: ` and name the layer."""
+
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it, as plain JSON values."""
 

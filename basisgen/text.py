@@ -33,6 +33,12 @@ def counted(number: int, thing: str) -> str:
     return f"{grouped(number)} {thing}{'' if number == 1 else 's'}"
 
 
+def listed(things: Sequence[object], word: str) -> str:
+    """`1, 2 or 3`, with the word before the last."""
+    *first, last = map(str, things)
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
 def percent(part: float) -> str:
     """Two figures: `0.12 %`, `5.7 %`, `40 %`."""
     value = 100 * part

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from basisgen.errors import SamplingError, SpecError
 from basisgen.reading import exact_number, quoted
-from basisgen.text import aligned
+from basisgen.text import aligned, counted
 from basisgen.volumes.conv_plan import ConvPlan, Numbers, Pair, pairs, plan_layer
 from basisgen.volumes.conv_spec import ConvSpec, parse_conv
 from basisgen.volumes.kernels.proof import ProvenBasis, prove
@@ -58,6 +58,7 @@ class Figures:
     dense_weights: int
     weights_of_pair: Mapping[str, int]  # "j<-l" -> weights between one field copy and one
     silent_terms: tuple[str, ...]  # of the output: no kernel reaches them
+    left_out: int  # profiles that are combinations of the others on these taps
     random: float  # the defect of the layer, weights as initialised
     worst: float  # the largest defect any weights can have
 
@@ -80,8 +81,10 @@ class Row:
         """What a user should know beyond the figures."""
         if self.figures is None:
             return (self.problem,)
-        silent = ", ".join(self.figures.silent_terms)
-        return (f"no filter reaches {silent} of the output: always zero",) if silent else ()
+        silent, left_out = ", ".join(self.figures.silent_terms), self.figures.left_out
+        notes = [f"no filter reaches {silent} of the output: always zero"] if silent else []
+        notes += [f"{counted(left_out, 'profile')} left out: combinations of the others here"] if left_out else []
+        return tuple(notes)
 
     @property
     def label(self) -> str:
@@ -208,6 +211,7 @@ def _row(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gau
             dense_weights=plan.dense_weights,
             weights_of_pair=_weights_of_pair(plan),
             silent_terms=plan.silent_terms,
+            left_out=len(filters.left_out),
             random=numbers.defects.layer(plan.variance),
             worst=max(numbers.defects.by_degree[J].worst for J in plan.rows),
         ),

@@ -30,7 +30,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
     Raises OutputError where it cannot be read, ManifestError where it is none.
     """
-    return parse_manifest(read_bounded(directory / MANIFEST, MAX_MANIFEST_BYTES))
+    return parse_manifest(read_bounded(directory / MANIFEST, MAX_MANIFEST_BYTES, "a manifest"))
 
 
 def parse_manifest(body: bytes) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from basisgen.errors import SpecError
-from basisgen.so3.field_type import Irrep
+from basisgen.so3.field_type import Irrep, Term
 from basisgen.volumes import execution
 from basisgen.volumes.conv_spec import ConvSpec
 from basisgen.volumes.execution import Cost, Execution, Tuning
 from basisgen.volumes.kernels.proof import ProvenBasis
+from basisgen.volumes.notes import notes
 from basisgen.volumes.sampling.defect import Defects
 from basisgen.volumes.sampling.sample import SampledFilters
 
@@ -110,8 +111,17 @@ class ConvPlan:
     @property
     def silent_terms(self) -> tuple[str, ...]:
         """The terms of the output that no path reaches: their channels are zero, apart from a bias."""
+        return tuple(map(str, self._silent))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See LayerPlan."""
+        return notes(self.spec, self.filters, self._silent)
+
+    @property
+    def _silent(self) -> list[Term]:
         reached = {path.out_term for path in self.paths}
-        return tuple(str(term) for o, term in enumerate(self.spec.gives.terms) if o not in reached)
+        return [term for o, term in enumerate(self.spec.gives.terms) if o not in reached]
 
     def facts(self) -> dict[str, Any]:
         """See LayerPlan."""

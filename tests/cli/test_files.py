@@ -24,23 +24,23 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path, length: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(length))
-    assert read_bounded(path, length) == bytes(length)
+    assert read_bounded(path, length, "a file") == bytes(length)
     if length:
-        with pytest.raises(OutputError, match=f"file is larger than {length - 1} bytes"):
-            read_bounded(path, length - 1)
+        with pytest.raises(OutputError, match=f"file is larger than {length - 1} bytes: not a file"):
+            read_bounded(path, length - 1, "a file")
 
 
 def test_a_pipe_that_nobody_writes_to_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match=r"pipe: it is a pipe or a terminal, and nothing comes out of it"):
-        read_bounded(tmp_path / "pipe", 10)
+        read_bounded(tmp_path / "pipe", 10, "a file")
 
 
 def test_a_pipe_that_is_opened_and_never_written_to_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = os.open(tmp_path / "pipe", os.O_RDWR)
     with pytest.raises(OutputError, match="nothing comes out of it"):
-        read_bounded(tmp_path / "pipe", 10)
+        read_bounded(tmp_path / "pipe", 10, "a file")
     os.close(writer)
 
 
@@ -50,7 +50,7 @@ def test_a_pipe_with_a_writer_is_read_to_its_end(tmp_path: Path, monkeypatch: py
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(b"text" * 50_000))
     writer.start()
-    assert read_bounded(pipe, 1 << 20) == b"text" * 50_000
+    assert read_bounded(pipe, 1 << 20, "a file") == b"text" * 50_000
     writer.join()
 
 

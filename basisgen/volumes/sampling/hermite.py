@@ -91,9 +91,8 @@ class Hermite:
         the filters carry |x|^J in physical units and no normalisation.
         """
         square_scale = self.square_scale(grid)
-        degrees = [group.J for group in groups]
-        orders = [degrees[:i].count(J) for i, J in enumerate(degrees)]
-        expansion = [row for J, n in zip(degrees, orders, strict=True) for row in _rows(n, J, square_scale)]
+        orders = [_order(group, square_scale) for group in groups]
+        expansion = [row for group, n in zip(groups, orders, strict=True) for row in _rows(n, group.J, square_scale)]
         levels = max(sum(powers) for row in expansion for powers in row)
         column = {powers: i for i, powers in enumerate(product_indices(levels))}
         matrix = np.zeros((len(expansion), len(column)))
@@ -137,6 +136,11 @@ def _formula(n: int, J: int, square_scale: Fraction) -> str:
     terms = [f"({c})*({t})^{i}" if i else f"({c})" for i, c in enumerate(laguerre(n, J))]
     factors = [f"r^{J}"] * (J > 0) + [f"({' + '.join(terms)})"] * (n > 0) + [f"exp(-{t}/2)"]
     return "*".join(factors)
+
+
+def _order(group: FilterGroup, square_scale: Fraction) -> int:
+    """n of a group, which its formula tells."""
+    return next(n for n in range(MOST_LEVELS) if _formula(n, group.J, square_scale) == group.formula)
 
 
 def _width(grid: VoxelGrid) -> Fraction:

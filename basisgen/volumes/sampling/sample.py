@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from basisgen.volumes.kernels.proof import ProvenBasis
 from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
+from basisgen.volumes.sampling.independence import independent
 from basisgen.volumes.sampling.products import Products
 
 
@@ -24,6 +25,7 @@ class SampledFilters:
     grid: VoxelGrid
     groups: tuple[FilterGroup, ...]
     products: Products | None = None  # of the groups, row by row
+    left_out: tuple[FilterGroup, ...] = ()  # what the family offers beside them: dependent on them at the taps
 
     def __post_init__(self) -> None:
         assert all(group.values.shape[1:] == self.grid.size for group in self.groups)
@@ -52,5 +54,5 @@ def sample(proven: Iterable[ProvenBasis], family: RadialFamily, grid: VoxelGrid)
     Raises SamplingError if the grid cannot hold a filter the family asks for.
     """
     degrees = sorted({J for basis in proven for J in basis.degrees})
-    groups = family.groups(grid, degrees)
-    return SampledFilters(grid, groups, family.products(grid, groups) if groups else None)
+    groups, left_out = independent(family.groups(grid, degrees))
+    return SampledFilters(grid, groups, family.products(grid, groups) if groups else None, left_out)

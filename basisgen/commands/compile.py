@@ -1,0 +1,72 @@
+"""`basisgen compile` and `basisgen conv`: a spec becomes a package on disk, or is compared with what is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from basisgen.commands.plan_table import as_text
+from basisgen.commands.terminal import say
+from basisgen.emission.manifest import made_from
+from basisgen.emission.package import PackagePlan
+from basisgen.emission.render import render
+from basisgen.emission.write import check_place, difference, is_up_to_date, read_package, tuning_of, write_package
+from basisgen.errors import SpecError, StaleError
+from basisgen.files import read_bounded
+from basisgen.pipeline import plan
+from basisgen.spec import MAX_SPEC_BYTES, PackageSpec, parse_package
+
+
+def read_spec(path: Path) -> PackageSpec:
+    """The package that a spec file states.
+
+    Raises OutputError where it cannot be read, SpecError where it is no spec.
+    """
+    body = read_bounded(path, MAX_SPEC_BYTES, "a spec")
+    try:
+        return parse_package(body.decode("utf-8-sig"))  # Windows' editors begin with the signature
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from None
+
+
+def compile_to(
+    out: Path, spec: PackageSpec, *, check: bool = False, force: bool = False, verbose: bool = False, jobs: int = 1
+) -> None:
+    """Compiles a package and writes it below `out`, unless it is up to date there.
+
+    Says what it did and what a user should know of the layers. Raises StaleError where it is told to compare and the
+    package on disk is another.
+    """
+    directory, facts = out / spec.name, made_from(spec)
+    spec = replace(spec, tuned=tuning_of(directory, facts))
+    if not check and not force and is_up_to_date(directory, facts):
+        if verbose:
+            _show(plan(spec, jobs))
+        say(f"{directory} is up to date")
+        return
+    if not check:
+        check_place(directory)
+    planned = plan(spec, jobs)
+    content = render(planned)
+    if check:
+        stale = difference(read_package(directory), content)
+        if stale:
+            say(stale, end="")
+            raise StaleError(f"{directory} is not what the compiler writes. Run the command without --check.")
+        say(f"{directory} is what the compiler writes")
+        return
+    write_package(content, directory)
+    _tell(planned, directory)
+    if verbose:
+        _show(planned)
+
+
+def _tell(planned: PackagePlan, directory: Path) -> None:
+    for layer in planned.layers:
+        say(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.gives}, {layer.weights} weights")
+        for note in layer.notes:
+            say(note, error=True)
+
+
+def _show(planned: PackagePlan) -> None:
+    say(f"\n{as_text(planned)}\n")

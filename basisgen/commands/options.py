@@ -1,0 +1,26 @@
+"""What options of the command line stand for, as a spec would hold it."""
+
+from __future__ import annotations
+
+from basisgen.errors import SpecError
+from basisgen.reading import parse_value, quoted
+
+
+def settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
+    """The `radial` table that --family and the --radial options stand for. Raises SpecError."""
+    table: dict[str, object] = {"family": family}
+    for text in radial:
+        key, equals, value = text.partition("=")
+        if not key.strip() or not equals:
+            raise SpecError(f"--radial {quoted(text)} is not KEY=VALUE. Write for example --radial sigma=0.6.")
+        if key.strip() in table:
+            cure = "Use --family alone" if key.strip() == "family" else "Give it once"
+            raise SpecError(f"--radial {quoted(text)}: {key.strip()} is there already. {cure}.")
+        table[key.strip()] = value_of(value)
+    return table
+
+
+def value_of(text: str) -> object:
+    """A number, a list of numbers separated by commas, or text."""
+    entries = [parse_value(entry.strip()) for entry in text.strip().strip("[]").split(",")]
+    return entries[0] if len(entries) == 1 and not text.strip().startswith("[") else entries
