@@ -1,15 +1,18 @@
 """Nonlinearities that commute with rotations: they act on scalars, and on the length of every other field."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, has_parity, split_terms
+from runtime.constants import outside_modes
+from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, has_parity, split_terms, voxels_last
 from runtime.layer import FieldLayer, apply_function
 
 Activation = Callable[[Tensor], Tensor]
+Shapes = Sequence[tuple[int, int] | None]
 
 
 def gated_type(field_type: FieldTypeLike) -> FieldType:
@@ -33,7 +36,8 @@ class Gate(FieldLayer):
     The gradient of the gates needs only the output y = f sigmoid(g), which the next layer keeps anyway:
     dL/dg = (1 - sigmoid(g)) sum_m y_m dL/dy_m. So the input is not kept.
 
-    Raises ValueError if the last term is not the gates of the others.
+    Raises ValueError if the last term is not the gates of the others, if `odd_activation` is not odd where there are
+    odd scalars, f(-s) = -f(s), which a reflection demands, or if an activation changes its input in place.
     Source: Weiler et al., "3D Steerable CNNs", 2018, section 4.3.
     """
 
@@ -53,6 +57,8 @@ class Gate(FieldLayer):
                 "or build the type with gated_type()."
             )
         super().__init__(in_type, fields)
+        _check_activation("Gate: activation", activation, [term for term in fields if term.is_even_scalar])
+        _check_activation("Gate: odd_activation", odd_activation, [term for term in fields if term.is_odd_scalar])
         self.activation, self.odd_activation = activation, odd_activation
         self._gated = tuple((term.multiplicity, term.dimension) if term.degree else None for term in fields)
 
@@ -82,6 +88,7 @@ class NormActivation(FieldLayer):
     factor is that of |f| = eps, so that values and gradients stay finite at f = 0.
 
     State: beta (copy of all fields but even scalars).
+    Raises ValueError if `scalar_activation` changes its input in place.
     Source: Weiler et al., "3D Steerable CNNs", 2018, section 4.3; Worrall et al., "Harmonic Networks", 2017.
     """
 
@@ -95,6 +102,8 @@ class NormActivation(FieldLayer):
         eps: float = 1e-3,
     ) -> None:
         super().__init__(in_type)
+        scalars = [term for term in self.in_type if term.is_even_scalar]
+        _check_activation("NormActivation: scalar_activation", scalar_activation, scalars)
         self.activation, self.scalar_activation, self.eps = activation, scalar_activation, eps
         self._copies = [term.multiplicity for term in self.in_type if not term.is_even_scalar]
         self.beta = nn.Parameter(torch.full((sum(self._copies),), beta)) if self._copies else None
@@ -110,11 +119,43 @@ class NormActivation(FieldLayer):
         return torch.cat(parts, 1)
 
     def _shrink(self, part: Tensor, beta: Tensor, term: Term) -> Tensor:
-        copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, -1)
+        flat = voxels_last(part)
+        copies = flat.reshape(part.shape[0], term.multiplicity, term.dimension, flat.shape[2])
         wide = copies.to(torch.promote_types(part.dtype, torch.float32))
-        length = wide.square().sum(2, keepdim=True).clamp_min(self.eps**2).sqrt()
+        length = wide.square().sum(2, keepdim=True).clamp_min(self.eps**2).sqrt()  # (batch, copy, 1, voxel)
         factor = self.activation(length - beta[:, None, None]) / length
         return (copies * factor.to(part.dtype)).reshape(part.shape)
+
+
+def _check_activation(name: str, activation: Activation, terms: Sequence[Term]) -> None:
+    """Raise ValueError if a function of scalars changes its input in place or, for odd scalars, is not odd.
+
+    terms: what it acts on. A function with tensors of its own is tried only where these can be read.
+    """
+    own = [*activation.parameters(), *activation.buffers()] if isinstance(activation, nn.Module) else []
+    if not terms or any(type(tensor) not in (Tensor, nn.Parameter) or tensor.is_meta for tensor in own):
+        return
+    like = own[0] if own else None
+    changed, oddity = outside_modes(lambda: _tried(copy.deepcopy(activation), terms[0].multiplicity, like))
+    if changed:
+        raise ValueError(f"{name} changes its input in place, which the layer before may need. Use one that does not.")
+    if terms[0].is_odd_scalar and not oddity < 1e-4:
+        raise ValueError(
+            f"{name} acts on pseudoscalars, so it must be odd, f(-s) = -f(s), but differs from that by {oddity:.2g}. "
+            "Use for example torch.tanh, or leave the odd scalars out of the field type."
+        )
+
+
+@torch.no_grad()
+def _tried(activation: Activation, copies: int, like: Tensor | None) -> tuple[bool, float]:
+    """Whether a function changes its input, and how far f(-s) is from -f(s), relative to f, over |s| <= 4."""
+    points = torch.linspace(-4, 4, 33, dtype=torch.float32, device="cpu").reshape(33, 1, 1, 1, 1)
+    points = (points if like is None else points.to(like)).repeat(1, copies, 1, 1, 1)
+    given = points.clone()
+    values = activation(given)
+    changed = not torch.equal(given, points)
+    difference = (values + values.flip(0)).double().abs().max()
+    return changed, float(difference / values.double().abs().max().clamp_min(1e-6))
 
 
 class _GateAndJoin(torch.autograd.Function):
@@ -125,14 +166,9 @@ class _GateAndJoin(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(shapes: tuple[tuple[int, int] | None, ...], gates: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(shapes: Shapes, gates: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
         sigmoid = gates.sigmoid()
-        openings = iter(torch.split(sigmoid, [shape[0] for shape in shapes if shape], 1))
-        joined = [
-            (torch.unflatten(part, 1, shape) * next(openings).unsqueeze(2)).flatten(1, 2) if shape else part
-            for shape, part in zip(shapes, parts, strict=True)
-        ]
-        return torch.cat(joined, 1), sigmoid
+        return torch.cat(_gated(shapes, sigmoid, parts), 1), sigmoid
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -143,14 +179,27 @@ class _GateAndJoin(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_sigmoid: Tensor) -> tuple[Tensor | None, ...]:
         joined, sigmoid = ctx.saved_tensors
-        openings = iter(torch.split(sigmoid, [shape[0] for shape in ctx.shapes if shape], 1))
-        grad_parts, products = [], []
-        parts = zip(ctx.shapes, torch.split(joined, ctx.sizes, 1), torch.split(grad, ctx.sizes, 1), strict=True)
-        for shape, part, grad_part in parts:
-            if shape:
-                grad_field = torch.unflatten(grad_part, 1, shape)
-                products.append((grad_field * torch.unflatten(part, 1, shape)).sum(2))
-                grad_part = (grad_field * next(openings).unsqueeze(2)).flatten(1, 2)
-            grad_parts.append(grad_part)
+        parts, grads = torch.split(joined, ctx.sizes, 1), torch.split(grad, ctx.sizes, 1)
+        products = [  # sum_m y_m dL/dy_m: (batch, copy, *space)
+            (_copies(grad_part, shape) * _copies(part, shape)).sum(2)
+            for shape, part, grad_part in zip(ctx.shapes, parts, grads, strict=True)
+            if shape
+        ]
         # grad_sigmoid is zero but in a second derivative
-        return None, (1 - sigmoid) * (torch.cat(products, 1) + sigmoid * grad_sigmoid), *grad_parts
+        grad_gates = (1 - sigmoid) * (torch.cat(products, 1) + sigmoid * grad_sigmoid)
+        return None, grad_gates, *_gated(ctx.shapes, sigmoid, grads)
+
+
+def _gated(shapes: Shapes, factors: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+    """Every gated part times the factor of its copy, (batch, copy of all gated parts, *space); the others as they
+    are."""
+    openings = iter(torch.split(factors, [shape[0] for shape in shapes if shape], 1))
+    return [
+        (_copies(part, shape) * next(openings).unsqueeze(2)).reshape(part.shape) if shape else part
+        for shape, part in zip(shapes, parts, strict=True)
+    ]
+
+
+def _copies(part: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(batch, channel, *space) -> (batch, copy, component, *space)."""
+    return part.reshape(part.shape[0], *shape, *part.shape[2:])

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldTypeLike, describe, split_terms
+from runtime.fields import FieldTypeLike, describe, split_terms, voxels_last
 from runtime.layer import FieldLayer
 
 
@@ -41,10 +41,13 @@ class Linear(FieldLayer):
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> (batch, channel out, *space)."""
         self.check(fields)
+        self.check_dtype(fields, self.weights[0])
         batch, space = fields.shape[0], fields.shape[2:]
-        copies = [
-            part.reshape(batch, term.multiplicity, -1)
-            for part, term in zip(split_terms(fields, self.in_type), self.in_type, strict=True)
+        flat = voxels_last(fields)
+        voxels = flat.shape[2]
+        copies = [  # (batch, copy, component * voxel)
+            part.reshape(batch, term.multiplicity, term.dimension * voxels)
+            for part, term in zip(split_terms(flat, self.in_type), self.in_type, strict=True)
         ]
         biases = torch.split(self.bias, self._biases) if self.bias is not None else [None] * len(self.out_type)
         outputs = []
@@ -52,4 +55,5 @@ class Linear(FieldLayer):
             source = copies[sources[0]] if len(sources) == 1 else torch.cat([copies[i] for i in sources], 1)
             mixed = torch.bmm(weight.expand(batch, *weight.shape), source)  # (batch, copy out, component * voxel)
             outputs.append(mixed + bias[:, None].to(mixed.dtype) if bias is not None and len(bias) else mixed)
-        return torch.cat([o.reshape(batch, -1, *space) for o in outputs], 1)
+        parts = zip(outputs, self.out_type, strict=True)
+        return torch.cat([output.reshape(batch, term.channels, *space) for output, term in parts], 1)

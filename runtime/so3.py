@@ -8,61 +8,101 @@ evaluated at (z, x, y) in place of (x, y, z), so that degree 1 is (x, y, z) and 
 
 import math
 from fractions import Fraction
-from functools import cache
 from itertools import permutations, product
 
 import torch
 from torch import Tensor
 
+from runtime.constants import constant
+from runtime.layer import is_readable
+
 
 def spherical_harmonics(degree: int, points: Tensor) -> Tensor:
     """Real spherical harmonics of one degree at unit vectors.
 
-    points: (..., 3). Returns (..., 2 degree + 1), "component" normalised: the squares sum to 2 degree + 1.
-    Source: the recursion of the associated Legendre functions in the degree, e.g. DLMF 14.10.3.
+    With e3nn's (x, y, z) renamed to the standard harmonics' (y, z, x), and R_l^m the associated Legendre function over
+    sin(theta)^m, a polynomial in z with R_l^m(1) = 1, whose lost power of the sine (x + iy)^m carries:
+
+        Y_lm = N_lm R_l^m(z) Re (x + iy)^m        for -m the imaginary part;  R(-z) = (-1)^(l-m) R(z)
+        R_l^m = R_(l-1)^m + D_l^m,    (l + m) D_l^m = (l - m - 1) D_(l-1)^m - (2 l - 1) (1 - z) R_(l-1)^m,    R_m^m = 1
+
+    It is the three-term recursion in the degree, in differences, which lose nothing near the poles.
+
+    points: (..., 3). Returns (..., 2 degree + 1), "component" normalised: the squares sum to 2 degree + 1. In float64
+    right to 1e-13 of the root of that sum up to degree 128.
+    Source: DLMF 14.10.3; differences as in Reinsch's form of Clenshaw's sum.
     """
-    y, z, x = points.unbind(-1)  # the standard harmonics' own names for e3nn's (x, y, z)
-    azimuth = torch.complex(x, y)
-    components = {}
-    for m in range(degree + 1):
-        # Q_l^m = P_l^m / sin(theta)^m, a polynomial in z; the lost power of the sine is carried by (x + iy)^m
-        previous, legendre = torch.zeros_like(z), torch.full_like(z, math.prod(range(1, 2 * m, 2)))
-        for n in range(m + 1, degree + 1):
-            previous, legendre = legendre, ((2 * n - 1) * z * legendre - (n + m - 1) * previous) / (n - m)
-        norm = math.sqrt((2 * degree + 1) * math.factorial(degree - m) / math.factorial(degree + m) * (2 if m else 1))
-        wave = azimuth**m
-        components[m], components[-m] = norm * legendre * wave.real, norm * legendre * (wave.imag if m else 1)
-    return torch.stack([components[m] for m in range(-degree, degree + 1)], -1)
+    y, z, x = points.unbind(-1)
+    steps = constant(_recursion, degree, dtype=points.dtype, device=points.device)  # (degree, 2, m)
+    norms = constant(_norms, degree, dtype=points.dtype, device=points.device)  # (m)
+    below = ((x.square() + y.square()) / (1 + z.abs())).unsqueeze(-1)  # 1 - |z| of a unit vector, without cancellation
+    legendre = torch.ones_like(below)  # (..., m)
+    difference = torch.zeros_like(below)
+    for kept, fresh in steps.unbind(0):
+        difference = kept * difference - fresh * below * legendre
+        legendre = legendre + difference
+    signs = constant(_alternating, degree, dtype=points.dtype, device=points.device)  # (-1)^(degree - m)
+    legendre = norms * torch.where(z.unsqueeze(-1) < 0, signs * legendre, legendre)
+    cosines, sines = [torch.ones_like(x)], [torch.zeros_like(x)]  # (x + iy)^m
+    for _ in range(degree):
+        cosine, sine = cosines[-1], sines[-1]
+        cosines.append(cosine * x - sine * y)
+        sines.append(cosine * y + sine * x)
+    odd, even = legendre * torch.stack(sines, -1), legendre * torch.stack(cosines, -1)
+    return torch.cat([odd[..., 1:].flip(-1), even], -1)  # m = -degree..degree
+
+
+def _recursion(degree: int) -> Tensor:
+    """float64 (l - 1, 2, m): (l - m - 1) / (l + m) and (2 l - 1) / (l + m) for m < l, else 0, for l = 1..degree."""
+    l, m = torch.arange(1, degree + 1, dtype=torch.float64)[:, None], torch.arange(degree + 1, dtype=torch.float64)
+    return torch.stack([(l - m - 1) / (l + m), (2 * l - 1) / (l + m)], 1) * (m < l).unsqueeze(1)
+
+
+def _norms(degree: int) -> Tensor:
+    """float64 (m): N_lm = sqrt((2 - delta_m0) (2 l + 1) (l + m)! / (l - m)!) / (2^m m!)."""
+    squares = [
+        Fraction((2 if m else 1) * (2 * degree + 1) * math.perm(degree + m, 2 * m), 4**m * math.factorial(m) ** 2)
+        for m in range(degree + 1)
+    ]
+    return torch.tensor([math.sqrt(square) for square in squares], dtype=torch.float64)
+
+
+def _alternating(degree: int) -> Tensor:
+    """float64 (m): (-1)^(degree - m)."""
+    return torch.tensor([(-1.0) ** (degree - m) for m in range(degree + 1)], dtype=torch.float64)
 
 
 def wigner_d(degree: int, rotation: Tensor, parity: int | None = None) -> Tensor:
     """The matrix D^l(r) by which a rotation mixes the components of a field of one degree.
 
-    rotation: (..., 3, 3) orthogonal. Returns float64 (..., 2 degree + 1, 2 degree + 1), exact to about 1e-14.
-    An improper r (determinant -1) is minus a proper one and gives parity * D^l(-r).
+    rotation: (..., 3, 3) orthogonal. Returns float64 (..., 2 degree + 1, 2 degree + 1), exact to about 1e-14, 1e-13 at
+    degree 128. An improper r (determinant -1) is minus a proper one and gives parity * D^l(-r).
 
     D^l is read off its definition, Y_l(r u) = D^l(r) Y_l(u), by least squares over points well spread on the sphere.
 
-    Raises ValueError for an improper rotation of a field without parity.
+    Raises ValueError for an improper rotation of a field without parity; where looking would wait for a device, or
+    cannot be done (under a compiler, under vmap), the result is NaN instead.
     """
     rotation = rotation.double()
     sign = torch.linalg.det(rotation).sign()[..., None, None]
-    if parity is None and bool((sign < 0).any()):
+    if parity is None and is_readable(sign) and bool((sign < 0).any()):
         raise ValueError(
             f"a field of degree {degree} without parity cannot be reflected: the matrix has determinant -1. "
             "Use a proper rotation, or give the field type parities ('1o' instead of '1')."
         )
-    points, inverse = (constant.to(rotation.device) for constant in _sampling(degree))
-    matrix: Tensor = (inverse @ spherical_harmonics(degree, points @ (sign * rotation).mT)).mT
+    points = constant(_spiral, 8 * (degree + 1), dtype=torch.float64, device=rotation.device)
+    inverse = constant(_from_samples, degree, dtype=torch.float64, device=rotation.device)
+    harmonics = spherical_harmonics(degree, points @ (sign * rotation).mT)  # (..., point, component)
+    matrix: Tensor = (inverse @ harmonics).mT
+    if parity is None:
+        return torch.where(sign < 0, math.nan, matrix)
     return matrix if parity != -1 else matrix * sign
 
 
-@cache
-def _sampling(degree: int) -> tuple[Tensor, Tensor]:
-    """Points (point, 3) and the inverse (component, point) of sampling harmonics of one degree there: constants."""
-    with torch.device("cpu"):  # kept for all callers, whatever the default device of the first
-        points = _spiral(8 * (degree + 1))
-        return points, torch.linalg.pinv(spherical_harmonics(degree, points))
+def _from_samples(degree: int) -> Tensor:
+    """float64 (component, point): from samples of harmonics of one degree at the points of the spiral to components."""
+    inverse: Tensor = torch.linalg.pinv(spherical_harmonics(degree, _spiral(8 * (degree + 1))))
+    return inverse
 
 
 def _spiral(count: int) -> Tensor:
@@ -85,23 +125,21 @@ def clebsch_gordan(first: int, second: int, degree: int) -> Tensor:
     """
     if not abs(first - second) <= degree <= first + second:
         raise ValueError(f"degrees {first} and {second} have no product of degree {degree}: only |l - l'| to l + l'.")
-    return _clebsch_gordan(first, second, degree).clone()
+    return constant(coupling, first, second, degree, dtype=torch.float64, device=torch.device("cpu")).clone()
 
 
-@cache
-def _clebsch_gordan(j: int, l: int, J: int) -> Tensor:
-    """C = (-i)^(j+l-J) sum U[mu, m] U[nu, n] conj(U[mu+nu, M]) <j mu l nu|J mu+nu>: a constant.
+def coupling(j: int, l: int, J: int) -> Tensor:
+    """C = (-i)^(j+l-J) sum U[mu, m] U[nu, n] conj(U[mu+nu, M]) <j mu l nu|J mu+nu>, for `constant`.
 
     U, of `_real_to_complex`, takes real components to complex ones; the power of i makes the sum real.
     """
-    with torch.device("cpu"):
-        table = torch.zeros(2 * j + 1, 2 * l + 1, 2 * J + 1, dtype=torch.float64)
-        for mu, nu in product(range(-j, j + 1), range(-l, l + 1)):
-            if abs(mu + nu) <= J:
-                table[j + mu, l + nu, J + mu + nu] = _complex_coupling(j, mu, l, nu, J)
-        U_j, U_l, U_J = (_real_to_complex(degree) for degree in (j, l, J))
-        mixed = torch.einsum("am,bn,cM,abc->mnM", U_j, U_l, U_J.conj(), table + 0j)
-        return ((-1j) ** ((j + l - J) % 4) * mixed).real.contiguous()
+    table = torch.zeros(2 * j + 1, 2 * l + 1, 2 * J + 1, dtype=torch.float64)
+    for mu, nu in product(range(-j, j + 1), range(-l, l + 1)):
+        if abs(mu + nu) <= J:
+            table[j + mu, l + nu, J + mu + nu] = _complex_coupling(j, mu, l, nu, J)
+    U_j, U_l, U_J = (_real_to_complex(degree) for degree in (j, l, J))
+    mixed = torch.einsum("am,bn,cM,abc->mnM", U_j, U_l, U_J.conj(), table + 0j)
+    return ((-1j) ** ((j + l - J) % 4) * mixed).real.contiguous()
 
 
 def _complex_coupling(j: int, m: int, l: int, n: int, J: int) -> float:
@@ -136,11 +174,16 @@ def cube_turns(*, reflections: bool = False) -> Tensor:
 
     Returns int64 (24 or 48, 3, 3); the identity comes first, and the proper rotations before the others.
     """
+    turns = constant(_all_turns, dtype=torch.int64, device=torch.device("cpu"))
+    return turns[: 48 if reflections else 24].clone()
+
+
+def _all_turns() -> Tensor:
     matrices = []
     for axes, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
         matrices.append(torch.diag(torch.tensor(signs))[list(axes)])
     matrices.sort(key=lambda r: -round(torch.linalg.det(r.double()).item()))
-    return torch.stack(matrices if reflections else matrices[:24])
+    return torch.stack(matrices)
 
 
 def random_rotations(count: int, *, generator: torch.Generator | None = None) -> Tensor:

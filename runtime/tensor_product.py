@@ -5,9 +5,10 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms
+from runtime.constants import constant
+from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms, voxels_last
 from runtime.layer import FieldLayer
-from runtime.so3 import clebsch_gordan
+from runtime.so3 import coupling
 
 
 class TensorProductActivation(FieldLayer):
@@ -33,27 +34,23 @@ class TensorProductActivation(FieldLayer):
         paths = _paths(in_type, max_degree)
         super().__init__(in_type, [_product(in_type[i], in_type[j], degree) for degree, i, j in paths])
         self.paths = paths
-        self._take_constants()
-
-    def _constants(self) -> dict[str, Tensor]:
-        """C of each path."""
-        degrees = [term.degree for term in self.in_type]
-        couplings = (clebsch_gordan(degrees[i], degrees[j], degree) for degree, i, j in self.paths)
-        return {f"coupling{n}": coupling for n, coupling in enumerate(couplings)}
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> (batch, channel out, *space)."""
         self.check(fields)
         batch, space = fields.shape[0], fields.shape[2:]
-        parts = [
-            part.reshape(batch, term.multiplicity, term.dimension, -1)
-            for term, part in zip(self.in_type, split_terms(fields, self.in_type), strict=True)
+        flat = voxels_last(fields)
+        parts = [  # (batch, copy, component, voxel)
+            part.reshape(batch, term.multiplicity, term.dimension, flat.shape[2])
+            for term, part in zip(self.in_type, split_terms(flat, self.in_type), strict=True)
         ]
         products = []
-        for n, (_, i, j) in enumerate(self.paths):
-            coupling: Tensor = getattr(self, f"coupling{n}").to(fields.dtype)
-            coupled = torch.einsum("mnk,bumv->bunkv", coupling, parts[i])
-            products.append((coupled * parts[j].unsqueeze(3)).sum(2).reshape(batch, -1, *space))
+        for (degree, i, j), term in zip(self.paths, self.out_type, strict=True):
+            degrees = self.in_type[i].degree, self.in_type[j].degree, degree
+            table = constant(coupling, *degrees, dtype=fields.dtype, device=fields.device)  # C of the path
+            coupled = torch.einsum("mnk,bumv->bunkv", table, parts[i])
+            product = (coupled * parts[j].unsqueeze(3)).sum(2)  # (batch, copy, component of the product, voxel)
+            products.append(product.reshape(batch, term.channels, *space))
         return torch.cat(products, 1)
 
 

@@ -8,8 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from runtime.moments import channel_affine
-from runtime.normalization import BatchNorm
+from runtime.normalization import BatchNorm, channel_affine
 from runtime.volumes.blocks import GatedBlock, ResidualBlock
 
 
@@ -64,7 +63,7 @@ def _replace(module: nn.Module, done: dict[int, nn.Module] | None = None) -> nn.
     """The module with its generated convolutions and batch norms exchanged, the same one wherever it is shared."""
     done = {} if done is None else done
     if id(module) not in done:
-        if isinstance(module, BatchNorm):
+        if isinstance(module, BatchNorm) and module.running_mean is not None:
             done[id(module)] = ChannelAffine(*module.scale_and_shift(module.running_mean, module.running_square))
         elif hasattr(module, "to_conv3d"):
             done[id(module)] = cast(_Convolution, module).to_conv3d().eval()

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from runtime import Gate, NormActivation, gated_type
+from runtime.testing import assert_equivariant
 
 
 def by_hand(x):
@@ -92,3 +94,31 @@ def test_norm_activation_is_finite_at_zero(activation):
     assert torch.equal(layer(x), torch.zeros_like(x))
     assert x.grad.isfinite().all() and layer.beta.grad.isfinite().all()
     assert torch.autograd.gradcheck(layer.double(), torch.randn(1, 4, 1, 2, 1, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("function", [torch.relu, F.silu, torch.abs, torch.cos, nn.PReLU(), lambda s: s.tanh() + 0.01])
+def test_functions_of_pseudoscalars_must_be_odd(function):
+    with pytest.raises(ValueError, match=r"odd_activation acts on pseudoscalars, so it must be odd"):
+        Gate("1x0o + 1x1o + 1x0e", odd_activation=function)
+    Gate("1x0e + 1x1o + 1x0e", odd_activation=function)  # there it acts on nothing
+
+
+@pytest.mark.parametrize("function", [torch.tanh, torch.sin, nn.Softsign(), nn.Identity(), lambda s: s**3])
+def test_odd_functions_of_pseudoscalars_are_taken(function):
+    assert_equivariant(Gate("2x0o + 1x1o + 1x0e", odd_activation=function), size=3, wavelengths=())
+
+
+@pytest.mark.parametrize("function", [nn.ReLU(inplace=True), torch.relu_, lambda s: s.clamp_(0)])
+def test_functions_that_change_their_input_are_refused(function):
+    with pytest.raises(ValueError, match="activation changes its input in place"):
+        Gate("1x0 + 1x1 + 1x0", activation=function)
+    with pytest.raises(ValueError, match="scalar_activation changes its input in place"):
+        NormActivation("1x0 + 1x1", scalar_activation=function)
+
+
+def test_trying_a_function_leaves_its_own_state_alone():
+    function = nn.BatchNorm3d(2)
+    Gate("2x0 + 1x1 + 1x0", activation=function)
+    assert function.num_batches_tracked == 0 and not function.running_mean.any()
+    with torch.device("meta"):
+        Gate("2x0o + 1x1o + 1x0e", odd_activation=nn.PReLU())  # not to be read, so not tried

@@ -1,6 +1,11 @@
 import pytest
-from hypothesis import given
+from e3nn import o3
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from basisgen.errors import SpecError
+from basisgen.so3.field_type import parse_field_type
+from runtime import Norm
 from runtime.fields import Term, as_field_type, channel_count, copy_count, describe, has_parity
 from runtime.strategies import field_types
 
@@ -34,3 +39,54 @@ def test_refuses_text_and_quotes_it(text):
 def test_refuses_terms(terms):
     with pytest.raises(ValueError, match="field type"):
         as_field_type(terms)
+
+
+TOKENS = st.sampled_from(
+    ["1", "2", "10", "0", "x", " ", "+", "e", "o", "1x0", "3x2e", "16 x 1o", "-", "1.5", "\t", "²", "٣", ""]
+)
+
+
+def compiler_s(text):
+    try:
+        return [(term.multiplicity, term.irrep.degree, term.irrep.parity) for term in parse_field_type(text).terms]
+    except SpecError:
+        return None
+
+
+def runtime_s(text):
+    try:
+        return list(map(tuple, as_field_type(text)))
+    except ValueError:
+        return None
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(TOKENS, max_size=9).map("".join))
+@example("16x1e + 32 x 2o")
+@example("123456789012345678901234x1")
+@example(" 1x0 +2 x1 ")
+def test_the_compiler_reads_the_same_grammar(text):
+    assert runtime_s(text) == compiler_s(text)
+
+
+@settings(deadline=None)
+@given(field_types(), st.data())
+def test_the_compiler_reads_what_the_runtime_writes_with_blanks_anywhere_allowed(field_type, data):
+    text = describe(field_type)
+    for blank in ("x", "+"):
+        space = data.draw(st.sampled_from(["", " ", "  "]))
+        text = text.replace(blank, space + blank + space)
+    assert runtime_s(text) == compiler_s(text) == list(map(tuple, field_type))
+
+
+def test_e3nn_s_irreps_are_read():
+    assert as_field_type(o3.Irreps("4x0e + 2x1o")) == as_field_type("4x0e + 2x1o")
+    assert Norm(o3.Irreps("1x1o")).out_channels == 1
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, 1.5, (1, 0, None), [("a", 0, None)], [(1, 0)], [(1.5, 0, None)], [None], {}]
+)
+def test_what_is_no_field_type_is_one_clear_error(value):
+    with pytest.raises(ValueError, match="field type"):
+        as_field_type(value)

@@ -2,6 +2,7 @@ import e3nn.nn
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from runtime import BatchNorm, GroupNorm, InstanceNorm
 
@@ -32,8 +33,16 @@ def test_batch_norm_of_scalars_is_torch_s():
     for _ in range(3):
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours.running_mean, theirs.running_mean)
-    samples = 4 * 6**3  # torch's running variance is unbiased, ours is the mean square it normalises by
-    torch.testing.assert_close(ours.running_square, (theirs.running_var - 0.9**3) * (1 - 1 / samples) + 0.9**3)
+    torch.testing.assert_close(ours.running_square, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_running_variance_of_scalars_alone_is_unbiased():
+    x = fields(2, (2, 1, 1))  # N = 4 values: N / (N - 1) is far from 1
+    layer = BatchNorm(TYPE, momentum=1.0).double()
+    layer(x)
+    torch.testing.assert_close(layer.running_square[:1], x[:, 0].var()[None])
+    torch.testing.assert_close(layer.running_square[2:3], x[:, 2:5].square().sum(1).mean()[None])
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -48,6 +57,7 @@ def test_batch_norm_agrees_with_e3nn(training):
         rows = x.movedim(1, -1)
         expected = theirs(rows.flatten(0, -2)).unflatten(0, rows.shape[:-1]).movedim(-1, 1)
         torch.testing.assert_close(ours(x), expected)
+    theirs.running_var.copy_(ours.running_square)  # theirs is biased
     ours.train(training), theirs.train(training)
     x = fields()
     expected = theirs(x.movedim(1, -1).flatten(0, -2)).unflatten(0, (3, 4, 3, 2)).movedim(-1, 1)
@@ -137,3 +147,74 @@ def test_group_norm_of_a_sample_ignores_the_others():
 def test_group_norm_refuses_groups_that_do_not_divide():
     with pytest.raises(ValueError, match="cannot share the 3 copies of 3x1 among 2 groups"):
         GroupNorm("2x0 + 3x1", 2)
+
+
+def batches(count=5):
+    generator = torch.Generator().manual_seed(2)
+    return [3 + torch.randn(4, 2, 3, 3, 3, generator=generator) for _ in range(count)]
+
+
+def test_torch_s_update_bn_works():
+    ours, theirs = nn.Sequential(BatchNorm("2x0")), nn.Sequential(nn.BatchNorm3d(2))
+    for model in (ours, theirs):
+        model(batches()[0] - 7)
+        update_bn(batches(), model)
+    torch.testing.assert_close(ours[0].running_mean, theirs[0].running_mean)
+    torch.testing.assert_close(ours[0].running_square, theirs[0].running_var)
+    assert ours[0].momentum == 0.1
+    assert set(ours[0].state_dict()) == {"weight", "bias", "running_mean", "running_square"}
+
+
+def test_without_momentum_the_statistics_are_means_over_all_batches_and_their_number_is_state():
+    ours, theirs = BatchNorm("2x0", momentum=None), nn.BatchNorm3d(2, momentum=None)
+    for x in batches():
+        ours(x), theirs(x)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_square, theirs.running_var)
+    resumed = BatchNorm("2x0", momentum=None)
+    resumed.load_state_dict(ours.state_dict())
+    for layer in (ours, resumed):
+        layer(batches(6)[5])
+    assert torch.equal(ours.running_mean, resumed.running_mean)
+
+
+def test_conversion_to_torch_s_sync_norm_is_refused_with_the_cure():
+    with pytest.raises(NotImplementedError, match=r"sync=True, or set layer.sync = True"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm("1x0")))
+
+
+def test_states_of_older_versions_load():
+    state = {"weight": torch.ones(1), "bias": torch.zeros(1), "running_mean": torch.ones(1)}
+    layer = BatchNorm("1x0")
+    layer.load_state_dict(state | {"running_square": torch.ones(1)})
+    assert layer.running_mean.item() == 1
+    layer.reset_parameters()
+    assert layer.running_mean.item() == 0
+
+
+def test_norms_without_running_statistics_as_torch_func_makes_them():
+    layer = nn.Sequential(BatchNorm(TYPE))
+    x = fields().float()
+    expected = layer(x)
+    torch.func.replace_all_batch_norm_modules_(layer)
+    assert torch.equal(layer.eval()(x), expected) and torch.equal(layer.train()(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own use in forward mode
+def test_gradients_of_torch_func_leave_the_statistics_that_backward_leaves():
+    one, other, x = BatchNorm(TYPE), BatchNorm(TYPE), fields().float()
+    one(x)
+    weights = dict(other.named_parameters())
+    torch.func.grad(lambda w: torch.func.functional_call(other, w, (x,)).square().sum())(weights)
+    torch.func.jvp(other.eval(), (x,), (x,))
+    assert torch.equal(one.running_mean, other.running_mean) and torch.equal(one.running_square, other.running_square)
+    before = other.running_mean.clone()
+    torch.func.vmap(other.train())(x[:, None])
+    assert torch.equal(other.running_mean, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own use in forward mode
+def test_second_derivatives_are_finite_where_a_field_is_zero():
+    """Of the square at 0 they are 2; the norm that saves memory elsewhere has none there."""
+    layer, x = GroupNorm("1x1").double(), torch.zeros(1, 3, 2, 1, 1, dtype=torch.float64)
+    assert torch.func.hessian(lambda v: layer(v).square().sum())(x).isfinite().all()

@@ -6,6 +6,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from runtime import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
+from runtime.volumes.resampling import gaussian_taps
 
 SCIPY = {"zeros": "constant", "replicate": "nearest", "reflect": "mirror", "circular": "grid-wrap"}
 
@@ -19,17 +20,17 @@ def test_low_pass_is_scipy_s_gaussian_filter(mode, stride):
     expected = ndimage.gaussian_filter(x.numpy(), sigma, radius=2, mode=SCIPY[mode], axes=(2, 3, 4))
     expected = torch.from_numpy(expected)[:, :, ::stride, ::stride, ::stride]
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-13)
-    layer.taps = layer.taps.float().double()  # the control: the rounding of float32 would be seen
-    assert (layer(x) - expected).abs().max() > 1e-10
+    rounded = layer(x.float()).double()  # the control: the rounding of float32 would be seen
+    assert (rounded - expected).abs().max() > 1e-10
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1, 1), (1.5, 3), (2, 5), (3, 9), (4, 11)])
 def test_low_pass_sizes_and_sum(scale, size):
     layer = LowPass("1x0", scale=scale)
-    assert layer.kernel_size == size
-    assert layer.taps.sum().item() == pytest.approx(1)
-    assert layer.double().taps.sum().item() == pytest.approx(1, rel=0, abs=1e-15)
-    assert torch.equal(layer.taps, layer.taps.flip(0))
+    assert layer.kernel_size == (size,) * 3
+    taps = gaussian_taps(size, layer.sigma[0])
+    assert taps.sum().item() == pytest.approx(1, rel=0, abs=1e-15)
+    assert torch.equal(taps, taps.flip(0))
 
 
 def test_the_constant_field_stays_what_it_is_in_float64():
@@ -49,7 +50,7 @@ def test_low_pass_has_the_gradient_of_a_convolution():
     layer = LowPass("1x0", 2).double()
     x = torch.randn(1, 1, 5, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, x)
-    taps = torch.einsum("x,y,z->xyz", *[layer.taps] * 3)[None, None]
+    taps = torch.einsum("x,y,z->xyz", *[gaussian_taps(5, layer.sigma[0])] * 3)[None, None]
     torch.testing.assert_close(layer(x), F.conv3d(x, taps, stride=2, padding=2))
 
 
@@ -118,3 +119,55 @@ def test_global_mean():
 def test_layers_of_volumes_refuse_other_axes():
     with pytest.raises(ValueError, match=r"takes volumes \(batch, channel, x, y, z\).*\(2, 3, 4, 4\)"):
         GlobalMean("1x1")(torch.randn(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AveragePool("2x0 + 1x1", 2),
+        lambda: NormMaxPool("2x0 + 1x1", 2),
+        lambda: GlobalMean("2x0 + 1x1"),
+        lambda: Upsample("2x0 + 1x1"),
+        lambda: LowPass("2x0 + 1x1", 2),
+    ],
+)
+def test_half_precision_on_the_cpu(make, dtype):
+    x = torch.randn(1, 5, 4, 4, 4).to(dtype)
+    y = make()(x)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), make()(x.float()), rtol=0.02, atol=0.02)
+
+
+def test_the_longest_vector_is_found_where_half_precision_would_overflow():
+    x = torch.zeros(1, 3, 2, 2, 2, dtype=torch.float16)
+    x[0, :, 0, 0, 0], x[0, :, 1, 1, 1] = 300.0, 400.0  # squares are above 65504
+    assert torch.equal(NormMaxPool("1x1", 2)(x).flatten(), torch.full((3,), 400.0, dtype=torch.float16))
+
+
+def test_every_setting_per_axis():
+    x = torch.randn(1, 1, 9, 8, 7, dtype=torch.float64)
+    layer = LowPass("1x0", (2, 1, 3), kernel_size=(5, 1, 7), scale=(2, 1, 3))
+    sigma = [0.5 * math.sqrt(s * s - 1) for s in (2, 1, 3)]
+    expected = x.numpy()[0, 0]
+    for axis, radius in ((0, 2), (2, 3)):
+        expected = ndimage.gaussian_filter1d(expected, sigma[axis], axis, mode="constant", radius=radius)
+    torch.testing.assert_close(layer(x)[0, 0], torch.from_numpy(expected[::2, ::1, ::3].copy()))
+    window = ((2, 1, 3), (2, 1, 2), (1, 0, 1))
+    ours = AveragePool("1x0", *window[:2], padding=window[2])(x)
+    torch.testing.assert_close(ours, F.avg_pool3d(x, *window))
+    torch.testing.assert_close(NormMaxPool("1x0", *window[:2], padding=window[2])(x), F.max_pool3d(x, *window))
+    fine = Upsample("1x0", (2, 1, 3))(x)
+    torch.testing.assert_close(fine, F.interpolate(x, (18, 8, 21), mode="trilinear"))
+
+
+def test_voxel_spacing_blurs_to_one_resolution():
+    """2 x 2 x 4 mm with stride (2, 2, 1) gives cubes of 4 mm and blurs along x and y alone."""
+    spaced, by_hand = LowPass("1x0", (2, 2, 1), voxel_spacing=(2, 2, 4)), LowPass("1x0", (2, 2, 1), scale=(2, 2, 1))
+    x = torch.randn(1, 1, 9, 9, 5)
+    assert torch.equal(spaced(x), by_hand(x)) and spaced(x).shape[2:] == (5, 5, 5)
+    assert LowPass("1x0", 2, voxel_spacing=3).scale == (2, 2, 2)
+    with pytest.raises(ValueError, match="not both"):
+        LowPass("1x0", 2, scale=2, voxel_spacing=1)
+    with pytest.raises(ValueError, match=r"voxel_spacing takes a finite number above 0, or three"):
+        LowPass("1x0", 2, voxel_spacing=(1, 1, 0))
