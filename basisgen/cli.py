@@ -223,7 +223,8 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     from rich.console import Console
 
     from basisgen.commands.plan_table import tuning_as_text
-    from basisgen.commands.tune import Setting, free_layers, read_spec, tune
+    from basisgen.commands.recompile import free_layers
+    from basisgen.commands.tune import Setting, read_spec, tune
     from basisgen.emission.render import render
     from basisgen.emission.write import check_place, write_package
     from basisgen.pipeline import plan

@@ -11,10 +11,20 @@ Messages quote the offending value, name the rule and show the cure.
 """
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Text for a terminal: line feeds, escapes and whatever else is not printable is escaped, except for `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 class BasisgenError(Exception):
-    """Any failure basisgen explains; `exit_code` is what the command line returns for it."""
+    """Any failure basisgen explains, on one line; `exit_code` is what the command line returns for it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SpecError(BasisgenError):

@@ -15,11 +15,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import TextIO
 
 from basisgen.errors import OutputError
 
 PATIENCE = 10.0  # seconds without a byte, after which a pipe or a terminal is given up
+_ATTEMPTS = 50
+_PAUSE = 0.02  # seconds
+_REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_PATH = 4096  # of Linux, in bytes; macOS has less, and says so itself
 _ROOM = 2 * 255  # for a temporary directory and a file in it
 
@@ -42,6 +46,46 @@ def read_bounded(path: Path, most: int, what: str) -> bytes:
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}.") from None
     raise OutputError(f"{path} is larger than {most} bytes: not {what}.")
+
+
+def read_directory(directory: Path) -> dict[str, bytes]:
+    """The files of a directory by name, all of one moment: none where it is missing; directories in it are left out.
+
+    Raises OutputError where something cannot be read or is no regular file: links are not followed. A directory that
+    takes the place of this one meanwhile is read instead.
+    """
+    try:
+        for _ in range(_ATTEMPTS):
+            content = _read_at_once(directory)
+            if content is not None:
+                return content
+            sleep(_PAUSE)
+    except OSError as error:
+        raise OutputError(f"cannot read {error.filename or directory}: {error.strerror or error}.") from error
+    raise OutputError(f"cannot read {directory}: it is being replaced all the time. Try again when nothing compiles.")
+
+
+def _read_at_once(directory: Path) -> dict[str, bytes] | None:
+    """Through one handle of the directory, so that all is of one; None if another took its place meanwhile."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    try:
+        content = {}
+        for name in sorted(entry.name for entry in os.scandir(handle)):
+            kind = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+            if stat.S_ISREG(kind):
+                with os.fdopen(os.open(name, _REGULAR, dir_fd=handle), "rb") as file:
+                    content[name] = file.read()
+            elif not stat.S_ISDIR(kind):
+                raise OutputError(f"{directory / name} is not a regular file. Remove it.")
+        opened, there = os.fstat(handle), directory.stat()
+        return content if (opened.st_dev, opened.st_ino) == (there.st_dev, there.st_ino) else None
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(handle)
 
 
 def write_file(path: Path, text: str) -> None:

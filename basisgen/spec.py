@@ -63,7 +63,7 @@ def parse_package(text: str) -> PackageSpec:
     layers: list[LayerSpec] = []
     for entry in entries:
         layers.append(parse_layer({**defaults[str(entry["kind"])], **_resolved(entry, layers)}))
-    _check_distinct([layer.name for layer in layers])
+    check_distinct([layer.name for layer in layers])
     return PackageSpec(name, tuple(layers))
 
 
@@ -175,7 +175,8 @@ def _parse_toml(text: str) -> dict[str, Any]:
         raise SpecError(f"the spec is not TOML: {' '.join(str(error).split())[:200]}.{reads}") from None
 
 
-def _check_distinct(names: Sequence[str]) -> None:
+def check_distinct(names: Sequence[str]) -> None:
+    """Raises SpecError where two layers would become one file."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(name.lower(), name)

@@ -1,30 +1,58 @@
-"""What the compiler writes for the spec in a manifest, for `basisgen verify` to compare a package's sources with.
+"""What the compiler writes for the spec in a manifest, for `basisgen verify` to compare a package with.
 
-Apart from `basisgen.verify`, which imports nothing of the compiler: the comparison is evidence about the code only.
+Of a manifest only the spec is read, by the reader of TOML specs, and what `basisgen tune` measured, which nothing else
+tells; whatever else stands in it is derived again. Apart from `basisgen.verify`, which imports nothing of the compiler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import resource
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import basisgen
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
-from basisgen.spec import PackageSpec, parse_layer
-from basisgen.volumes.execution import Tuning
+from basisgen.reading import identifier, quoted
+from basisgen.spec import MAX_LAYERS, PackageSpec, check_distinct, parse_layer
+from basisgen.volumes.conv_spec import ConvSpec
+from basisgen.volumes.execution import Execution, Tuning
+
+MAX_SECONDS = 600  # of the processor
+MAX_MEMORY = 8 << 30  # bytes
+
+_SETTING = re.compile(
+    r"[a-z]+(:\d{1,3})?(, [\d,]{1,9} threads?)?, [\d,]{1,9} volumes? of \d{1,4}x\d{1,4}x\d{1,4}, stride \d{1,4}, "
+    r"float32, torch [0-9A-Za-z.+]{1,40}",
+    re.ASCII,
+)
+
+
+class _TookTooLong(BaseException):
+    """The compiler's time is up; nothing on the way catches it."""
 
 
 def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
     """Every file this compiler writes for the spec in a manifest; None if another version wrote the manifest.
 
-    Raises SpecError where the manifest's spec is not one.
+    Raises SpecError where the manifest's spec is not one, or takes more time or memory than a check should.
     """
     spec = spec_of(manifest)
+    if spec is None:
+        return None
     try:
-        return None if spec is None else compile_package(spec)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SpecError(f"{type(error).__name__}: {error}") from None
+        with _limited():
+            return compile_package(spec)
+    except _TookTooLong:
+        raise SpecError(f"compiling it takes more than {MAX_SECONDS} seconds of the processor") from None
+    except MemoryError:
+        raise SpecError(f"compiling it takes more than {MAX_MEMORY >> 30} GiB of memory") from None
 
 
 def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
@@ -32,9 +60,62 @@ def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
     if manifest.get("basisgen") != basisgen.__version__:
         return None
     try:
-        layers = tuple(parse_layer(description) for description in manifest["spec"])
-        tuned = Tuning.parse(manifest["tuned"]) if "tuned" in manifest else None
-        specs = [PackageSpec(manifest["name"], layers, alone, tuned) for alone in (False, True)[: len(layers)]]
-        return next((spec for spec in specs if spec.command == manifest["command"]), specs[0])
+        return _spec(**{key: manifest.get(key) for key in ("name", "command", "spec", "tuned")})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{type(error).__name__}: {error}") from None
+
+
+def free_layers(spec: PackageSpec) -> tuple[ConvSpec, ...]:
+    """The layers whose way is open: `execution = "auto"`, and filters that are products."""
+    convolutions = (layer for layer in spec.layers if isinstance(layer, ConvSpec))
+    return tuple(layer for layer in convolutions if layer.execution is Execution.AUTO and layer.radial.separable)
+
+
+def _spec(name: object, command: object, spec: object, tuned: object) -> PackageSpec:
+    """The package; its command is one of the two that can have made it, never text from outside."""
+    if not isinstance(spec, list) or not 0 < len(spec) <= MAX_LAYERS:
+        raise SpecError(f"spec = {quoted(spec)} is not a list of 1 to {MAX_LAYERS} layers")
+    layers = []
+    for entry in spec:
+        layers.append(parse_layer(entry))
+        if json.dumps(layers[-1].describe()) != json.dumps(entry):
+            raise SpecError(f"layer {layers[-1].name!r} is not as the compiler describes it")
+    check_distinct([layer.name for layer in layers])
+    package = PackageSpec(identifier(name, "package name"), tuple(layers))
+    alone = replace(package, from_command_line=True)
+    if len(layers) == 1 and command == alone.command:
+        package = alone
+    return package if tuned is None else replace(package, tuned=_tuning(tuned, package))
+
+
+def _tuning(table: Any, package: PackageSpec) -> Tuning:
+    tuning, free = Tuning.parse(table), {layer.name for layer in free_layers(package)}
+    if tuning.ratios.keys() != free or not _SETTING.fullmatch(tuning.setting):
+        raise SpecError(f"tuned = {quoted(table)} is not what `basisgen tune` writes. Compile with --force")
+    return tuning
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Ends what takes too long, or too much memory; only a main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _TookTooLong
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    before = signal.signal(signal.SIGVTALRM, stop)
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (_least(soft, _least(hard, MAX_MEMORY)), hard))
+        signal.setitimer(signal.ITIMER_VIRTUAL, MAX_SECONDS)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _least(a: int, b: int) -> int:
+    return b if a == resource.RLIM_INFINITY else a if b == resource.RLIM_INFINITY else min(a, b)

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from basisgen.commands.recompile import spec_of
+from basisgen.commands.recompile import free_layers, spec_of
 from basisgen.emission.imported import imported
 from basisgen.emission.manifest import MANIFEST, ManifestError, parse_manifest
 from basisgen.errors import SpecError
@@ -22,9 +22,9 @@ from basisgen.pipeline import compile_package
 from basisgen.reading import quoted
 from basisgen.spec import PackageSpec
 from basisgen.text import counted
-from basisgen.verify.verify import read_files
+from basisgen.verify.files import read_contents
 from basisgen.volumes.conv_spec import ConvSpec
-from basisgen.volumes.execution import PATHS, Execution, Tuning
+from basisgen.volumes.execution import PATHS, Tuning
 
 MAX_VOXELS = 1024  # per axis
 
@@ -77,9 +77,9 @@ def read_spec(directory: Path) -> PackageSpec:
     Raises OutputError where there is no package, SpecError where another version of basisgen made it, or where its
     manifest holds no spec.
     """
-    files, _ = read_files(directory)
+    contents = read_contents(directory)
     try:
-        spec = spec_of(parse_manifest(files.get(MANIFEST, b"")))
+        spec = spec_of(parse_manifest(contents.files.get(MANIFEST, b"")))
     except (ManifestError, SpecError) as error:
         raise SpecError(
             f"{directory / MANIFEST} holds no spec: {error}. Remove the package and compile it again."
@@ -87,12 +87,6 @@ def read_spec(directory: Path) -> PackageSpec:
     if spec is None:
         raise SpecError(f"{directory} was made by another version of basisgen. Compile it again first.")
     return spec
-
-
-def free_layers(spec: PackageSpec) -> tuple[ConvSpec, ...]:
-    """The layers whose way is open: `execution = "auto"`, and filters that are products."""
-    convolutions = (layer for layer in spec.layers if isinstance(layer, ConvSpec))
-    return tuple(layer for layer in convolutions if layer.execution is Execution.AUTO and layer.radial.separable)
 
 
 def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:

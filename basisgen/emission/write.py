@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,38 +15,37 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
+from basisgen.emission.certificate import to_json
 from basisgen.emission.manifest import MANIFEST, ManifestError, parse_manifest, read_manifest
-from basisgen.errors import OutputError, SpecError
-from basisgen.files import fill, make_parents, staged, sync_directory
+from basisgen.errors import OutputError, SpecError, printable
+from basisgen.files import fill, make_parents, read_directory, staged, sync_directory
 from basisgen.volumes.execution import Tuning
 
+_OURS = re.compile(r"[a-z_][a-z0-9_]*\.py|[a-z]+\.safetensors|[a-z]+\.json", re.ASCII)  # whatever a manifest says
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2
 _RENAME_SWAP = 2  # macOS, renamex_np
 
 
 def read_package(directory: Path) -> dict[str, bytes]:
-    """Every file of a package by name, nothing where the directory is missing; caches of the interpreter left out.
+    """Every file of a package by name, all of one moment, nothing where the directory is missing.
 
-    Raises OutputError where a file cannot be read.
+    The interpreter's caches and other directories are left out. Raises OutputError where something cannot be read or
+    is no regular file.
     """
-    try:
-        if not directory.is_dir():
-            return {}
-        return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
-    except OSError as error:
-        raise OutputError(f"cannot read {error.filename or directory}: {error.strerror or error}.") from error
+    return read_directory(directory)
 
 
 def is_up_to_date(directory: Path, facts: dict[str, object]) -> bool:
     """Whether the package on disk was made from the same facts and none of its files has changed since."""
     try:
         content = read_package(directory)
-        manifest = parse_manifest(content.pop(MANIFEST))
+        body = content.pop(MANIFEST)
+        manifest = parse_manifest(body)
     except (OutputError, KeyError, ManifestError):
         return False
     digests = {name: hashlib.sha256(body).hexdigest() for name, body in content.items()}
-    return _made_from(manifest, facts) and manifest.get("sha256") == digests
+    return _made_from(manifest, facts) and manifest.get("sha256") == digests and to_json(manifest).encode() == body
 
 
 def tuning_of(directory: Path, facts: dict[str, object]) -> Tuning | None:
@@ -80,7 +80,10 @@ def check_place(directory: Path) -> None:
 
 
 def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
-    """What `compile --check` prints: a unified diff of text files, one line for each other file that differs."""
+    """What `compile --check` prints: a unified diff of text files, one line for each other file that differs.
+
+    What is not printable is escaped: the files on disk may be anybody's.
+    """
     lines: list[str] = []
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) == new.get(name):
@@ -92,7 +95,7 @@ def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
         else:
             before, after = (text.decode("utf-8", "replace").splitlines(True) for text in (old[name], new[name]))
             lines += unified_diff(before, after, f"{name} on disk", f"{name} compiled")
-    return "".join(lines)
+    return printable("".join(lines), keep="\n\t")
 
 
 def _refuse_places(directory: Path) -> None:
@@ -141,7 +144,8 @@ def _check_contents(directory: Path) -> None:
     if present and MANIFEST not in present:
         raise OutputError(f"{directory} is not a package of basisgen's: it has no {MANIFEST}. Choose another name.")
     try:
-        ours = {MANIFEST, *read_manifest(directory)["sha256"]} if present else set()
+        stated = read_manifest(directory)["sha256"] if present else {}
+        ours = {MANIFEST, *filter(_OURS.fullmatch, stated)}
     except (ManifestError, KeyError, TypeError):
         raise OutputError(
             f"{directory / MANIFEST} is damaged: it does not tell which of the files beside it are basisgen's. "

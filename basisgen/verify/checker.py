@@ -10,12 +10,19 @@ Why the four checks below establish it:
     harmonics    The Y_l are harmonic polynomials of degree l, orthonormal, and the standard ones by name and sign. What
                  a rotation makes of Y_l is again harmonic, so Y_l(g x) = D^l(g) Y_l(x) defines the representation D^l,
                  and (X_a x).grad Y_l = dD^l(X_a) Y_l its generators, X_a the rotation about axis a. D^1(g) = g.
-    law          (X_a x).grad kappa = dD^j(X_a) kappa - kappa dD^l(X_a) for a = x, y, z, as polynomials. SO(3) is
-                 connected, so this is (1) for every rotation; kappa(-x) = (-1)^J kappa(x) settles the inversion.
+    law          (X_a x).grad kappa = dD^j(X_a) kappa - kappa dD^l(X_a) for a = x, y, z, as polynomials. The left is
+                 sum_M C[m, n; J, M] sum_K dD^J(X_a)[M, K] Y_JK, and the Y_JK are independent: so for every (m, n, K)
+
+                     sum_M C[m, n, M] dD^J[M, K] = sum_k dD^j[m, k] C[k, n, K] - sum_k C[m, k, K] dD^l[k, n]
+
+                 SO(3) is connected, so this is (1) for every rotation; kappa(-x) = (-1)^J kappa(x) settles the
+                 inversion.
     complete     By (1) a kernel on a sphere is known from its value at one point, which whatever fixes the point must
                  fix too: the matrices so fixed are a null space, and its dimension is computed here. The values of
                  the kappa^J at the point lie in it, are independent, and are as many.
-    orthonormal  sum_mn C[m, n; J, M] C[m, n; J', M'] = delta delta, the normalisation the modules rely on.
+    orthonormal  sum_mn C[m, n; J, M] C[m, n; J', M'] = delta delta, the normalisation the modules rely on. By the law
+                 the left side commutes with the rotations, D^J on one side and D^J' on the other: by Schur's lemma it
+                 is zero, or for J = J' a multiple of the identity. What is left to check are the lengths.
 
 The numbers: with Y = sqrt(N) P, P integer polynomials, and c = C sqrt(N_JM N_ln / N_jm), all is rational up to one root
 per J. Nothing of the compiler is used and no computer algebra: Python's integers and fractions.
@@ -28,12 +35,12 @@ from fractions import Fraction
 from itertools import product
 from math import isqrt, lcm, prod
 
-from basisgen.verify.polynomials import Polynomial, SparseRow, add, inner, laplacian, rank, standard_harmonic, turn
+from basisgen.verify.polynomials import Matrix, SparseRow, inner, laplacian, rank, standard_harmonic
 from basisgen.verify.statement import Certificate, Coefficients, Harmonic, Pair
 
-Matrix = dict[tuple[int, int], Fraction]  # zeros left out
+MAX_DENOMINATOR = 1 << 2000  # of coefficients; those of degrees up to 12 need less
+
 Integers = dict[tuple[int, int, int], int]  # (m, n, M) -> c
-Kernel = dict[tuple[int, int], Polynomial]  # (m, n) -> entry
 
 
 def check_harmonics(certificate: Certificate) -> Iterator[str]:
@@ -41,19 +48,19 @@ def check_harmonics(certificate: Certificate) -> Iterator[str]:
     for l, harmonics in certificate.harmonics.items():
         for m, harmonic in harmonics.items():
             where, p = f"certificate.json: harmonic ({l}, {m})", harmonic.polynomial
+            if not _equal(harmonic, Harmonic(*standard_harmonic(l, m))):
+                yield f"{where} is not the standard one"
+                continue
             if laplacian(p) or any(sum(exponents) != l for exponents in p):
                 yield f"{where} is not a harmonic polynomial of degree {l}"
             if harmonic.square_norm * inner(p, p) != prod(range(1, 2 * l + 2, 2)):
                 yield f"{where} does not have mean square 1 over the sphere"
             if any(n != m and inner(p, other.polynomial) for n, other in harmonics.items()):
                 yield f"{where} is not orthogonal to the others of its degree"
-            if not _equal(harmonic, Harmonic(*standard_harmonic(l, m))):
-                yield f"{where} is not the standard one"
 
 
 def check_law(certificate: Certificate) -> Iterator[str]:
-    """The constraint, differentiated, on the entries of every kappa^J, as polynomials."""
-    turns = {l: generators(harmonics) for l, harmonics in certificate.harmonics.items()}
+    """The constraint, differentiated, on the coefficients of every kappa^J, exactly."""
     for (j, l), table in certificate.clebsch_gordan.items():
         for J, coefficients in table.items():
             where = f"certificate.json: pair {j} <- {l}, element J = {J}"
@@ -61,14 +68,12 @@ def check_law(certificate: Certificate) -> Iterator[str]:
             if integers is None:
                 yield f"{where}: two coefficients have a ratio that no solution allows"
                 continue
-            kernel = _kernel(integers, certificate.harmonics[J])
-            broken = [
-                f"{where}: turned about {'xyz'[axis]}, entry (m, n) = ({m}, {n}) breaks the law"
-                for axis in range(3)
-                for m, n in product(range(-j, j + 1), range(-l, l + 1))
-                if _excess(kernel, m, n, turns[j][axis], turns[l][axis], axis)
-            ]
-            yield from broken[:1]
+            for axis in range(3):
+                turns = [certificate.generators[degree][axis] for degree in (j, l, J)]
+                if broken := min(_excess(integers, *turns), default=None):
+                    m, n, _ = broken
+                    yield f"{where}: turned about {'xyz'[axis]}, entry (m, n) = ({m}, {n}) breaks the law"
+                    break
     for pair in certificate.pairs:
         if pair.out.parity is not None and pair.into.parity is not None:
             for J in pair.degrees:
@@ -77,25 +82,15 @@ def check_law(certificate: Certificate) -> Iterator[str]:
 
 
 def check_orthonormal(certificate: Certificate) -> Iterator[str]:
-    """The columns (J, M) of C, for each (j, l)."""
+    """The lengths of the columns (J, M) of C, for each (j, l)."""
     for (j, l), table in certificate.clebsch_gordan.items():
-        rows: dict[tuple[int, int], list[tuple[tuple[int, int], int]]] = {}
         for J, coefficients in table.items():
-            where = f"certificate.json: pair {j} <- {l}, element J = {J}"
-            for M in range(-J, J + 1):
-                if sum(root.square for (_, _, order), root in coefficients.items() if order == M) != 1:
-                    yield f"{where}: column M = {M} of C is not of length 1"
-            for (m, n, M), c in (_integers(coefficients, certificate, j, l, J) or {}).items():
-                rows.setdefault((m, n), []).append(((J, M), c))
-        products: dict[tuple[tuple[int, int], tuple[int, int]], Fraction] = {}
-        for (m, n), entries in rows.items():
-            weight = certificate.harmonics[j][m].square_norm / certificate.harmonics[l][n].square_norm
-            for (column, a), (other, b) in product(entries, entries):
-                if column < other:
-                    products[column, other] = products.get((column, other), Fraction(0)) + a * b * weight
-        for (column, other), value in products.items():
-            if value:
-                yield f"certificate.json: pair {j} <- {l}: columns (J, M) = {column} and {other} are not orthogonal"
+            squares = dict.fromkeys(range(-J, J + 1), Fraction(0))
+            for (_, _, M), root in coefficients.items():
+                squares[M] += root.square
+            for M, square in squares.items():
+                if square != 1:
+                    yield f"certificate.json: pair {j} <- {l}, element J = {J}: column M = {M} of C is not of length 1"
 
 
 def check_complete(certificate: Certificate) -> Iterator[str]:
@@ -133,51 +128,38 @@ def _integers(coefficients: Coefficients, certificate: Certificate, j: int, l: i
     by_J, by_j, by_l = (certificate.harmonics[degree] for degree in (J, j, l))
     ratios: dict[tuple[int, int, int], Fraction] = {}
     first: Fraction | None = None
+    common = 1
     for (m, n, M), (sign, square) in coefficients.items():
         scaled = square * by_J[M].square_norm * by_l[n].square_norm / by_j[m].square_norm
         first = first or scaled
         ratio = scaled / first
         root = Fraction(isqrt(ratio.numerator), isqrt(ratio.denominator))
-        if root**2 != ratio:
+        common = lcm(common, root.denominator)
+        if root**2 != ratio or common > MAX_DENOMINATOR:
             return None
         ratios[m, n, M] = sign * root
-    common = lcm(*(ratio.denominator for ratio in ratios.values()))
-    return {index: int(ratio * common) for index, ratio in ratios.items()}
+    return {index: ratio.numerator * (common // ratio.denominator) for index, ratio in ratios.items()}
 
 
-def _kernel(integers: Integers, harmonics: dict[int, Harmonic]) -> Kernel:
-    """kappa[m, n] = sum_M c[m, n, M] P_M."""
-    kernel: Kernel = {}
+def _excess(integers: Integers, by_j: Matrix, by_l: Matrix, by_J: Matrix) -> Integers:
+    """(C dD^J - dD^j C + C dD^l)[m, n, K] times a common denominator; empty for a solution."""
+    common = lcm(*(value.denominator for matrix in (by_j, by_l, by_J) for value in matrix.values()))
+    columns: dict[int, list[tuple[int, int]]] = {}
+    rows_l: dict[int, list[tuple[int, int]]] = {}
+    rows_J: dict[int, list[tuple[int, int]]] = {}
+    for (row, column), value in by_j.items():
+        columns.setdefault(column, []).append((row, int(common * value)))
+    for rows, matrix in ((rows_l, by_l), (rows_J, by_J)):
+        for (row, column), value in matrix.items():
+            rows.setdefault(row, []).append((column, int(common * value)))
+    excess: Integers = {}
     for (m, n, M), c in integers.items():
-        add(kernel.setdefault((m, n), {}), c, harmonics[M].polynomial)
-    return kernel
-
-
-def _excess(kernel: Kernel, m: int, n: int, by_j: Matrix, by_l: Matrix, axis: int) -> Polynomial:
-    """((X_a x).grad kappa - dD^j kappa + kappa dD^l)[m, n] times a common denominator; empty for a solution."""
-    left = [(k, value) for (row, k), value in by_j.items() if row == m]
-    right = [(k, value) for (k, column), value in by_l.items() if column == n]
-    common = lcm(*(value.denominator for _, value in left + right))
-    excess = add({}, common, turn(kernel.get((m, n), {}), axis))
-    for k, value in left:
-        add(excess, -int(common * value), kernel.get((k, n), {}))
-    for k, value in right:
-        add(excess, int(common * value), kernel.get((m, k), {}))
-    return excess
-
-
-def generators(harmonics: dict[int, Harmonic]) -> tuple[Matrix, ...]:
-    """dD(X_a) for P in place of Y: (X_a x).grad P_m = sum_k dD(X_a)[m, k] P_k, by projection on the orthogonal P_k."""
-    matrices = []
-    for axis in range(3):
-        matrix: Matrix = {}
-        for m, harmonic in harmonics.items():
-            turned = turn(harmonic.polynomial, axis)
-            for k, other in harmonics.items():
-                if value := inner(turned, other.polynomial):
-                    matrix[m, k] = Fraction(value, inner(other.polynomial, other.polynomial))
-        matrices.append(matrix)
-    return tuple(matrices)
+        terms = [((m, n, K), factor) for K, factor in rows_J.get(M, ())]
+        terms += [((row, n, M), -factor) for row, factor in columns.get(m, ())]
+        terms += [((m, column, M), factor) for column, factor in rows_l.get(n, ())]
+        for index, factor in terms:
+            excess[index] = excess.get(index, 0) + c * factor
+    return {index: value for index, value in excess.items() if value}
 
 
 def _stabiliser_equations(pair: Pair, certificate: Certificate) -> Iterator[SparseRow]:
@@ -186,12 +168,17 @@ def _stabiliser_equations(pair: Pair, certificate: Certificate) -> Iterator[Spar
     P(s x) = +-P(x) by the power of x, and s = -1 * a rotation, so D^l(s) = p (-1)^l * diag(+-1).
     """
     (j, p_out), (l, p_in) = pair.out, pair.into
-    by_j, by_l = (generators(certificate.harmonics[degree])[1] for degree in (j, l))
+    by_j, by_l = (certificate.generators[degree][1] for degree in (j, l))
+    rows: dict[int, list[tuple[int, Fraction]]] = {m: [] for m in range(-j, j + 1)}
+    columns: dict[int, list[tuple[int, Fraction]]] = {n: [] for n in range(-l, l + 1)}
+    for (m, k), value in by_j.items():
+        rows[m].append((k, value))
+    for (k, n), value in by_l.items():
+        columns[n].append((k, value))
     for m, n in product(range(-j, j + 1), range(-l, l + 1)):
-        row = {(k, n): value for (order, k), value in by_j.items() if order == m}
-        for (k, order), value in by_l.items():
-            if order == n:
-                row[m, k] = row.get((m, k), Fraction(0)) - value
+        row = {(k, n): value for k, value in rows[m]}
+        for k, value in columns[n]:
+            row[m, k] = row.get((m, k), Fraction(0)) - value
         yield row
         if p_out is not None and p_in is not None:
             (power, _, _), *_ = certificate.harmonics[j][m].polynomial

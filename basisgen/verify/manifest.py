@@ -1,18 +1,27 @@
-"""manifest.json, as far as verification needs it: the digests, and what each layer is said to be. Untrusted."""
+"""manifest.json, as far as verification needs it: the digests, and what each layer is said to be. Untrusted.
+
+Canonical JSON, keys in this order: format, basisgen, name, command, spec, tuned (if it is), sections of the kinds of
+layers, layers, sha256. Names, spec and tuning decide every other value; `verify` compares them, it does not read them.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from basisgen.verify.canonical import read_json
 from basisgen.verify.statement import Certificate, CertificateError, Irrep, read_grid, read_irrep
 
 FORMAT = 2
+MAX_TYPE = 20_000  # characters
+MAX_PAIRS = 1 << 19  # of terms, of all layers together
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}", re.ASCII)
+_VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}([a-z.+]{1,5}\d{0,6}){0,3}", re.ASCII)
+_FILE = re.compile(r"[a-z_][a-z0-9_.]{0,79}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TERM = re.compile(r"([1-9]\d{0,5})x(\d{1,2}[eo]?)", re.ASCII)
 
 
@@ -61,17 +70,27 @@ class Manifest:
 def read_manifest(text: bytes) -> Manifest:
     """Raises ManifestError that says what is wrong."""
     try:
-        table = json.loads(text, parse_constant=_refuse)
+        table = read_json(text)
+        version = _version(table["basisgen"])
+        if not isinstance(table["format"], int) or table["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}. It was made by basisgen {version}: {cure(version)}")
         layers = tuple(_layer(entry, table["layers"][entry["name"]]) for entry in table["spec"])
-        digests = {str(name): str(digest) for name, digest in table["sha256"].items()}
-        if table["format"] != FORMAT or len({layer.name for layer in layers}) < len(table["layers"]):
-            raise ValueError(f"not format {FORMAT}, or its spec and its layers differ")
-        return Manifest(_name(table["name"]), str(table["basisgen"]), layers, digests, table)
+        digests = {_file(name): _digest(digest) for name, digest in table["sha256"].items()}
+        if [layer.name for layer in layers] != list(table["layers"]) or not layers:
+            raise ValueError("its spec and its layers differ")
+        if (pairs := sum(len(layer.into) * len(layer.out) for layer in layers)) > MAX_PAIRS:
+            raise ValueError(f"its layers have {pairs} pairs of terms, at most {MAX_PAIRS} can be checked")
+        return Manifest(_name(table["name"]), version, layers, digests, table)
     except (AttributeError, CertificateError, KeyError, RecursionError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:300]
         raise ManifestError(
             f"manifest.json is not in the documented form ({type(error).__name__}: {message})"
         ) from None
+
+
+def cure(version: str) -> str:
+    """What to do about a package of another version."""
+    return f"compile it again, or install basisgen=={version} and verify with that"
 
 
 def check_layers(manifest: Manifest, certificate: Certificate) -> list[str]:
@@ -111,6 +130,8 @@ def _with_gates(terms: tuple[Term, ...]) -> tuple[Term, ...]:
 
 
 def _field_type(text: str) -> tuple[Term, ...]:
+    if not isinstance(text, str) or len(text) > MAX_TYPE:
+        raise ManifestError(f"{text!r:.100} is not a field type")
     terms = []
     for part in text.split(" + "):
         match = _TERM.fullmatch(part)
@@ -126,5 +147,19 @@ def _name(text: Any) -> str:
     return text
 
 
-def _refuse(text: str) -> None:
-    raise ManifestError(f"{text} is not a number")
+def _version(text: Any) -> str:
+    if not isinstance(text, str) or not _VERSION.fullmatch(text):
+        raise ManifestError(f"{text!r:.100} is not a version")
+    return text
+
+
+def _file(text: str) -> str:
+    if not _FILE.fullmatch(text):
+        raise ManifestError(f"{text!r:.100} is no name of a package's file")
+    return text
+
+
+def _digest(text: Any) -> str:
+    if not isinstance(text, str) or not _DIGEST.fullmatch(text):
+        raise ManifestError(f"{text!r:.100} is not a digest")
+    return text

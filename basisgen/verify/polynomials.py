@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
 from math import factorial, prod
 
 Polynomial = dict[tuple[int, int, int], int]  # exponents of x, y, z -> coefficient, never zero
 SparseRow = dict[tuple[int, int], Fraction]
+Matrix = dict[tuple[int, int], Fraction]  # zeros left out
 
 COORDINATES: tuple[Polynomial, ...] = ({(1, 0, 0): 1}, {(0, 1, 0): 1}, {(0, 0, 1): 1})
 _SQUARE: Polynomial = {(2, 0, 0): 1, (0, 2, 0): 1, (0, 0, 2): 1}
@@ -57,7 +58,22 @@ def inner(p: Polynomial, q: Polynomial) -> int:
 
     For harmonic p and q of degree l it is (2l+1)!! times the mean of p q over the unit sphere.
     """
-    return sum(c * q[m] * factorial(m[0]) * factorial(m[1]) * factorial(m[2]) for m, c in p.items() if m in q)
+    return sum(c * q[m] * _factorials(*m) for m, c in p.items() if m in q)
+
+
+def generators(polynomials: Mapping[int, Polynomial]) -> tuple[Matrix, ...]:
+    """dD(X_a): (X_a x).grad P_m = sum_k dD(X_a)[m, k] P_k, by projection on the orthogonal P_k; a = x, y, z."""
+    squares = {k: inner(p, p) for k, p in polynomials.items()}
+    matrices = []
+    for axis in range(3):
+        matrix: Matrix = {}
+        for m, polynomial in polynomials.items():
+            turned = turn(polynomial, axis)
+            for k, other in polynomials.items():
+                if value := inner(turned, other):
+                    matrix[m, k] = Fraction(value, squares[k])
+        matrices.append(matrix)
+    return tuple(matrices)
 
 
 def standard_harmonic(l: int, m: int) -> tuple[Fraction, Polynomial]:
@@ -69,6 +85,11 @@ def standard_harmonic(l: int, m: int) -> tuple[Fraction, Polynomial]:
     order = abs(m)
     norm = Fraction((2 * l + 1) * (2 if m else 1), factorial(l + order) * factorial(l - order))
     return norm, times(_legendre(l, order), _azimuthal(order)[0 if m >= 0 else 1])
+
+
+@cache
+def _factorials(a: int, b: int, c: int) -> int:
+    return factorial(a) * factorial(b) * factorial(c)
 
 
 @cache

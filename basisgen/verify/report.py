@@ -8,18 +8,30 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 from rich.text import Text
 
+from basisgen.errors import printable
+
+MAX_LENGTH = 500  # characters of a complaint
 COLUMNS = ("check", "worst", "result", "how")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. It passed if it was done and there is no complaint."""
+    """One line of the report. It passed if it was done and there is no complaint.
+
+    Complaints may quote a hostile package: whatever is not printable in them is escaped.
+    """
 
     name: str
     how: str
     residual: str
     complaints: tuple[str, ...] = ()
     not_done: str | None = None  # why
+    optional: bool = False  # a package can be verified without it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "complaints", tuple(printable(complaint)[:MAX_LENGTH] for complaint in self.complaints)
+        )
 
     @property
     def passed(self) -> bool:
@@ -48,8 +60,8 @@ class Report:
 
     @property
     def verified(self) -> bool:
-        """Whether no check complained. Checks the caller left out (`run=False`) are listed as not done."""
-        return not self.complaints
+        """Whether no check complained, and every one was done that is not optional."""
+        return not self.complaints and all(check.optional for check in self.checks if check.not_done is not None)
 
     def as_json(self) -> str:
         """The report for machines."""
@@ -72,7 +84,12 @@ class Report:
 
     def verdict(self) -> str:
         """One line."""
-        left_out = [check.name for check in self.checks if check.not_done is not None]
+        package, left_out = printable(self.package), [check for check in self.checks if check.not_done is not None]
+        if self.complaints:
+            count = len(self.complaints)
+            return f"{package}: NOT VERIFIED, {count} {'complaint' if count == 1 else 'complaints'}"
         if not self.verified:
-            return f"{self.package}: NOT VERIFIED, {len(self.complaints)} complaints"
-        return f"{self.package}: verified" + (f", but for {', '.join(left_out)}" if left_out else "")
+            needed = [f"{check.name} ({check.not_done})" for check in left_out if not check.optional]
+            return f"{package}: NOT VERIFIED, though nothing wrong was found: not done are {', '.join(needed)}"
+        names = ", ".join(check.name for check in left_out)
+        return f"{package}: verified" + (f", without {names}" if names else "")

@@ -14,8 +14,7 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.checker import generators
-from basisgen.verify.polynomials import Polynomial, inner
+from basisgen.verify.polynomials import Matrix, Polynomial, inner
 from basisgen.verify.statement import Certificate, Harmonic, Irrep
 
 Array = NDArray[Any]
@@ -40,7 +39,10 @@ def check_rotations(certificate: Certificate, random: np.random.Generator) -> tu
     angles = random.normal(size=(ROTATIONS, 3))
     points = random.normal(size=(ROTATIONS, 3))
     turned_points = [_rotate(w, x) for w, x in zip(angles, points, strict=True)]
-    D = {l: [rotation_matrix(harmonics, w) for w in angles] for l, harmonics in certificate.harmonics.items()}
+    D = {
+        l: [rotation_matrix(harmonics, certificate.generators[l], w) for w in angles]
+        for l, harmonics in certificate.harmonics.items()
+    }
     Y = {l: [_values(harmonics, x.tolist()) for x in points] for l, harmonics in certificate.harmonics.items()}
     turned = {l: [_values(harmonics, x) for x in turned_points] for l, harmonics in certificate.harmonics.items()}
     for (j, l), table in certificate.clebsch_gordan.items():
@@ -84,11 +86,11 @@ def check_symmetry(certificate: Certificate, tensors: Mapping[str, Array]) -> tu
     return worst, complaints
 
 
-def rotation_matrix(harmonics: Harmonics, w: Array) -> Array:
+def rotation_matrix(harmonics: Harmonics, generators: Sequence[Matrix], w: Array) -> Array:
     """D^l of the rotation by |w| about w."""
     l = max(harmonics)
     exponent = np.zeros((2 * l + 1, 2 * l + 1))
-    for angle, generator in zip(w, generators(harmonics), strict=True):
+    for angle, generator in zip(w, generators, strict=True):
         for (m, k), value in generator.items():  # of P; of Y = sqrt(N) P:
             root = float(harmonics[m].square_norm / harmonics[k].square_norm) ** 0.5
             exponent[m + l, k + l] += angle * float(value) * root

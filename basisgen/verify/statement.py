@@ -5,18 +5,21 @@ Everything in it is untrusted. Whatever is not in the documented form raises Cer
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
-from basisgen.verify.polynomials import Polynomial
+from basisgen.verify.canonical import read_json
+from basisgen.verify.polynomials import Matrix, Polynomial, generators
 
-MAX_DEGREE = 64
-MAX_TAPS_PER_AXIS = 64
-MAX_LEVEL = 64
+MAX_DEGREE = 24  # of a kernel; of a field half of it
+MAX_TAPS_PER_AXIS = 21
+MAX_DILATION = 16
+MAX_LEVEL = 40
+MAX_FORMULA_WORK = 10**8  # characters of formulas times taps of an octant: what evaluating them takes
 
 Coefficients = dict[tuple[int, int, int], "Root"]  # (m, n, M) -> C[m, n; J, M]
 Powers = tuple[int, int, int]  # a, b, c
@@ -24,8 +27,8 @@ Powers = tuple[int, int, int]  # a, b, c
 PARTS = ("products", "x", "y", "z")  # of the tensors of filters that are sums of products
 
 _KEYS = ["format", "law", "solution", "proved", "harmonics", "clebsch_gordan", "pairs", "filters"]
-_RATIONAL = re.compile(r"(\d{1,400})(?:/(\d{1,400}))?", re.ASCII)
-_ROOT = re.compile(r"(-?)sqrt\((\d{1,400}(?:/\d{1,400})?)\)", re.ASCII)
+_RATIONAL = re.compile(r"(\d{1,200})(?:/(\d{1,200}))?", re.ASCII)
+_ROOT = re.compile(r"(-?)sqrt\((\d{1,200}(?:/\d{1,200})?)\)", re.ASCII)
 _TERM = re.compile(r"(-|[+-] |)([0-9xyz^*]+)", re.ASCII)
 _FACTOR = re.compile(r"(\d{1,400})|([xyz])(?:\^(\d\d?))?", re.ASCII)
 _IRREP = re.compile(r"(\d{1,2})([eo]?)", re.ASCII)
@@ -104,6 +107,11 @@ class Certificate:
     pairs: tuple[Pair, ...]
     filters: dict[str, Filters]
 
+    @cached_property
+    def generators(self) -> dict[int, tuple[Matrix, ...]]:
+        """l -> dD^l(X_a) of the polynomials, for a = x, y, z."""
+        return {l: generators({m: h.polynomial for m, h in rows.items()}) for l, rows in self.harmonics.items()}
+
 
 def read_certificate(text: bytes) -> Certificate:
     """Reads and cross-references a certificate.
@@ -111,7 +119,7 @@ def read_certificate(text: bytes) -> Certificate:
     Raises CertificateError that says where the text is not in the documented form.
     """
     try:
-        table = json.loads(text, object_pairs_hook=_object, parse_float=_refuse, parse_constant=_refuse)
+        table = read_json(text)
         _demand(isinstance(table, dict) and list(table) == _KEYS, f"its keys are not {', '.join(_KEYS)}")
         _demand(table["format"] == 1, f"format {table['format']!r} is not 1")
         certificate = Certificate(
@@ -136,10 +144,13 @@ def read_rational(text: str) -> Fraction:
     return Fraction(int(numerator), int(denominator or 1))
 
 
-def read_polynomial(text: str) -> Polynomial:
-    """`2*z^2 - x^2 - y^2`; raises CertificateError for anything else."""
+def read_polynomial(text: str, degree: int) -> Polynomial:
+    """`2*z^2 - x^2 - y^2`, of terms of a degree; raises CertificateError for anything else."""
     polynomial: Polynomial = {}
-    for term in re.split(r" (?=[+-] )", text):
+    most = (degree + 1) * (degree + 2) // 2
+    terms = re.split(r" (?=[+-] )", text, maxsplit=most)
+    _demand(len(terms) <= most, f"a polynomial of degree {degree} has more than {most} terms")
+    for term in terms:
         sign, factors = _match(_TERM, term).groups()
         coefficient, exponents = (-1 if sign.startswith("-") else 1), dict.fromkeys("xyz", 0)
         for factor in factors.split("*"):
@@ -149,6 +160,7 @@ def read_polynomial(text: str) -> Polynomial:
             else:
                 exponents[axis] += int(power or 1)
         monomial = (exponents["x"], exponents["y"], exponents["z"])
+        _demand(sum(monomial) == degree, f"{text!r:.100} is not homogeneous of degree {degree}")
         _demand(coefficient != 0 and monomial not in polynomial, f"{text!r:.100} has a term of zero, or one twice")
         polynomial[monomial] = coefficient
     return polynomial
@@ -164,8 +176,9 @@ def read_grid(
     size: Any, spacing: Any, dilation: Any
 ) -> tuple[tuple[int, int, int], tuple[Fraction, Fraction, Fraction], tuple[int, int, int]]:
     """Taps per axis, voxel spacing as rationals, dilation; raises CertificateError for anything else."""
-    for numbers in (size, dilation):
-        _demand(all(_is_integer(n) and 1 <= n <= MAX_TAPS_PER_AXIS for n in numbers), f"{numbers} is not a grid")
+    for numbers, most in ((size, MAX_TAPS_PER_AXIS), (dilation, MAX_DILATION)):
+        good = isinstance(numbers, list) and all(_is_integer(n) and 1 <= n <= most for n in numbers)
+        _demand(good, f"{numbers!r:.100} is not a grid")
     lengths = [read_rational(length) for length in spacing]
     _demand(len(size) == len(dilation) == len(lengths) == 3 and min(lengths) > 0, "a grid has three axes")
     return tuple(size), (lengths[0], lengths[1], lengths[2]), tuple(dilation)
@@ -176,7 +189,7 @@ def _harmonics(key: str, rows: list[list[str]]) -> dict[int, Harmonic]:
     _demand(len(rows) == 2 * l + 1, f"{len(rows)} harmonics of degree {l}, there are {2 * l + 1}")
     harmonics = {}
     for m, (norm, polynomial) in zip(range(-l, l + 1), rows, strict=True):
-        harmonics[m] = Harmonic(read_rational(norm), read_polynomial(polynomial))
+        harmonics[m] = Harmonic(read_rational(norm), read_polynomial(polynomial, l))
         _demand(harmonics[m].square_norm > 0, f"harmonic ({l}, {m}) is zero")
     return harmonics
 
@@ -206,6 +219,7 @@ def _root(text: str, where: str) -> Root:
 def _pair(entry: dict[str, Any]) -> Pair:
     _demand(list(entry) == ["out", "in", "J", "dimension"], f"pair {entry!r:.100} is not out, in, J, dimension")
     out, into, degrees = read_irrep(entry["out"]), read_irrep(entry["in"]), tuple(entry["J"])
+    _demand(max(out.degree, into.degree) <= MAX_DEGREE // 2, f"pair {out} <- {into} is beyond degree {MAX_DEGREE // 2}")
     _demand((out.parity is None) == (into.parity is None), f"pair {entry!r:.100} is of two groups")
     _demand(all(map(_is_integer, (*degrees, entry["dimension"]))), f"pair {entry!r:.100} has a degree that is none")
     _demand(list(degrees) == sorted(set(degrees)), f"pair {out} <- {into}: degrees J = {list(degrees)} do not increase")
@@ -262,6 +276,8 @@ def _cross_reference(certificate: Certificate) -> None:
     used = {degree for (j, l), degrees in wanted.items() for degree in (j, l, *degrees)}
     has, needs = sorted(certificate.harmonics), sorted(used)
     _demand(has == needs, f"there are harmonics of degrees {has}, the pairs need {needs}")
+    work = sum(map(_formula_work, certificate.filters.values()))
+    _demand(work <= MAX_FORMULA_WORK, f"its formulas are too long for their taps to be evaluated: {work} characters")
     for name, filters in certificate.filters.items():
         _demand(not name.startswith("clebsch_gordan_"), f"filters {name} are named like Clebsch-Gordan coefficients")
         stem, _, part = name.rpartition("_")
@@ -272,12 +288,9 @@ def _cross_reference(certificate: Certificate) -> None:
             _demand(J in used, f"{name} has filters of degree {J}, which no pair needs")
 
 
-def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        _demand(key not in table, f"key {key!r:.100} is there twice")
-        table[key] = value
-    return table
+def _formula_work(filters: Filters) -> int:
+    characters = sum(map(len, {formula for _, formula in filters.groups if formula is not None}))
+    return characters * prod((n + 1) // 2 for n in filters.size)
 
 
 def _degrees(text: str) -> tuple[int, int]:
@@ -303,10 +316,6 @@ def _is_order(value: Any, degree: int) -> bool:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _refuse(text: str) -> None:
-    raise CertificateError(f"{text} is not an exact number")
 
 
 def _demand(condition: bool, complaint: str) -> None:

@@ -1,107 +1,90 @@
-"""The recipe of `basisgen verify`: read, check, run, report. Nothing of the compiler is imported.
+"""The recipe of `basisgen verify`: read, derive, check, run, report. Nothing of the compiler is imported.
 
-files        every digest, and no other file
+files        regular files of a package's names, read at one moment; every digest, and no other file
+code         the files, and every byte of them but the tensors, are what the compiler writes for the stated spec
+bytecode     what the interpreter has cached is what it makes of these modules
 certificate  read strictly; the harmonics, the law, completeness, orthonormality: exactly
 products     filters of separable layers are the stated sums of products: exactly
-floats       basis.safetensors against the certificate, correctly rounded
+floats       basis.safetensors against the certificate, correctly rounded, in the one encoding
+taps         basis.safetensors against the compiler's own, which decides where there is no formula
 rotations    the unsampled kernels under random rotations
 symmetry     filters that have no formula, under the turns of their grid
 defect       the manifest's figures, by quadrature over plane waves
-code         the sources are what the compiler of the manifest's version writes   (if the caller can tell)
-module       the package's own code, in a fresh process, only if its bytes passed `files` and `code`
+module       the package's own code, in a process apart, only if everything else passed
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import secrets
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from basisgen.errors import BasisgenError, OutputError
+from basisgen.errors import BasisgenError
 from basisgen.verify import checker
-from basisgen.verify.floats import MAX_ULPS, check_floats
-from basisgen.verify.manifest import Manifest, ManifestError, check_layers, read_manifest
+from basisgen.verify.bytecode import check_bytecode
+from basisgen.verify.derived import TOLERANCE, check_code, check_taps, same_figures
+from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, Contents, read_contents
+from basisgen.verify.floats import check_floats, tensor_shapes
+from basisgen.verify.manifest import Manifest, ManifestError, check_layers, cure, read_manifest
 from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
 from basisgen.verify.statement import Certificate, CertificateError, read_certificate
-from basisgen.verify.volumes.defect import TOLERANCE, check_defect
-from basisgen.verify.volumes.module import ProbeError, check_module
+from basisgen.verify.tensors import Tensor, read_tensors
+from basisgen.verify.volumes import defect
+from basisgen.verify.volumes.module import ProbeError, affordable, check_module
 from basisgen.verify.volumes.products import check_products
 
-MANIFEST = "manifest.json"
-CERTIFICATE = "certificate.json"
-TENSORS = "basis.safetensors"
-MAX_FILE_BYTES = 1 << 30
-_WHICH = "Name the directory that `basisgen compile` wrote, for example generated/tetris."
-
 Recompile = Callable[[Mapping[str, Any]], Mapping[str, bytes] | None]  # a manifest -> its files; None: cannot tell
+Written = Mapping[str, bytes]
 
 
 def verify_package(
     directory: Path, *, run: bool = True, recompile: Recompile | None = None, seed: int | None = None
 ) -> Report:
-    """Re-checks the package in a directory. `recompile` compares its sources with what the compiler writes.
+    """Re-checks the package in a directory. `recompile` tells what the compiler writes; without it nothing is verified.
 
-    The package's Python code is run only if `run` is true, every digest is right and `recompile` found no difference,
-    and then in a process of its own. Raises OutputError if the directory cannot be read or holds no package.
+    The package's Python code is run only if `run` is true and every other check passed, and then in a process apart.
+    Raises OutputError if the directory cannot be read or holds no package.
     """
+    return verify_contents(read_contents(directory), str(directory), run=run, recompile=recompile, seed=seed)
+
+
+def verify_contents(
+    contents: Contents, name: str, *, run: bool = True, recompile: Recompile | None = None, seed: int | None = None
+) -> Report:
+    """Re-checks a package that has been read; `name` is what the report calls it."""
     seed = secrets.randbits(32) if seed is None else seed
     random = np.random.default_rng(seed)
-    files, strangers = read_files(directory)
-    manifest, files_check = _check_files(files, strangers)
-    certificate, certificate_check = _read_certificate(files, manifest)
-    tensors, tensors_complaints = _read_tensors(files)
-    checks = [files_check, certificate_check]
+    manifest, files_check = _check_files(contents)
+    written, code_check = _check_code(contents, manifest, recompile)
+    certificate, certificate_check = _read_certificate(contents.files, manifest, written)
+    checks = [files_check, code_check, *_check_bytecode(contents, code_check), certificate_check]
+    tensors: dict[str, Tensor] = {}
     if certificate is not None:
-        checks += [*_check_mathematics(certificate), *_check_products(certificate)]
-        checks.append(_check_floats(certificate, tensors, tensors_complaints))
-        if not any(check.complaints for check in checks[1:]):
-            checks.append(_check_rotations(certificate, random))
-            checks += _check_symmetry(certificate, tensors)
-        if manifest is not None and not any(check.complaints for check in checks[1:]):
-            checks.append(_check_defect(manifest, certificate, tensors))
+        checks += _check_mathematics(certificate)
+        if not any(check.complaints for check in checks[-4:]):
+            tensors, numbers = _check_numbers(certificate, contents.files, written)
+            checks += numbers
+            if not any(check.complaints for check in numbers):
+                checks += (filters := [_check_rotations(certificate, random), *_check_symmetry(certificate, tensors)])
+                if not any(check.complaints for check in filters):
+                    checks += _check_defect(manifest, certificate, tensors, contents.files, written)
     done = {check.name for check in checks}
     checks += [Check(name, "", "", not_done="what it needs failed") for name in _NEED_CERTIFICATE if name not in done]
-    checks.append(_check_code(files, manifest, recompile))
     why_not = _reason_not_to_run(run, checks)
     if why_not is None and manifest is not None and certificate is not None:
-        checks += _check_module(manifest, certificate, tensors, files, random)
+        checks += _check_module(manifest, certificate, tensors, contents.files, random)
     else:
-        checks += [Check(name, how, "", not_done=why_not) for name, how in _MODULE_CHECKS.items()]
-    return Report(str(directory), seed, tuple(checks))
+        checks += [Check(name, how, "", not_done=why_not, optional=True) for name, how in _MODULE_CHECKS.items()]
+    return Report(name, seed, tuple(checks))
 
 
-def read_files(directory: Path) -> tuple[dict[str, bytes], list[str]]:
-    """The regular files of a package by name, and complaints about everything else but the interpreter's caches.
-
-    Raises OutputError if the directory cannot be read or is no package: has nothing of the name manifest.json.
-    """
-    files, complaints = {}, []
-    try:
-        paths = sorted(directory.iterdir())
-        if MANIFEST not in (path.name for path in paths):
-            raise OutputError(f"{directory} is not a package of basisgen's: it has no {MANIFEST}. {_WHICH}")
-        for path in paths:
-            mode = path.lstat()
-            if stat.S_ISREG(mode.st_mode) and mode.st_size <= MAX_FILE_BYTES:
-                files[path.name] = path.read_bytes()
-            elif not (path.name == "__pycache__" and stat.S_ISDIR(mode.st_mode)):
-                complaints.append(f"{path.name} is not a regular file of at most {MAX_FILE_BYTES} bytes")
-    except OSError as error:
-        raise OutputError(f"cannot read {directory}: {error.strerror or error}. {_WHICH}") from None
-    return files, complaints
-
-
-def _check_files(files: Mapping[str, bytes], complaints: list[str]) -> tuple[Manifest | None, Check]:
+def _check_files(contents: Contents) -> tuple[Manifest | None, Check]:
+    files, complaints = contents.files, list(contents.complaints)
     how = f"SHA-256 of {len(files)} files, and no other file"
     try:
         if MANIFEST not in files:
@@ -121,21 +104,49 @@ def _check_files(files: Mapping[str, bytes], complaints: list[str]) -> tuple[Man
     return manifest, Check("files", how, "", tuple(complaints))
 
 
-def _read_certificate(files: Mapping[str, bytes], manifest: Manifest | None) -> tuple[Certificate | None, Check]:
+def _check_code(
+    contents: Contents, manifest: Manifest | None, recompile: Recompile | None
+) -> tuple[Written | None, Check]:
+    """What the compiler writes, if it can tell."""
+    how = "every file is there, and to the byte what the compiler writes for the stated spec, tensors apart"
+    if recompile is None or manifest is None:
+        reason = "there is no compiler to ask" if manifest else "there is no manifest"
+        return None, Check("code", how, "", not_done=reason)
+    try:
+        written = recompile(manifest.text)
+    except BasisgenError as error:
+        return None, Check("code", how, "", (f"{MANIFEST}: its spec cannot be compiled: {error}",))
+    if written is None:
+        other = (
+            f"{MANIFEST}: made by basisgen {manifest.version}, and this is another version: {cure(manifest.version)}"
+        )
+        return None, Check("code", how, "", (other,))
+    return written, Check("code", how, "", tuple(check_code(contents.files, written, manifest.version)))
+
+
+def _check_bytecode(contents: Contents, code: Check) -> list[Check]:
+    """One line if there is a cache."""
+    if not contents.bytecode:
+        return []
+    how = f"{len(contents.bytecode)} cached modules are what this interpreter makes of these"
+    if not code.passed:  # sources of somebody else's are not even compiled
+        return [Check("bytecode", how, "", not_done="the modules are not the compiler's")]
+    sources = {name: body for name, body in contents.files.items() if name.endswith(".py")}
+    return [Check("bytecode", how, "", tuple(check_bytecode(contents.bytecode, sources, contents.times)))]
+
+
+def _read_certificate(
+    files: Mapping[str, bytes], manifest: Manifest | None, written: Written | None
+) -> tuple[Certificate | None, Check]:
+    """None also where the compiler writes another: whatever that claims, it is not worth the time."""
     how = "in its documented form, about the pairs and filters of the layers, no other"
     try:
         certificate = read_certificate(files.get(CERTIFICATE, b""))
     except CertificateError as error:
         return None, Check("certificate", how, "", (f"{CERTIFICATE}: {error}",))
     complaints = check_layers(manifest, certificate) if manifest else []
-    return certificate, Check("certificate", how, "", tuple(complaints))
-
-
-def _read_tensors(files: Mapping[str, bytes]) -> tuple[dict[str, Any], list[str]]:
-    try:
-        return load(files.get(TENSORS, b"")), []
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        return {}, [f"{TENSORS} cannot be read: {error}"]
+    believed = not complaints and (written is None or written[CERTIFICATE] == files[CERTIFICATE])
+    return certificate if believed else None, Check("certificate", how, "", tuple(complaints))
 
 
 def _check_mathematics(certificate: Certificate) -> list[Check]:
@@ -162,10 +173,22 @@ def _check_products(certificate: Certificate) -> list[Check]:
         return [Check("products", how, "", (f"{CERTIFICATE}: {error}",))]
 
 
-def _check_floats(certificate: Certificate, tensors: Mapping[str, Any], complaints: list[str]) -> Check:
-    count, worst, found = check_floats(certificate, tensors)
-    how = f"{count} float64 against the exact values to 60 digits, at most {MAX_ULPS} ulp"
-    return Check("floats", how, f"{worst:.4f} ulp", tuple(complaints or found))
+def _check_numbers(
+    certificate: Certificate, files: Mapping[str, bytes], written: Written | None
+) -> tuple[dict[str, Tensor], list[Check]]:
+    """The tensors, and the lines about products, floats and taps."""
+    shapes = tensor_shapes(certificate)
+    tensors, wrong = read_tensors(files.get(TENSORS, b""), shapes)
+    count, complaints = check_floats(certificate, tensors)
+    how = f"{count} float64 are the exact values, correctly rounded; the file is in its one encoding"
+    complaints = [f"{TENSORS}: {complaint}" for complaint in wrong] + complaints
+    checks = [*_check_products(certificate), Check("floats", how, "", tuple(complaints))]
+    how = f"every float64 is the compiler's own, those without a formula to {TOLERANCE} of the largest"
+    if written is None or wrong:
+        reason = "there is none of the compiler's to compare with" if written is None else "they cannot be read"
+        return tensors, [*checks, Check("taps", how, "", not_done=reason)]
+    worst, complaints = check_taps(certificate, tensors, written)
+    return tensors, [*checks, Check("taps", how, f"{worst:.1e}" if worst else "0, exactly", tuple(complaints))]
 
 
 def _check_rotations(certificate: Certificate, random: np.random.Generator) -> Check:
@@ -185,71 +208,60 @@ def _check_symmetry(certificate: Certificate, tensors: Mapping[str, Any]) -> lis
     return [Check("symmetry", how, f"{worst:.1e}", tuple(complaints))]
 
 
-def _check_defect(manifest: Manifest, certificate: Certificate, tensors: Mapping[str, Any]) -> Check:
-    count, worst, complaints = check_defect(manifest, certificate, tensors)
-    how = f"{count} figures of {MANIFEST}, by quadrature over plane waves, to {TOLERANCE}"
-    return Check("defect", how, f"{worst:.1e}", tuple(complaints))
+def _check_defect(
+    manifest: Manifest | None,
+    certificate: Certificate,
+    tensors: Mapping[str, Tensor],
+    files: Mapping[str, bytes],
+    written: Written | None,
+) -> list[Check]:
+    """By quadrature where that takes seconds; filters beyond have the figures that the compiler finds, to the digit."""
+    how = f"figures of {MANIFEST}, by quadrature over plane waves: each the nearest of four decimals"
+    if manifest is None:
+        return [Check("defect", how, "", not_done="there is no manifest")]
+    if sum(map(defect.work, certificate.filters.values())) > defect.MAX_WORK:
+        if written is not None and same_figures(files, written):
+            return [Check("defect", how, "", not_done="the filters are too large", optional=True)]
+        return [Check("defect", how, "", (f"{MANIFEST}: its figures are not those that the compiler finds",))]
+    count, worst, complaints = defect.check_defect(manifest, certificate, tensors)
+    return [Check("defect", f"{count} {how}", f"{worst:.1e}", tuple(complaints))]
 
 
-def _check_code(files: Mapping[str, bytes], manifest: Manifest | None, recompile: Recompile | None) -> Check:
-    how = "modules and certificate, to the byte, and manifest are what the compiler writes"
-    if recompile is None or manifest is None:
-        return Check("code", how, "", not_done="there is no compiler to ask" if manifest else "there is no manifest")
-    try:
-        written = recompile(manifest.text)
-    except BasisgenError as error:
-        return Check("code", how, "", (f"{MANIFEST}: its spec cannot be compiled: {error}",))
-    if written is None:
-        return Check("code", how, "", not_done=f"made by basisgen {manifest.version}, this is another version")
-    text = sorted(name for name in files.keys() | written.keys() if name.endswith(".py") or name == CERTIFICATE)
-    differ = [name for name in text if files.get(name) != written.get(name)]
-    facts = {**json.loads(written[MANIFEST]), "sha256": manifest.text["sha256"]}
-    if not _agree(manifest.text, facts):
-        differ.append(MANIFEST)
-    return Check("code", how, "", tuple(f"{name} is not what basisgen {manifest.version} writes" for name in differ))
-
-
-def _agree(a: Any, b: Any) -> bool:
-    """Whether two JSON values are equal, measured numbers (defects) to a hundredth: they depend on the platform."""
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-2, abs_tol=1e-3)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_agree(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_agree, a, b))
-    return type(a) is type(b) and bool(a == b)
-
-
-_NEED_CERTIFICATE = ("harmonics", "law", "complete", "orthonormal", "floats", "rotations", "defect")
+_NEED_CERTIFICATE = ("harmonics", "law", "complete", "orthonormal", "floats", "taps", "rotations", "defect")
 _MODULE_CHECKS = {
-    "kernel": "kernel() = random weights times the certificate's basis, in a fresh process",
+    "kernel": "kernel() = random weights times the certificate's basis, in a process apart",
     "convolution": "forward and to_conv3d = correlation with that kernel, stride 1 and more",
     "turns": "kernel and forward commute with the turns of the cube that the grid allows",
 }
 
 
 def _reason_not_to_run(run: bool, checks: Iterable[Check]) -> str | None:
-    wrong = [check.name for check in checks if check.complaints]
-    if wrong:
-        return f"{wrong[0]} failed, so no code is run"
+    for check in checks:
+        if not check.passed and not check.optional:
+            return f"{check.name} {'failed' if check.complaints else 'was not done'}, so no code is run"
     return None if run else "no code of the package is run"
 
 
 def _check_module(
     manifest: Manifest,
     certificate: Certificate,
-    tensors: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
     files: Mapping[str, bytes],
     random: np.random.Generator,
 ) -> list[Check]:
+    layers = affordable(manifest.layers)
+    too_large = [layer.name for layer in manifest.layers if layer not in layers]
+    apart = f"; not {', '.join(too_large)}: too large to run" if too_large else ""
+    lines = [(name, how + apart) for name, how in _MODULE_CHECKS.items()]
+    if not layers:
+        return [Check(name, how, "", not_done="its layers are too large to run", optional=True) for name, how in lines]
     try:
-        found = check_module(manifest, certificate, tensors, files, random)
+        found = check_module(manifest.name, layers, certificate, tensors, files, random)
     except ProbeError as error:
-        reasons = dict.fromkeys(_MODULE_CHECKS, "the code did not get that far")
+        (name, how), *others = lines
+        reason = "the code did not get that far"
         return [
-            Check(name, how, "", (str(error),)) if k == 0 else Check(name, how, "", not_done=reasons[name])
-            for k, (name, how) in enumerate(_MODULE_CHECKS.items())
+            Check(name, how, "", (str(error),)),
+            *(Check(name, how, "", not_done=reason, optional=True) for name, how in others),
         ]
-    return [
-        Check(name, how, f"{found[name].residual:.1e}", found[name].complaints) for name, how in _MODULE_CHECKS.items()
-    ]
+    return [Check(name, how, f"{found[name].residual:.1e}", found[name].complaints) for name, how in lines]

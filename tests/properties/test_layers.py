@@ -40,7 +40,7 @@ def check_verified(*layers: ConvSpec) -> None:
         reject()
     with tempfile.TemporaryDirectory() as directory:
         write_package(files, Path(directory) / "drawn")
-        report = verify_package(Path(directory) / "drawn", run=False)
+        report = verify_package(Path(directory) / "drawn", run=False, recompile=recompile)
     assert report.verified, report.complaints
     assert recompile(json.loads(files["manifest.json"])) == files
 

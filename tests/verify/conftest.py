@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
 from basisgen.commands.recompile import recompile
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
+from basisgen.verify.canonical import to_json
+from basisgen.verify.floats import tensor_shapes
+from basisgen.verify.manifest import read_manifest
 from basisgen.verify.report import Report
+from basisgen.verify.statement import read_certificate
+from basisgen.verify.tensors import read_tensors
 from basisgen.verify.verify import verify_package
+from basisgen.verify.volumes.module import Property, check_module
 
 Files = dict[str, bytes]
 
@@ -51,16 +59,35 @@ def mirrored() -> Files:
 
 @pytest.fixture
 def verify(tmp_path: Path) -> Callable[..., Report]:
-    """Writes files and verifies them; runs no code unless told, and knows the compiler unless told otherwise."""
+    """Writes files, and nothing else, and verifies them; runs no code unless told, knows the compiler unless told."""
 
     def verify(files: Mapping[str, bytes], *, run: bool = False, compiler: bool = True) -> Report:
         place = tmp_path / "package"
-        place.mkdir(exist_ok=True)
-        for name, body in files.items():
-            (place / name).write_bytes(body)
-        return verify_package(place, run=run, recompile=recompile if compiler else None, seed=1)
+        write(files, place)
+        return verify_package(place, run=run, recompile=recompile_once if compiler else None, seed=1)
 
     return verify
+
+
+def write(files: Mapping[str, bytes], place: Path) -> None:
+    """Puts files into a directory, in place of other files."""
+    place.mkdir(exist_ok=True)
+    for path in place.iterdir():
+        if path.is_file() and not path.is_symlink():
+            path.unlink()
+    for name, body in files.items():
+        (place / name).write_bytes(body)
+
+
+def recompile_once(manifest: Mapping[str, Any]) -> Mapping[str, bytes] | None:
+    """`recompile`, which reads these keys of a manifest, remembering what it wrote."""
+    keys = ("basisgen", "name", "command", "spec", "tuned")
+    return _recompiled(json.dumps({key: manifest[key] for key in keys if key in manifest}))
+
+
+@cache
+def _recompiled(text: str) -> Mapping[str, bytes] | None:
+    return recompile(json.loads(text))
 
 
 def redigest(files: Mapping[str, bytes]) -> Files:
@@ -69,14 +96,14 @@ def redigest(files: Mapping[str, bytes]) -> Files:
     manifest["sha256"] = {
         name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files) if name != "manifest.json"
     }
-    return {**files, "manifest.json": json.dumps(manifest).encode()}
+    return {**files, "manifest.json": to_json(manifest)}
 
 
 def with_certificate(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], None]) -> Files:
     """The package with a changed certificate and matching digests."""
     certificate = json.loads(files["certificate.json"])
     change(certificate)
-    return redigest({**files, "certificate.json": json.dumps(certificate).encode()})
+    return redigest({**files, "certificate.json": to_json(certificate)})
 
 
 def with_tensors(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], None]) -> Files:
@@ -84,6 +111,14 @@ def with_tensors(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], 
     tensors = {name: tensor.copy() for name, tensor in load(files["basis.safetensors"]).items()}
     change(tensors)
     return redigest({**files, "basis.safetensors": save(tensors)})
+
+
+def run_module(files: Mapping[str, bytes]) -> Mapping[str, Property]:
+    """What the check of the running code finds, whatever the other checks say."""
+    manifest, certificate = read_manifest(files["manifest.json"]), read_certificate(files["certificate.json"])
+    tensors, complaints = read_tensors(files["basis.safetensors"], tensor_shapes(certificate))
+    assert not complaints
+    return check_module(manifest.name, manifest.layers, certificate, tensors, files, np.random.default_rng(0))
 
 
 def failed(report: Report) -> set[str]:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
+from basisgen.commands.recompile import recompile
 from basisgen.errors import OutputError
 from basisgen.verify import manifest as stated
+from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, read_contents
 from basisgen.verify.report import Report
 from basisgen.verify.statement import Certificate, read_certificate
-from basisgen.verify.verify import CERTIFICATE, MANIFEST, TENSORS, read_files, verify_package
+from basisgen.verify.verify import verify_contents
 from basisgen.verify.volumes.expected import Path as KernelPath
 from basisgen.verify.volumes.expected import channels, paths, weight_count
 from basisgen.volumes.sampling.families import FilterGroup
@@ -108,15 +110,15 @@ def read_package(directory: Path) -> Package:
 
     Raises OutputError where the directory holds no package, or one that fails a check: no page is made of it.
     """
-    checks = verify_package(directory, run=False, seed=_SEED)
+    contents = read_contents(directory)
+    checks = verify_contents(contents, str(directory), run=False, recompile=recompile, seed=_SEED)
     if not checks.verified:
         raise OutputError(
-            f"{directory} is not what its manifest says: {checks.complaints[0]}. "
+            f"{directory} is not what its manifest says: {(*checks.complaints, checks.verdict())[0]}. "
             "`basisgen verify` lists all complaints; compile the package again."
         )
-    files, _ = read_files(directory)
     try:
-        return _package(files, checks)
+        return _package(contents.files, checks)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise OutputError(
             f"{directory / MANIFEST} is not in the documented form ({type(error).__name__}: {error})."

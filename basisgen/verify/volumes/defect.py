@@ -29,17 +29,27 @@ from numpy.typing import NDArray
 from basisgen.verify.manifest import Layer, Manifest
 from basisgen.verify.rotations import pitch
 from basisgen.verify.statement import Certificate, Filters, Harmonic
-from basisgen.verify.volumes.expected import paths
+from basisgen.verify.volumes.expected import fan_in, paths
 
 Array = NDArray[Any]
 
-TOLERANCE = 2e-4  # of a figure of four decimals; rounding takes a quarter, and up to another in nearly dependent spans
+UNIT = 1e-4  # of a figure of four decimals: it is the nearest one to what is measured,
+ROUNDING = 1e-8  # give or take this,
+DEPENDENT = 1e-13  # and for the worst over nearly dependent filters this over the least part of the total, up to a unit
+MAX_WORK = 5e11  # floating-point operations
 REACH = 6
 MARGIN = 4
 
 _RANDOM = "defect_of_random_weights"
 _W0 = pi / 2  # lengths are in units of the widest pitch
 _DEPENDENT = 1e-12  # a direction of the span with less than this part of the total is the filters' linear dependence
+
+
+class Figure(NamedTuple):
+    """A measured number, and how far off it may be beyond rounding."""
+
+    value: float
+    doubt: float
 
 
 class Energies(NamedTuple):
@@ -58,6 +68,12 @@ class Energies(NamedTuple):
             "random": _defect(np.trace(self.error), np.trace(self.total)),
             "worst": _defect(max(np.linalg.eigvalsh(whitened.T @ self.error @ whitened), default=1), 1),
         }
+
+    def doubt_of_worst(self) -> float:
+        """Dividing by the total magnifies rounding, the more so the more dependent the filters are."""
+        scale = np.linalg.eigvalsh(self.total)
+        least = min(scale[scale > _DEPENDENT * scale[-1]], default=1) / scale[-1]
+        return float(min(ROUNDING + DEPENDENT / (2 * least * max(self.figures()["worst"], UNIT)), UNIT))
 
 
 def check_defect(
@@ -80,8 +96,8 @@ def check_defect(
         "layers": {name: {_RANDOM: fact.get(_RANDOM)} for name, fact in facts.items()},
     }
     found = list(_differences(stated, expected, "manifest.json: "))
-    complaints = [complaint for difference, complaint in found if not difference <= TOLERANCE]
-    return len(found), max((difference for difference, _ in found), default=0.0), complaints
+    complaints = [complaint for difference, doubt, complaint in found if not difference <= UNIT / 2 + doubt]
+    return len(found), max((difference for difference, _, _ in found), default=0.0), complaints
 
 
 def measure(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmonic]], taps: Array) -> dict[int, Energies]:
@@ -94,13 +110,9 @@ def measure(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmonic]], t
     by_degree = {J: np.concatenate(members) for J, members in groups.items()}
     energies = {J: Energies(*np.zeros((2, len(members), len(members)))) for J, members in groups.items()}
 
-    steps = pitch(filters.dilation, filters.spacing)
-    axes = [(np.arange(n) - (n - 1) / 2) * float(p / max(steps)) for n, p in zip(filters.size, steps, strict=True)]
-    radius = sqrt(sum(axis[-1] ** 2 for axis in axes))
-    interval = 2 * pi / (2 * radius + 2 * REACH / _W0)
-    for w in interval * np.arange(1, ceil(REACH * _W0 / interval) + 1):
-        z = w * radius
-        directions, weights = half_sphere(max(ceil(z + MARGIN * (1 + z ** (1 / 3))), *groups))
+    axes, nodes = _quadrature(filters)
+    for w, degree in nodes:
+        directions, weights = half_sphere(degree)
         waves = [np.exp(-1j * w * directions[..., axis, None] * x) for axis, x in enumerate(axes)]
         for J, members in by_degree.items():
             Y = harmonic_values(harmonics[J], directions)
@@ -112,6 +124,25 @@ def measure(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmonic]], t
                 rows = (np.sqrt(weights)[:, :, None, None] * fields).swapaxes(0, 2).reshape(len(form), -1)
                 form += w**2 * np.exp(-((w / _W0) ** 2)) * (rows.conj() @ rows.T).real
     return energies
+
+
+def work(filters: Filters) -> float:
+    """The floating-point operations of `measure`, most of which are the sums over taps along x and y."""
+    rows = sum(2 * J + 1 for J, _ in filters.groups)
+    directions = sum((degree + 2) / 2 * (2 * degree + 1) for _, degree in _quadrature(filters)[1])
+    return 8.0 * directions * rows * filters.size[0] * filters.size[1]
+
+
+def _quadrature(filters: Filters) -> tuple[list[Array], list[tuple[float, int]]]:
+    """The taps along each axis in units of the widest pitch; each |w| with the degree that its directions integrate."""
+    steps = pitch(filters.dilation, filters.spacing)
+    axes = [(np.arange(n) - (n - 1) / 2) * float(p / max(steps)) for n, p in zip(filters.size, steps, strict=True)]
+    radius = sqrt(sum(axis[-1] ** 2 for axis in axes))
+    interval = 2 * pi / (2 * radius + 2 * REACH / _W0)
+    frequencies = interval * np.arange(1, ceil(REACH * _W0 / interval) + 1)
+    highest = max((J for J, _ in filters.groups), default=0)
+    degrees = [max(ceil(z + MARGIN * (1 + z ** (1 / 3))), highest) for z in frequencies * radius]
+    return axes, list(zip(frequencies, degrees, strict=True))
 
 
 def half_sphere(degree: int) -> tuple[Array, Array]:
@@ -160,38 +191,49 @@ def _responses(members: Array, waves: list[Array]) -> Array:
 
 def _table(filters: Filters, measured: Mapping[int, Energies]) -> dict[str, Any]:
     """The manifest's table of one tensor as it should be."""
-    return {
-        str(J): {"profiles": [formula for degree, formula in filters.groups if degree == J], **energies.figures()}
-        for J, energies in measured.items()
-    }
+    table: dict[str, Any] = {}
+    for J, energies in measured.items():
+        figures = energies.figures()
+        table[str(J)] = {
+            "profiles": [formula for degree, formula in filters.groups if degree == J],
+            "each": [Figure(value, ROUNDING) for value in figures["each"]],
+            "random": Figure(figures["random"], ROUNDING),
+            "worst": Figure(figures["worst"], energies.doubt_of_worst()),
+        }
+    return table
 
 
-def _random(layer: Layer, certificate: Certificate, measured: Mapping[int, Energies]) -> float:
+def _random(layer: Layer, certificate: Certificate, measured: Mapping[int, Energies]) -> Figure:
     """The defect of a layer as initialised: of degree J, with the sum of (weight * scale)^2 over J's paths."""
     error = total = 0.0
     all_paths = paths(layer, certificate)
+    fan = fan_in(layer, all_paths)
+    errors = {J: float(np.trace(energies.error)) for J, energies in measured.items()}
+    totals = {J: float(np.trace(energies.total)) for J, energies in measured.items()}
     for path in all_paths:
         out, into = layer.out[path.out_term], layer.into[path.in_term]
-        siblings = [other for other in all_paths if other.out_term == path.out_term]
-        fan_in = sum(len(other.rows) * layer.into[other.in_term].copies for other in siblings)
-        variance = out.copies * into.copies * out.dimension / fan_in
-        error += variance * np.trace(measured[path.J].error)
-        total += variance * np.trace(measured[path.J].total)
-    return _defect(error, total)
+        variance = out.copies * into.copies * out.dimension / fan[path.out_term]
+        error += variance * errors[path.J]
+        total += variance * totals[path.J]
+    return Figure(_defect(error, total), ROUNDING)
 
 
-def _differences(stated: Any, expected: Any, where: str) -> Iterator[tuple[float, str]]:
-    """Of every figure how far it is off, infinitely so in what has another form, and a complaint about it."""
-    if isinstance(expected, dict) and isinstance(stated, dict) and stated.keys() == expected.keys():
+def _differences(stated: Any, expected: Any, where: str) -> Iterator[tuple[float, float, str]]:
+    """Of every figure how far it is off, infinitely so in what has another form, its doubt, a complaint about it."""
+    if isinstance(expected, Figure):
+        if type(stated) is float and 0 <= stated <= 1:
+            complaint = f"{where} is {stated}, measured {expected.value:.6f}"
+            yield abs(stated - expected.value), expected.doubt, complaint
+        else:
+            yield inf, 0.0, f"{where} is not as documented: {stated!r:.100}"
+    elif isinstance(expected, dict) and isinstance(stated, dict) and stated.keys() == expected.keys():
         for key in expected:
             yield from _differences(stated[key], expected[key], f"{where}/{key}")
     elif isinstance(expected, list) and isinstance(stated, list) and len(stated) == len(expected):
         for index, entry in enumerate(expected):
             yield from _differences(stated[index], entry, f"{where}/{index}")
-    elif isinstance(expected, float) and type(stated) in (int, float) and 0 <= stated <= 1:
-        yield abs(stated - expected), f"{where} is {stated}, measured {expected:.4f}"
     elif stated != expected:
-        yield inf, f"{where} is not as documented: {stated!r:.100}"
+        yield inf, 0.0, f"{where} is not as documented: {stated!r:.100}"
 
 
 def _defect(error: float, total: float) -> float:

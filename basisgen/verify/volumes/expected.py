@@ -9,8 +9,9 @@ A path is an (output term, input term, J), in this order; it has one weight per 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -58,24 +59,29 @@ def weight_count(layer: Layer, certificate: Certificate) -> int:
     )
 
 
+def fan_in(layer: Layer, all_paths: Iterable[Path]) -> list[int]:
+    """For each output term the sum of copies in * profiles over the paths into it."""
+    fan = [0] * len(layer.out)
+    for path in all_paths:
+        fan[path.out_term] += len(path.rows) * layer.into[path.in_term].copies
+    return fan
+
+
 def kernel(layer: Layer, certificate: Certificate, tensors: Mapping[str, Array], weights: Array) -> Array:
     """The dense kernel, float64 (channel out, channel in, x, y, z)."""
     filters = tensors[layer.filter_tensor].reshape(-1, int(np.prod(layer.size)))
     kernel = np.zeros((channels(layer.out), channels(layer.into), filters.shape[1]))
     rows, columns, all_paths = slices(layer.out), slices(layer.into), paths(layer, certificate)
-    start = 0
+    fan, start = fan_in(layer, all_paths), 0
     for path in all_paths:
         out, into = layer.out[path.out_term], layer.into[path.in_term]
         j, l, J = out.irrep.degree, into.irrep.degree, path.J
         shape = (len(path.rows), out.copies, into.copies)
         stop = start + int(np.prod(shape))
-        fan_in = sum(
-            len(other.rows) * layer.into[other.in_term].copies for other in all_paths if other.out_term == path.out_term
-        )
         first = J**2 - (j - l) ** 2
         C = tensors[f"clebsch_gordan_{j}_{l}"][:, :, first : first + 2 * J + 1]
         F = np.stack([filters[row] / np.linalg.norm(filters[row]) for row in path.rows])
-        basis = np.einsum("mnM,bMx->bmnx", C, F) * ((2 * j + 1) / fan_in) ** 0.5
+        basis = np.einsum("mnM,bMx->bmnx", C, F) * ((2 * j + 1) / fan[path.out_term]) ** 0.5
         block = np.einsum("bop,bmnx->ompnx", weights[start:stop].reshape(shape), basis, optimize=True)
         part = kernel[rows[path.out_term], columns[path.in_term]]
         part += block.reshape(part.shape)
@@ -129,8 +135,9 @@ def turned_field(
 def mix(values: Array, terms: Sequence[Term], certificate: Certificate, g: Turn) -> Array:
     """D(g) on the first axis, channel."""
     mixed = np.empty_like(values)
+    matrices = {irrep: turn_matrix(irrep, certificate.harmonics[irrep.degree], g) for irrep in {t.irrep for t in terms}}
     for term, part in zip(terms, slices(terms), strict=True):
-        D = turn_matrix(term.irrep, certificate.harmonics[term.irrep.degree], g)
+        D = matrices[term.irrep]
         copies = values[part].reshape(term.copies, term.dimension, -1)
         mixed[part] = np.einsum("mn,cnx->cmx", D, copies).reshape(values[part].shape)
     return mixed
@@ -143,7 +150,7 @@ def channels(terms: Sequence[Term]) -> int:
 
 def slices(terms: Sequence[Term]) -> list[slice]:
     """The channels of each term."""
-    stops = [channels(terms[: i + 1]) for i in range(len(terms))]
+    stops = accumulate(term.copies * term.dimension for term in terms)
     return [slice(stop - term.copies * term.dimension, stop) for term, stop in zip(terms, stops, strict=True)]
 
 

@@ -1,37 +1,40 @@
-"""The package's own code, run in a fresh process on random weights and volumes, against `expected`.
+"""The package's own code, run in a process apart on random weights and volumes, against `expected`.
 
-The process is Python in isolated mode, in a temporary directory that holds nothing but a copy of the very bytes whose
-digests were checked; only tensors come back from it, by safetensors.
+The process works on copies of the very bytes that were checked; nothing comes back from it but one answer over a pipe.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from basisgen.verify.manifest import Layer, Manifest, Term
+from basisgen.verify.isolation import IsolationError, run_apart, sites
+from basisgen.verify.manifest import Layer, Term
 from basisgen.verify.rotations import Turn, permutation
 from basisgen.verify.statement import Certificate
+from basisgen.verify.tensors import header, read_tensors
 from basisgen.verify.volumes import expected
 from basisgen.verify.volumes.expected import Array
 
 Comparison = tuple[str, Array, Array]  # what it is, got, wanted
 
 MAX_RESIDUAL = 1e-12
-MAX_SECONDS = 900
 TURNED_VOLUMES = 2
+MAX_KERNEL = 1 << 23  # elements, of a layer that is run
+MAX_VOLUME = 1 << 24  # elements
+MAX_PAIRS = 1 << 14  # of terms
+MAX_KERNELS = 1 << 26  # elements, of all layers together
+MAX_WORK = 1 << 36  # multiply-adds, of one run of each
+MAX_FACTS = 1 << 22  # bytes
+PROBE = Path(__file__).with_name("probe.py")
 
 
 class ProbeError(Exception):
@@ -67,18 +70,19 @@ class Property:
 
 
 def check_module(
-    manifest: Manifest,
+    package: str,
+    layers: Iterable[Layer],
     certificate: Certificate,
     tensors: Mapping[str, Array],
     files: Mapping[str, bytes],
     random: np.random.Generator,
 ) -> dict[str, Property]:
-    """What was found of the properties "kernel", "convolution" and "turns".
+    """What was found of the properties "kernel", "convolution" and "turns" of some layers of a package.
 
     Raises ProbeError if the code fails or is not what the manifest says.
     """
-    experiments = [design(layer, certificate, random) for layer in manifest.layers]
-    outputs = run_probe(manifest.name, experiments, files)
+    experiments = [design(layer, certificate, random) for layer in layers]
+    outputs = run_probe(package, experiments, files)
     kernels = {e.layer.name: expected.kernel(e.layer, certificate, tensors, e.weight) for e in experiments}
     comparisons = {
         "kernel": ((f"{name}.kernel()", outputs[f"{name}.kernel"], kernel) for name, kernel in kernels.items()),
@@ -92,7 +96,7 @@ def design(layer: Layer, certificate: Certificate, random: np.random.Generator) 
     """Random weights, a random volume one voxel larger than the kernel, some turns of it, and a strided run."""
     weight = random.normal(size=expected.weight_count(layer, certificate))
     bias = random.normal(size=len(expected.invariant_channels(layer.out)))
-    size = [(n - 1) * d + 2 for n, d in zip(layer.size, layer.dilation, strict=True)]
+    size = _volume_size(layer)
     volume = random.normal(size=(expected.channels(layer.into), *size))
     turns = [g for g in expected.grid_turns(layer) if permutation(size, layer.spacing, g) is not None]
     chosen = [turns[k] for k in random.permutation(len(turns))[:TURNED_VOLUMES]]
@@ -120,15 +124,30 @@ def run_probe(package: str, experiments: Sequence[Experiment], files: Mapping[st
         save_file({key: np.ascontiguousarray(value) for key, value in inputs.items()}, directory / "inputs.safetensors")
         layers = {e.layer.name: [{"stride": run.stride, "padding": run.padding} for run in e.runs] for e in experiments}
         (directory / "task.json").write_text(json.dumps({"package": package, "layers": layers}))
-        _execute(directory)
+        shapes = {name: shape for e in experiments for name, shape in output_shapes(e).items()}
+        most = MAX_FACTS + len(header(shapes)) + 8 * sum(map(prod, shapes.values()))
         try:
-            facts = json.loads((directory / "facts.json").read_bytes())
-            outputs = load_file(directory / "outputs.safetensors")
-        except (OSError, ValueError, RecursionError, SafetensorError) as error:
-            raise ProbeError(f"the package's code left no readable result: {error}") from None
+            answer = run_apart(PROBE, [str(directory), *sites()], directory, most)
+        except IsolationError as error:
+            raise ProbeError(f"the package's code {error}") from None
+    facts, outputs = _read_answer(answer, shapes)
     for experiment in experiments:
-        _check_facts(experiment, facts, outputs)
+        _check_facts(experiment, facts)
     return outputs
+
+
+def affordable(layers: Iterable[Layer]) -> list[Layer]:
+    """The layers, in order, that can be run within the memory and time of a check; those too large are passed over."""
+    chosen, kernels, work = [], 0, 0
+    for layer in layers:
+        taps, into, out = prod(layer.size), expected.channels(layer.into), expected.channels(layer.out)
+        voxels, kernel = prod(_volume_size(layer)), into * out * taps
+        small = kernel <= MAX_KERNEL and max(into, out) * voxels <= MAX_VOLUME
+        small = small and len(layer.into) * len(layer.out) <= MAX_PAIRS
+        if small and kernels + kernel <= MAX_KERNELS and work + kernel * voxels <= MAX_WORK:
+            chosen.append(layer)
+            kernels, work = kernels + kernel, work + kernel * voxels
+    return chosen
 
 
 def same_padding(layer: Layer) -> tuple[int, ...]:
@@ -136,26 +155,38 @@ def same_padding(layer: Layer) -> tuple[int, ...]:
     return tuple(d * (n - 1) // 2 for n, d in zip(layer.size, layer.dilation, strict=True))
 
 
-def _execute(directory: Path) -> None:
-    """Runs probe.py: isolated, without site customisation, and nothing on its path but where packages are installed."""
-    found = [spec.origin for spec in map(find_spec, ("torch", "safetensors")) if spec and spec.origin]
-    sites = {str(Path(origin).parent.parent) for origin in found}
-    sites |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
-    probe = str(Path(__file__).parents[1] / "probe.py")
-    command = [sys.executable, "-I", "-S", "-B", probe, str(directory), *sorted(sites)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+def output_shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    """What the probe computes for one layer: every tensor's name and shape."""
+    layer = experiment.layer
+    out, into = expected.channels(layer.out), expected.channels(layer.into)
+    shapes: dict[str, tuple[int, ...]] = {f"{layer.name}.kernel": (out, into, *layer.size)}
+    for k, run in enumerate(experiment.runs):
+        shape = expected.output_size(run.volume.shape[1:], layer, run.stride, _padding(run, layer))
+        shapes |= {f"{layer.name}.output.{k}": (out, *shape), f"{layer.name}.conv3d": (out, *shape)}
+    return shapes
+
+
+def _volume_size(layer: Layer) -> list[int]:
+    """One voxel larger than the kernel."""
+    return [(n - 1) * d + 2 for n, d in zip(layer.size, layer.dilation, strict=True)]
+
+
+def _read_answer(answer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Any], Mapping[str, Array]]:
+    stop = 8 + int.from_bytes(answer[:8], "little")
     try:
-        done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, timeout=MAX_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ProbeError(f"the package's code did not end within {MAX_SECONDS} seconds") from None
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ProbeError(f"the package's code failed: {lines[-1][:300] if lines else f'exit status {done.returncode}'}")
+        facts = json.loads(answer[8:stop])
+        error = facts.get("error") if isinstance(facts, dict) else "its facts are not a table"
+    except (RecursionError, ValueError):
+        error = "its facts are not JSON"
+    if error is not None:
+        raise ProbeError(f"the package's code failed: {error!s:.300}")
+    outputs, complaints = read_tensors(answer[stop:], shapes)
+    if complaints:
+        raise ProbeError(f"the outputs of the package's code: {complaints[0]}")
+    return facts, outputs
 
 
-def _check_facts(experiment: Experiment, facts: Any, outputs: Mapping[str, Array]) -> None:
+def _check_facts(experiment: Experiment, facts: Mapping[str, Any]) -> None:
     layer = experiment.layer
     state = {"weight": [len(experiment.weight)]} | ({"bias": [len(experiment.bias)]} if len(experiment.bias) else {})
     wanted = {
@@ -165,20 +196,11 @@ def _check_facts(experiment: Experiment, facts: Any, outputs: Mapping[str, Array
         "dilation": list(layer.dilation),
         "state": state,
     }
-    stated = facts.get(layer.name) if isinstance(facts, dict) else None
+    stated = facts.get(layer.name)
     for key, value in wanted.items():
         got = stated.get(key) if isinstance(stated, dict) else None
         if got != value:
             raise ProbeError(f"{layer.name}.{key} is {got!r:.200}, the manifest says {value!r:.200}")
-    out, into = expected.channels(layer.out), expected.channels(layer.into)
-    shapes: dict[str, tuple[int, ...]] = {f"{layer.name}.kernel": (out, into, *layer.size)}
-    for k, run in enumerate(experiment.runs):
-        shape = expected.output_size(run.volume.shape[1:], layer, run.stride, _padding(run, layer))
-        shapes |= {f"{layer.name}.output.{k}": (out, *shape), f"{layer.name}.conv3d": (out, *shape)}
-    for name, wanted_shape in shapes.items():
-        value = outputs.get(name)
-        if value is None or value.dtype != np.float64 or value.shape != wanted_shape:
-            raise ProbeError(f"{name} is {'missing' if value is None else value.shape}, not {wanted_shape} in float64")
 
 
 def _convolutions(experiment: Experiment, kernel: Array, outputs: Mapping[str, Array]) -> Iterator[Comparison]:
