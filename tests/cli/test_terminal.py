@@ -104,11 +104,11 @@ def test_verify_cuts_nothing_on_any_terminal(package: str, columns: int) -> None
     lines = _plain(_on_terminal(columns, *verify))
     shown = "".join("".join(line.split()) for line in lines)
     assert "…" not in shown and shown.startswith("checkworstresulthow")
-    assert [line.split()[0] for line in lines if "passed" in line][:3] == ["files", "certificate", "harmonics"]
+    assert [line.split()[0] for line in lines if "passed" in line][:3] == ["files", "code", "certificate"]
     if columns != 80:  # where it is neither wrapped nor folded, or wrapped by the terminal: every check on its line
         assert any("not done: no code of the package is run  kernel() = random weights" in line for line in lines)
     piped = subprocess.run(_command(*verify), env=_environment(COLUMNS="40"), capture_output=True, check=True)
-    assert len(_plain(piped.stdout)) == 16 and b"\x1b" not in piped.stdout  # title, 13 checks, verdict
+    assert len(_plain(piped.stdout)) == 17 and b"\x1b" not in piped.stdout  # title, 14 checks, verdict
 
 
 def test_verify_in_colour_and_without(package: str) -> None:
