@@ -169,6 +169,16 @@ def _real_to_complex(degree: int) -> Tensor:
     return matrix
 
 
+def _parity(axes: tuple[int, ...]) -> int:
+    return 1 - 2 * (sum(axes[i] > axes[j] for i in range(3) for j in range(i + 1, 3)) % 2)
+
+
+CUBE_TURNS = tuple(
+    sorted(product(permutations(range(3)), product((1, -1), repeat=3)), key=lambda t: -_parity(t[0]) * math.prod(t[1]))
+)
+"""(axes, signs) of the turns of the cube: component i of the result is component axes[i], times signs[axes[i]]."""
+
+
 def cube_turns(*, reflections: bool = False) -> Tensor:
     """The 24 rotations (48 with reflections) that map a cube to itself, as signed permutation matrices.
 
@@ -179,11 +189,7 @@ def cube_turns(*, reflections: bool = False) -> Tensor:
 
 
 def _all_turns() -> Tensor:
-    matrices = []
-    for axes, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
-        matrices.append(torch.diag(torch.tensor(signs))[list(axes)])
-    matrices.sort(key=lambda r: -round(torch.linalg.det(r.double()).item()))
-    return torch.stack(matrices)
+    return torch.stack([torch.diag(torch.tensor(signs))[list(axes)] for axes, signs in CUBE_TURNS])
 
 
 def random_rotations(count: int, *, generator: torch.Generator | None = None) -> Tensor:
