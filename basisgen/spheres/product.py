@@ -82,7 +82,7 @@ def gather(layers: Sequence[ProductPlan], proven: Mapping[Path, ProvenInteger]) 
         "couplings": couplings.degrees.tolist(),
         "layers": {layer.spec.name: _claim(layer) for layer in layers},
     }
-    return Contribution(tensors, {"products": claimed}, {}, source.shared_by_products())
+    return Contribution(tensors, {"products": claimed}, {}, source.shared("product.py", "compiled.py", "product.cpp"))
 
 
 def _claim(layer: ProductPlan) -> dict[str, Any]:

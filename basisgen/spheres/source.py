@@ -10,12 +10,19 @@ from basisgen.spheres.product_plan import ProductPlan
 from basisgen.text import aligned, grouped, source_text, template
 
 LINE_LENGTH = 120
+__all__ = ["aligned", "grouped", "literal", "product_module", "render", "shared", "terms", "wrapped"]
+
 PACKAGE = "basisgen.spheres"
 
 
-def shared_by_products() -> dict[str, str]:
-    """The modules behind every product, by file name."""
-    return {f"_{name}": source_text(PACKAGE, "sources", name) for name in ("product.py", "compiled.py", "product.cpp")}
+def shared(*names: str) -> dict[str, str]:
+    """Modules that layers share, by file name: `_name`."""
+    return {f"_{name}": source_text(PACKAGE, "sources", name) for name in names}
+
+
+def render(template_name: str, **values: Any) -> str:
+    """One of our templates with its values."""
+    return template(PACKAGE, "sources", template_name).render(**values)
 
 
 def product_module(layer: ProductPlan, made_by: str) -> str:
@@ -23,7 +30,8 @@ def product_module(layer: ProductPlan, made_by: str) -> str:
     spec = layer.spec
     own, of_all = layer.cost
     out = [term.irrep for term in spec.out.terms]
-    return template(PACKAGE, "sources", "product.py.jinja").render(
+    return render(
+        "product.py.jinja",
         made_by=made_by,
         name=spec.name,
         group=spec.into.group,

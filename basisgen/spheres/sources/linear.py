@@ -1,0 +1,190 @@
+"""Linear maps between fields: what every equivariant linear layer of this package shares.
+
+    out[o, M] = sum over i of  W[o, i] * input[i, M]      one matrix per irrep, i and o its copies: by Schur's lemma
+                                                          every equivariant linear map
+
+or, where `maps` says so, the matrix of an irrep as a product of factors over fragments t and channels k, in this order
+(Cobb et al. 2021):
+
+    uniform   h[t', k] = sum over t of   U[t', t] f[t, k]            the same for all channels
+    channel   h[t', k] = sum over t of   V[k, t', t] f[t, k]         of each channel its own
+    cross     h[t, k'] = sum over k of   W[t, k', k] f[t, k]         of each fragment its own
+
+Weights have unit variance; the scale 1/sqrt(fan in) gives unit variance out for unit variance in.
+"""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
+Irrep = tuple[int, int | None]  # degree, parity
+Shapes = dict[Irrep, list[tuple[str, tuple[int, ...]]]]
+
+
+class EquivariantLinear(nn.Module):
+    """A linear map of fields, (batch, channel in, *space) -> (batch, channel out, *space); any axes may follow.
+
+    The bias belongs to the invariant scalar channels alone. The state is the learned weights, nothing else.
+    """
+
+    in_type: FieldType
+    out_type: FieldType
+    maps: tuple[str, ...] = ()  # none: one matrix per irrep
+    channels: int = 1
+    channels_out: int = 1  # of each fragment of the output
+
+    def __init__(
+        self, bias: bool = True, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = _size(self.in_type), _size(self.out_type)
+        self._shapes = _shapes(self)
+        weights = sum(prod(shape) for factors in self._shapes.values() for _, shape in factors)
+        self.weight = nn.Parameter(torch.empty(weights, device=device, dtype=dtype))
+        invariant = sum(copies for copies, degree, parity in self.out_type if degree == 0 and parity != -1)
+        self.bias = nn.Parameter(self.weight.new_empty(invariant)) if bias and invariant else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights of unit variance, bias zero."""
+        nn.init.normal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The map of (batch, channel in, *space)."""
+        self._check(input)
+        batch, space = input.shape[0], input.shape[2:]
+        fields = self._by_irrep(input)
+        results: dict[Irrep, Tensor] = {}
+        place = 0
+        for irrep, factors in self._shapes.items():
+            field = fields[irrep]
+            for name, shape in factors:
+                weight = self.weight[place : place + prod(shape)].view(shape) * shape[-1] ** -0.5
+                place += prod(shape)
+                field = _APPLY[name](weight, field, self.channels if name != "cross" else shape[-1])
+            results[irrep] = field
+        return self._with_bias(self._in_terms(results, input)).reshape(batch, self.out_channels, *space)
+
+    def matrix(self) -> Tensor:
+        """The map without its bias as one matrix, (channel out, channel in)."""
+        unit = torch.eye(self.in_channels, device=self.weight.device, dtype=self.weight.dtype)
+        bias, self.bias = self.bias, None
+        try:
+            return self.forward(unit).t()
+        finally:
+            self.bias = bias
+
+    def extra_repr(self) -> str:
+        """The line `print(module)` shows."""
+        maps = f", maps={', '.join(self.maps)}" if self.maps else ""
+        return f"{_text(self.in_type)} -> {_text(self.out_type)}{maps}, bias={self.bias is not None}"
+
+    def _by_irrep(self, input: Tensor) -> dict[Irrep, Tensor]:
+        """(batch, copy, component and site) of every irrep, terms of one irrep side by side."""
+        parts: dict[Irrep, list[Tensor]] = {}
+        sizes = [copies * (2 * degree + 1) for copies, degree, _ in self.in_type]
+        sites = prod(input.shape[2:])
+        for (copies, degree, parity), term in zip(self.in_type, input.split_with_sizes(sizes, 1), strict=True):
+            part = term.reshape(input.shape[0], copies, (2 * degree + 1) * sites)
+            parts.setdefault((degree, parity), []).append(part)
+        return {irrep: found[0] if len(found) == 1 else torch.cat(found, 1) for irrep, found in parts.items()}
+
+    def _in_terms(self, results: dict[Irrep, Tensor], input: Tensor) -> Tensor:
+        """(batch, channel out, site), the terms in their order."""
+        parts = []
+        taken = dict.fromkeys(results, 0)
+        sites = prod(input.shape[2:])
+        for copies, degree, parity in self.out_type:
+            first = taken[degree, parity]
+            taken[degree, parity] += copies
+            part = results[degree, parity][:, first : first + copies]
+            parts.append(part.reshape(input.shape[0], copies * (2 * degree + 1), sites))
+        return torch.cat(parts, 1)
+
+    def _with_bias(self, output: Tensor) -> Tensor:
+        if self.bias is None:
+            return output
+        parts, first = [], 0
+        for copies, degree, parity in self.out_type:
+            if degree == 0 and parity != -1:
+                parts.append(self.bias[first : first + copies])
+                first += copies
+            else:
+                parts.append(self.bias.new_zeros(copies * (2 * degree + 1)))
+        return output + torch.cat(parts).to(output.dtype).unsqueeze(1)
+
+    def _check(self, input: Tensor) -> None:
+        if input.ndim < 2 or input.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes a field (batch, {self.in_channels}, ...), got {tuple(input.shape)}"
+            )
+        if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(self.weight.device.type):
+            raise ValueError(
+                f"{type(self).__name__} has weights of {self.weight.dtype}, got a field of {input.dtype}. "
+                "Convert one of them with .to(dtype)."
+            )
+
+
+def _dense(weight: Tensor, field: Tensor, channels: int) -> Tensor:
+    return weight @ field  # (copy out, copy in) @ (batch, copy in, component and site)
+
+
+def _uniform(weight: Tensor, field: Tensor, channels: int) -> Tensor:
+    # (t', t) @ (batch, t, channel and component and site)
+    return (weight @ field.reshape(len(field), weight.shape[1], -1)).reshape(len(field), -1, field.shape[2])
+
+
+def _channel(weight: Tensor, field: Tensor, channels: int) -> Tensor:
+    # (channel, t', t) @ (batch, channel, t, component and site)
+    of_channel = field.reshape(len(field), -1, channels, field.shape[2]).transpose(1, 2)
+    return (weight @ of_channel).transpose(1, 2).reshape(field.shape[0], -1, field.shape[2])
+
+
+def _cross(weight: Tensor, field: Tensor, channels: int) -> Tensor:
+    # (t, channel', channel) @ (batch, t, channel, component and site)
+    return (weight @ field.reshape(len(field), -1, channels, field.shape[2])).reshape(len(field), -1, field.shape[2])
+
+
+_APPLY = {"dense": _dense, "uniform": _uniform, "channel": _channel, "cross": _cross}
+
+
+def _shapes(layer: EquivariantLinear) -> Shapes:
+    """The factors of each irrep of the output, in order of appearance, in the order of the weights."""
+    copies_in, copies_out = _copies(layer.in_type), _copies(layer.out_type)
+    shapes: Shapes = {}
+    for irrep, copies in copies_out.items():
+        if not layer.maps:
+            shapes[irrep] = [("dense", (copies, copies_in[irrep]))]
+            continue
+        fragments, channels = copies_in[irrep] // layer.channels, layer.channels
+        after = copies // layer.channels_out
+        shapes[irrep] = []
+        for name in layer.maps:
+            if name == "uniform":
+                shapes[irrep].append((name, (after, fragments)))
+                fragments = after
+            elif name == "channel":
+                shapes[irrep].append((name, (channels, fragments, fragments)))
+            else:
+                shapes[irrep].append((name, (fragments, layer.channels_out, channels)))
+    return shapes
+
+
+def _copies(field_type: FieldType) -> dict[Irrep, int]:
+    found: dict[Irrep, int] = {}
+    for copies, degree, parity in field_type:
+        found[degree, parity] = found.get((degree, parity), 0) + copies
+    return found
+
+
+def _size(field_type: FieldType) -> int:
+    return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
+
+
+def _text(field_type: FieldType) -> str:
+    letters = {1: "e", -1: "o", None: ""}
+    return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
