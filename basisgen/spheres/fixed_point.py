@@ -1,0 +1,64 @@
+"""Real numbers as integers times 2^-bits, with bounds on their errors: what tables of transforms are computed in.
+
+A vector of numbers is an array of Python integers; an error is a bound in units of 2^-bits. Sums are exact, a product
+rounded down adds one unit. `nearest` gives float64 only where the bound leaves no doubt which is nearest.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import isqrt
+
+import mpmath
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.object_]
+Floats = NDArray[np.float64]
+
+
+class TooFewBits(ArithmeticError):
+    """The error bound leaves in doubt which float64 is nearest: compute with more bits."""
+
+
+def cos_sin(angle: Fraction, bits: int) -> tuple[int, int]:
+    """cos and sin of pi times `angle`, each to one unit; exact at quarter turns."""
+    if (2 * angle).denominator == 1:
+        quarter = int(2 * angle) % 4
+        return (1, 0, -1, 0)[quarter] << bits, (0, 1, 0, -1)[quarter] << bits
+    with mpmath.workprec(bits + 32):
+        theta = mpmath.pi * angle.numerator / angle.denominator
+        return _integer(mpmath.cos(theta), bits), _integer(mpmath.sin(theta), bits)
+
+
+def pi(bits: int) -> int:
+    """pi, to one unit."""
+    with mpmath.workprec(bits + 32):
+        return _integer(+mpmath.pi, bits)
+
+
+def root(square: Fraction, bits: int) -> int:
+    """The square root of a rational, to one unit."""
+    return isqrt((square.numerator << 2 * bits) // square.denominator)
+
+
+def roots(squares: Integers, bits: int) -> Integers:
+    """Square roots of numbers; one unit of error, and the numbers' own over twice the root."""
+    return np.array([isqrt(max(0, square) << bits) for square in squares.tolist()], object)
+
+
+def nearest(values: Integers, error: int, bits: int) -> Floats:
+    """The float64 nearest to each number, all numbers within `error`; an integer 0 is exactly 0.
+
+    Raises TooFewBits where the bound leaves a choice.
+    """
+    one = 1 << bits
+    low = np.array([(value - error) / one if value else 0.0 for value in values.ravel().tolist()])
+    high = np.array([(value + error) / one if value else 0.0 for value in values.ravel().tolist()])
+    if not np.array_equal(low, high):
+        raise TooFewBits
+    return low.reshape(values.shape)
+
+
+def _integer(value: mpmath.mpf, bits: int) -> int:
+    return int(mpmath.floor(mpmath.ldexp(value, bits)))
