@@ -7,6 +7,7 @@ rounded down adds one unit. `nearest` gives float64 only where the bound leaves 
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from math import isqrt
 
 import mpmath
@@ -22,13 +23,25 @@ class TooFewBits(ArithmeticError):
 
 
 def cos_sin(angle: Fraction, bits: int) -> tuple[int, int]:
-    """cos and sin of pi times `angle`, each to one unit; exact at quarter turns."""
-    if (2 * angle).denominator == 1:
-        quarter = int(2 * angle) % 4
-        return (1, 0, -1, 0)[quarter] << bits, (0, 1, 0, -1)[quarter] << bits
-    with mpmath.workprec(bits + 32):
-        theta = mpmath.pi * angle.numerator / angle.denominator
-        return _integer(mpmath.cos(theta), bits), _integer(mpmath.sin(theta), bits)
+    """cos and sin of pi times `angle`, each to two units; exact at quarter turns."""
+    return _circle(angle.denominator, bits)[angle.numerator % (2 * angle.denominator)]
+
+
+@lru_cache(maxsize=64)
+def _circle(parts: int, bits: int) -> list[tuple[int, int]]:
+    """cos and sin of pi k / parts, k = 0 .. 2 parts - 1: powers of the first, with 64 bits more."""
+    more = bits + 64
+    with mpmath.workprec(more + 32):
+        step = mpmath.pi / parts
+        cos, sin = _integer(mpmath.cos(step), more), _integer(mpmath.sin(step), more)
+    found, present = [], (1 << more, 0)
+    for k in range(2 * parts):
+        if 2 * k % parts == 0:
+            quarter = 2 * k // parts
+            present = (1, 0, -1, 0)[quarter] << more, (0, 1, 0, -1)[quarter] << more
+        found.append((present[0] >> 64, present[1] >> 64))
+        present = (present[0] * cos - present[1] * sin) >> more, (present[1] * cos + present[0] * sin) >> more
+    return found
 
 
 def pi(bits: int) -> int:
