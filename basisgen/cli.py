@@ -13,7 +13,7 @@ import click
 import basisgen
 from basisgen.commands import completion
 from basisgen.commands.new.presets import PRESETS
-from basisgen.commands.options import settings, value_of
+from basisgen.commands.options import check_meaning, settings, value_of
 from basisgen.commands.terminal import explains_errors, print_table, say, terminal_width
 from basisgen.errors import SpecError
 
@@ -110,6 +110,8 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
     for key in ("kernel_size", "voxel_spacing", "dilation"):
         table[key] = value_of(options[key])
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
+    for note in check_meaning(into, out_type):
+        say(note, error=True)
     flags = {key: options[key] for key in ("out", "check", "force", "verbose")}
     compile_to(spec=single_layer_package(options["name"], layer), **flags)
 

@@ -22,9 +22,14 @@ MOST_ENTRIES = 64  # of a list
 LARGEST_INTEGER = 1000
 
 MAX_NAME_LENGTH = 64
+ARGUMENTS = {"stride": 2, "padding": 0, "bias": False}  # of generated classes, with an example
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
-_MODULES = sys.stdlib_module_names | {"basisgen", "generated", "numpy", "runtime", "safetensors", "torch"}
+_MODULES = sys.stdlib_module_names | {
+    *("basisgen", "generated", "runtime", "torch", "safetensors", "numpy"),
+    *("filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "triton", "typing_extensions"),
+}  # what generated code imports, and what that imports
+_LOWER_CASE_MODULES = {module.lower() for module in _MODULES}
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # of Windows
 _NUMBER = re.compile(r"[+-]?(\d+/\d+|(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?)", re.ASCII)
 _MOST_CHARACTERS = 40  # of a number: beyond that its text is not something a person meant
@@ -137,7 +142,7 @@ def identifier(value: object, what: str) -> str:
         raise SpecError(f"{what} '{value}' is reserved in Python, in this or in lower case. Choose another, {example}.")
     if value.lower() in _DEVICES:
         raise SpecError(f"{what} '{value}' is a device on Windows and can be no file there. Choose another, {example}.")
-    if what.startswith("package") and value in _MODULES:
+    if what.startswith("package") and value.lower() in _LOWER_CASE_MODULES:
         raise SpecError(f"{what} '{value}' would hide the module of that name. Choose another, {example}.")
     return value
 
@@ -145,6 +150,11 @@ def identifier(value: object, what: str) -> str:
 def check_keys(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
     """Raises SpecError, which begins with `where`, for a key that is not known."""
     for key in table:
+        if key in ARGUMENTS:
+            raise SpecError(
+                f"{where} has a key '{key}', which is no part of a spec: it is an argument of the generated class, "
+                f"for example Conv1({key}={ARGUMENTS[key]})."
+            )
         if key not in known:
             raise SpecError(f"{where} has an unknown key {quoted(key)}. Known keys: {', '.join(known)}.")
 

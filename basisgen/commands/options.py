@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from basisgen.errors import SpecError
 from basisgen.reading import parse_value, quoted
 
@@ -18,6 +21,16 @@ def settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
             raise SpecError(f"--radial {quoted(text)}: {key.strip()} is there already. {cure}.")
         table[key.strip()] = value_of(value)
     return table
+
+
+def check_meaning(into: str, out: str) -> Iterator[str]:
+    """A note for every field type that is a number alone: a degree, where channels may have been meant."""
+    for name, text in (("IN", into), ("OUT", out)):
+        if re.fullmatch(r"\s*[1-9]\d*\s*", text, re.ASCII):
+            yield (
+                f"note: {name} = {quoted(text)} is one field of degree {int(text)}, {2 * int(text) + 1} channels. "
+                f"If scalar channels were meant, write '{int(text)}x0'."
+            )
 
 
 def value_of(text: str) -> object:

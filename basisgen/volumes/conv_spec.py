@@ -11,6 +11,7 @@ from basisgen.errors import SpecError
 from basisgen.reading import check_keys, exact_number, quoted, required, sub_table
 from basisgen.so3.field_type import FieldType, parse_field_type
 from basisgen.volumes.execution import Execution
+from basisgen.volumes.kernels.constraint import allowed_degrees
 from basisgen.volumes.sampling.families import RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.registry import parse_radial
@@ -21,7 +22,9 @@ MAX_CHANNELS = 4096
 MAX_KERNEL_SIZE = 21  # taps per axis
 MAX_DILATION = 16
 SPACING_BOUNDS = (Fraction(1, 10**6), Fraction(10**6))
+MAX_ANISOTROPY = 1000  # of the distances of taps along two axes
 MAX_KERNEL_ELEMENTS = 1 << 28  # channels out * channels in * taps
+MAX_WORK = 1 << 26  # see `_check_work`: some two minutes
 OPTIONS = ("kernel_size", "voxel_spacing", "dilation", "radial", "execution", "gated")
 
 _T = TypeVar("_T")
@@ -109,7 +112,10 @@ def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
         _triple(_integer({"dilation": 1, **table}, "dilation", MAX_DILATION)),
     )
     _check_size(into, out.with_gates() if gated else out, grid)
-    settings = sub_table(table.get("radial", {"family": "shells"}), "radial")
+    _check_anisotropy(grid)
+    _check_work(into, out, grid)
+    given = table.get("radial", "shells")
+    settings = {"family": given} if isinstance(given, str) else sub_table(given, "radial")
     radial = parse_radial({key: value for key, value in settings.items() if value is not None})
     execution = _execution(table.get("execution", "auto"), radial)
     return ConvSpec(name, into, out, grid, radial, execution, gated)
@@ -120,9 +126,11 @@ def _field_type(table: Mapping[str, object], key: str) -> FieldType:
     if not isinstance(value, str) or len(value) > 10_000:
         raise SpecError(f"{key} = {quoted(value)} is not a field type. Write text, for example '4x0 + 2x1'.")
     field_type = parse_field_type(value)
-    for term in field_type.terms:
-        if term.irrep.degree > MAX_DEGREE:
-            raise SpecError(f"{key} = {quoted(value)}: degree {term.irrep.degree} is over the limit, {MAX_DEGREE}.")
+    alone = [part.strip() for part in value.split("+")]  # without `MULx`
+    for irrep in (term.irrep for term in field_type.terms):
+        if irrep.degree > MAX_DEGREE:
+            hint = f" A number alone is a degree: for scalar channels write '{irrep}x0'." if str(irrep) in alone else ""
+            raise SpecError(f"{key} = {quoted(value)}: degree {irrep.degree} is over the limit, {MAX_DEGREE}.{hint}")
     return field_type
 
 
@@ -135,6 +143,32 @@ def _check_size(into: FieldType, out: FieldType, grid: VoxelGrid) -> None:
         raise SpecError(
             f"the dense kernel would have {out.dimension} x {into.dimension} x {taps} elements, the limit is "
             f"{MAX_KERNEL_ELEMENTS}. Take fewer channels or a smaller kernel_size."
+        )
+
+
+def _check_anisotropy(grid: VoxelGrid) -> None:
+    shortest, longest = min(grid.pitch), max(grid.pitch)
+    if longest > MAX_ANISOTROPY * shortest:
+        raise SpecError(
+            f"neighbouring taps are {float(shortest):g} apart along one axis and {float(longest):g} along another: the "
+            f"limit is {MAX_ANISOTROPY} times as far. Give voxel_spacing in one unit, or take another dilation."
+        )
+
+
+def _check_work(into: FieldType, out: FieldType, grid: VoxelGrid) -> None:
+    """Bounds what sampling costs before it begins.
+
+    Per radial profile, every one of the 2J+1 filters of every degree J is a polynomial of degree J at every tap, and
+    passes along the axes to measure or to choose it.
+    """
+    pairs = {(o.irrep, i.irrep) for o in out.terms for i in into.terms}
+    degrees = {J for pair in pairs for J in allowed_degrees(*pair)}
+    taps, longest = grid.size[0] * grid.size[1] * grid.size[2], max(grid.size)
+    work = sum((2 * J + 1) * (J + longest) * taps for J in degrees)
+    if work > MAX_WORK:
+        raise SpecError(
+            f"filters of degree up to {max(degrees)} on {grid} taps are too much work: {work:.1e} operations for each "
+            f"radial profile, the limit is {MAX_WORK:.1e}. Take a smaller kernel_size or lower degrees."
         )
 
 

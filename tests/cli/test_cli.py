@@ -66,6 +66,25 @@ BAD = {
     "zero spacing": (GOOD + "voxel_spacing = [1, 0, 1]\n", "is not a length"),
     "degree over the limit": (GOOD.replace("1x1", "1x13"), "degree 13 is over the limit, 12"),
     "degree far over the limit": (GOOD.replace("1x1", "1x999999999"), "degree 999999999 is over the limit"),
+    "channels meant": (GOOD.replace("1x1", "16"), "A number alone is a degree: for scalar channels write '16x0'"),
+    "an argument of the class": (
+        GOOD + "stride = 2\n",
+        "layer 'Conv1': it has a key 'stride', which is no part of a spec: it is an argument of the generated class, "
+        "for example Conv1(stride=2)",
+    ),
+    "an argument among the defaults": (
+        'name = "x"\n[defaults]\nbias = false\n' + LAYER,
+        "[defaults] has a key 'bias', which is no part of a spec: it is an argument of the generated class",
+    ),
+    "lengths in two units": (
+        GOOD + 'voxel_spacing = ["1e6", 1, "1e-6"]\nradial = { family = "hermite" }\n',
+        "neighbouring taps are 1e-06 apart along one axis and 1e+06 along another: the limit is 1000 times as far",
+    ),
+    "too much work": (
+        GOOD.replace("1x0", "6x12").replace('"1x1"', '"1x12"').replace("= 3", "= 21"),
+        "filters of degree up to 24 on 21x21x21 taps are too much work: ",
+    ),
+    "unknown short family": (GOOD + 'radial = "bessel"\n', "radial setting family = 'bessel': must be one of"),
     "too many channels": (GOOD.replace("1x1", "9999x1"), "has 29997 channels, the limit is 4096"),
     "kernel too large": (
         GOOD.replace("1x1", "4096x0").replace("1x0", "4096x0").replace("= 3", "= 21"),
@@ -88,6 +107,7 @@ BAD = {
     "unknown execution": (GOOD + 'execution = "fast"\n', "execution = 'fast' is not one of auto, dense, separable"),
     "gated not a truth value": (GOOD + "gated = 1\n", "gated = 1 is not true or false"),
     "hides a module": (GOOD.replace("good", "json"), "package name 'json' would hide the module of that name"),
+    "hides what torch imports": (GOOD.replace("good", "SymPy"), "'SymPy' would hide the module of that name"),
     "hides torch": (GOOD.replace("good", "torch"), "package name 'torch' would hide the module of that name"),
     "not TOML": ("name = ", "the spec is not TOML"),
     "a name without quotes": ("name = good\n" + LAYER, "(at line 1, column 8). The line reads 'name = good'"),
@@ -151,6 +171,49 @@ def test_a_pair_with_no_kernel_leaves_a_layer_without_that_block() -> None:
     result = _compile(GOOD.replace("1x0", "1x0e").replace("1x1", "1x1o + 2x0o"))
     assert result.exit_code == 0
     assert "no kernel reaches 2x0o of Conv1: always zero" in result.stderr
+
+
+def test_a_family_by_name_alone_is_the_family_with_its_defaults() -> None:
+    for directory, radial in (("short", '"optimal"'), ("long", '{ family = "optimal" }')):
+        Path("spec.toml").write_text(GOOD + f"radial = {radial}\n")
+        assert _run("compile", "spec.toml", "--out", directory).exit_code == 0
+    assert read_package(Path("short/good")) == read_package(Path("long/good"))
+
+
+def test_filters_that_vanish_between_their_shells_are_compiled() -> None:
+    """Of sigma 0.001 on voxels of 100 all values but those on the shells are below the smallest float64."""
+    result = _compile(GOOD + "voxel_spacing = 100\nradial = { family = 'shells', sigma = 0.001 }\n")
+    assert result.exit_code == 0, result.stderr
+
+
+NOTES = {
+    "a number alone": (["1", "2x0", "--kernel-size", "3"], "note: IN = '1' is one field of degree 1, 3 channels."),
+    "an even size": (
+        ["1x0", "2x0", "--kernel-size", "4,3,4", "--dilation", "1,1,2"],
+        "note: Conv has an even kernel_size: along x its output is one voxel shorter than its input",
+    ),
+    "no filter": (
+        ["1x0", "2x0 + 2x4", "--kernel-size", "3"],
+        "warning: no kernel reaches 2x4 of Conv: always zero, because no filter of degree J = 4 is on the 3x3x3 grid. "
+        "Enlarge kernel_size, or take another radial family or cutoff",
+    ),
+    "no parity": (
+        ["1x0e", "2x0e + 2x0o", "--kernel-size", "3"],
+        "warning: no kernel reaches 2x0o of Conv: always zero, because no kernel from 1x0e to 2x0o has the right "
+        "parity. Give the layer an input of another parity, or leave 2x0o out.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_what_a_user_would_not_expect_is_a_note_with_the_cure(case: str) -> None:
+    arguments, note = NOTES[case]
+    result = _run("conv", *arguments)
+    assert result.exit_code == 0 and note in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_an_ordinary_layer_has_no_notes() -> None:
+    assert _run("conv", "1x0", "2x0 + 2x1", "--kernel-size", "4", "--dilation", "2").stderr == ""
 
 
 def test_a_link_in_the_place_of_the_package_is_refused() -> None:

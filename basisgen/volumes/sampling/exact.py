@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import lru_cache
 
 import mpmath
 import numpy as np
@@ -22,6 +23,7 @@ from basisgen.so3.harmonics import harmonics
 from basisgen.volumes.sampling.grid import VoxelGrid
 
 PRECISION = 250  # bits
+_SMALLEST = -1074  # 2^-1075, half the smallest float64, and less is nearest to zero
 
 # a function of the exact |x|^2, evaluated at mpmath's working precision
 RadialProfile = Callable[[Fraction], "mpmath.mpf"]
@@ -44,17 +46,22 @@ def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[n
 def sample_solid(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
     """phi(|x|) |x|^J Y_JM(x/|x|), the solid harmonics: float64 (M, x, y, z), M = -J..J, correctly rounded."""
     points, denominator = grid.integer_coordinates
-    points = points.reshape(3, -1)
-    squares = (points**2).sum(axis=0)
-    values = np.zeros((2 * J + 1, points.shape[1]))
+    squares = (points.reshape(3, -1) ** 2).sum(axis=0)
+    values = np.zeros((2 * J + 1, len(squares)))
     with mpmath.workprec(PRECISION):
         factors = _values(J, profile, set(squares), denominator)
-        for row, harmonic in enumerate(harmonics(J)):
+        for row, (harmonic, polynomial) in enumerate(zip(harmonics(J), _polynomials(J, grid), strict=True)):
             root = mpmath.sqrt(real(harmonic.square_norm))
             scaled = {square: _mantissa_exponent(root * factor) for square, factor in factors.items()}
-            polynomial = evaluate(integer_terms(harmonic.polynomial), points)
             values[row] = [_round(*scaled[square], p) for square, p in zip(squares, polynomial, strict=True)]
     return values.reshape(2 * J + 1, *grid.size)
+
+
+@lru_cache(maxsize=1)  # the profiles of one J are sampled one after another
+def _polynomials(J: int, grid: VoxelGrid) -> list[NDArray[np.object_]]:
+    """R_JM at the taps' integer coordinates, M = -J..J, each (tap)."""
+    points = grid.integer_coordinates[0].reshape(3, -1)
+    return [evaluate(integer_terms(harmonic.polynomial), points) for harmonic in harmonics(J)]
 
 
 def evaluate(terms: dict[tuple[int, int, int], int], points: NDArray[np.object_]) -> NDArray[np.object_]:
@@ -80,6 +87,8 @@ def _mantissa_exponent(number: mpmath.mpf) -> tuple[int, int]:
 
 
 def _round(mantissa: int, exponent: int, polynomial: int) -> float:
-    """The float64 nearest to mantissa * 2^exponent * polynomial."""
+    """The float64 nearest to mantissa * 2^exponent * polynomial; no power of 2 is written out that makes it zero."""
     product = mantissa * polynomial
-    return float(product << exponent) if exponent >= 0 else product / (1 << -exponent)
+    if exponent >= 0:
+        return float(product << exponent)
+    return 0.0 if product.bit_length() + exponent < _SMALLEST else product / (1 << -exponent)
