@@ -11,6 +11,9 @@ Exact, up to rounding: irreps, features, `Linear` both ways, and the kernel of e
 general: that kernel as the weights of a generated convolution, whose radial profiles are others; `fit_kernel` gives the
 closest weights and says how close they are.
 
+Coefficients of signals on the sphere are e3nn's too; `to_complex` and the like convert to those of scipy, pyssht, s2fft
+and torch-harmonics.
+
 e3nn is imported where a module of its own is made, nowhere else.
 """
 
@@ -22,16 +25,30 @@ from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count
 from runtime.linear import Linear
+from runtime.spheres.conventions import (
+    from_complex,
+    from_s2fft,
+    from_torch_harmonics,
+    to_complex,
+    to_s2fft,
+    to_torch_harmonics,
+)
 
 __all__ = [
     "features_from_e3nn",
     "features_to_e3nn",
     "fit_kernel",
+    "from_complex",
     "from_e3nn",
+    "from_s2fft",
+    "from_torch_harmonics",
     "kernel_from_e3nn",
     "linear_from_e3nn",
     "linear_to_e3nn",
+    "to_complex",
     "to_e3nn",
+    "to_s2fft",
+    "to_torch_harmonics",
 ]
 
 

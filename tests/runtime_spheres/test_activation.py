@@ -1,0 +1,89 @@
+"""Activations on samples: their equivariance error is the one predicted, on signals and on fields of volumes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import runtime as rt
+from basisgen.spheres.activation_error import FUNCTIONS, activation_error
+from runtime.so3 import random_rotations
+from runtime.spheres.activation import RotationActivation, SphereActivation
+from runtime.spheres.signals import rotate_signal, signal_type
+from tests.runtime_spheres.transforms import rotation_pair, sphere_pair
+from tests.spheres.rings import gauss, oversampled
+
+
+def error(layer, fields):
+    rotations = random_rotations(len(fields))
+    before = layer(rotate_signal(fields, rotations, layer.in_type))
+    after = rotate_signal(layer(fields), rotations, layer.out_type)
+    return float((before - after).norm() / before.norm())
+
+
+def white(count, copies, limit):
+    """Signals whose values have variance 1."""
+    return torch.randn(count, copies * limit**2, dtype=torch.float64) * math.sqrt(4 * math.pi) / limit
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_error_is_the_predicted_one(name, factor):
+    layer = SphereActivation(*sphere_pair(4, 8, factor), getattr(torch, name))
+    predicted, _ = activation_error(FUNCTIONS[name], np.ones(8), oversampled(gauss, 8, factor))
+    assert error(layer, white(64, 4, 8)) == pytest.approx(predicted, rel=0.1)
+
+
+def test_relu_at_twice_the_band_limit_keeps_the_goal():
+    layer = SphereActivation(*sphere_pair(4, 8, 2.0))
+    assert error(layer, white(64, 4, 8)) <= 0.03
+    falling = signal_type(4, 8)
+    scale = torch.cat([torch.full((t.channels,), 1 / (1 + t.degree) ** 2) for t in falling]).double()
+    assert error(layer, white(64, 4, 8) * scale) <= 0.01  # amplitudes that fall as 1 / l^2
+
+
+def test_the_identity_is_exact_and_a_polynomial_of_the_grid_too():
+    fields = white(3, 2, 6)
+    torch.testing.assert_close(SphereActivation(*sphere_pair(2, 6, 1.0), nn.Identity())(fields), fields)
+    assert error(SphereActivation(*sphere_pair(2, 6, 1.5), torch.square), fields) < 1e-12
+
+
+def test_fewer_degrees_out():
+    layer = SphereActivation(*sphere_pair(2, 6, 1.0, kept=3))
+    assert layer(white(3, 2, 6)).shape == (3, 18) and layer.out_type == signal_type(2, 3)
+
+
+def test_every_voxel_of_a_volume_by_itself():
+    layer = SphereActivation(*sphere_pair(2, 3))
+    fields = torch.randn(2, 18, 2, 3, 4, dtype=torch.float64)
+    volume = layer(fields)
+    assert volume.shape == fields.shape
+    torch.testing.assert_close(volume[..., 1, 2, 3], layer(fields[..., 1, 2, 3]))
+    assert layer(fields[:0]).shape == (0, 18, 2, 3, 4)
+
+
+def test_learned_functions_and_gradients():
+    layer = SphereActivation(*sphere_pair(2, 3), nn.PReLU(2, 0.1, dtype=torch.float64))
+    assert [name for name, _ in layer.named_parameters()] == ["function.weight"]
+    x = torch.randn(3, 18, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+    assert "2x0 + 2x1 + 2x2" in repr(layer)
+
+
+def test_signals_on_the_rotation_group():
+    """2 l + 1 fragments of each degree; equivariant to rotations of the left index, by the same reasoning."""
+    synthesis, analysis = rotation_pair(1, 4, 1.0)
+    fields = torch.randn(8, sum((2 * l + 1) ** 2 for l in range(4)), dtype=torch.float64)
+    torch.testing.assert_close(analysis(synthesis(fields)), fields)
+    errors = [error(RotationActivation(*rotation_pair(1, 4, factor)), fields) for factor in (1.0, 2.0)]
+    assert 0.1 < errors[0] < 0.4 and errors[1] < 0.03
+    assert rt.as_field_type("1x0 + 3x1 + 5x2 + 7x3") == RotationActivation(synthesis, analysis).in_type
+
+
+def test_wrong_modules_and_channels():
+    with pytest.raises(ValueError, match="Linear has no attribute in_type"):
+        SphereActivation(nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="SphereActivation takes 18 channels"):
+        SphereActivation(*sphere_pair(2, 3))(torch.zeros(1, 17))
