@@ -65,10 +65,6 @@ class LayerPlan(Protocol):
     def silent_terms(self) -> tuple[str, ...]:
         """The terms of the output that nothing reaches: their channels are zero, apart from a bias."""
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know beyond that: lines that begin with `warning: ` or `note: ` and name the layer."""
-
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it, as plain JSON values."""
 
@@ -81,6 +77,10 @@ class Contribution:
     claims: Mapping[str, Any]  # sections of certificate.json
     facts: Mapping[str, Any] = field(default_factory=dict)  # sections of manifest.json
     sources: Mapping[str, str] = field(default_factory=dict)  # modules its layers share: file name -> text
+
+
+def _no_notes(plan: object) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,4 @@ class Kind:
     plan: Callable[[Any, Mapping[Any, Any], str, Any, Any], LayerPlan]  # spec, proven, name, numbers, tuned
     gather: Callable[[Sequence[Any], Mapping[Any, Any]], Contribution]  # plans of a package's layers, proven claims
     source: Callable[[Any, str], str]  # plan, the comment every generated file begins with -> the text of its module
+    notes: Callable[[Any], tuple[str, ...]] = _no_notes  # plan -> lines for the user, `warning: ...` or `note: ...`

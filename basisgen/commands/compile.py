@@ -14,7 +14,7 @@ from basisgen.emission.write import check_place, difference, is_up_to_date, read
 from basisgen.errors import SpecError, StaleError
 from basisgen.files import read_bounded
 from basisgen.pipeline import plan
-from basisgen.spec import MAX_SPEC_BYTES, PackageSpec, parse_package
+from basisgen.spec import KINDS, MAX_SPEC_BYTES, PackageSpec, parse_package
 
 
 def read_spec(path: Path) -> PackageSpec:
@@ -64,7 +64,7 @@ def compile_to(
 def _tell(planned: PackagePlan, directory: Path) -> None:
     for layer in planned.layers:
         say(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.gives}, {layer.weights} weights")
-        for note in layer.notes:
+        for note in KINDS[layer.spec.kind].notes(layer):
             say(note, error=True)
 
 

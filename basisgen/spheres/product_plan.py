@@ -30,11 +30,6 @@ class ProductPlan:
         """None: a degree that no product reaches is refused."""
         return ()
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """None yet."""
-        return ()
-
     @cached_property
     def entries(self) -> int:
         """Real coefficients of all paths, per channel: multiply-adds, two multiplications each."""

@@ -109,7 +109,9 @@ def check_quadrature(L: int, grid: Rings, weight: Integers) -> None:
     for k in range(2 * L - 1):
         total = sum((weight * present >> grid.bits).tolist())
         if abs(total - (2 * one if k == 0 else 0)) >> (grid.bits // 2):
-            raise ProofError(f"the weights of the grid do not integrate P_{k}: an analysis of band limit {L} would be wrong")
+            raise ProofError(
+                f"the weights of the grid do not integrate P_{k}: an analysis of band limit {L} would be wrong"
+            )
         before, present = present, ((2 * k + 1) * (grid.cos * present >> grid.bits) - k * before) // (k + 1)
 
 
@@ -194,5 +196,3 @@ def _legendre(L: int, x: Integers, bits: int) -> tuple[Integers, Integers]:
         before, present = present, ((2 * k + 1) * (x * present >> bits) - k * before) // (k + 1)
     slope = (L * (before - (x * present >> bits)) << bits) // (one - (x * x >> bits))
     return present, slope
-
-

@@ -73,4 +73,5 @@ CONV = Kind(
     plan=plan_layer,
     gather=gather,
     source=source.module,
+    notes=lambda layer: layer.notes,
 )

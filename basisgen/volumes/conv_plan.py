@@ -115,7 +115,7 @@ class ConvPlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """See LayerPlan."""
+        """What a user should know beyond that, with the cure."""
         return notes(self.spec, self.filters, self._silent)
 
     @property
