@@ -25,13 +25,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._steerable import SteerableConv3d, _tables
+from ._constants import At, tensors
+from ._steerable import Filters, SteerableConv3d, _norms
 
 BLOCK = 64  # the most outputs a pass along y or z makes at a time: its matrix is zero off a band
 CACHE = 1 << 22  # numbers in u and v of one part of the work, on a CPU
 WORKSPACE = 1 << 25  # the same elsewhere
 
 Index = tuple[int, ...]
+
+
+class Passes(NamedTuple):
+    """The change from filters to products, and the taps of the short filters."""
+
+    products: Tensor  # (filter, product), of filters divided by their norms, products in the order of `_grouped`
+    taps_x: Tensor  # (level, tap)
+    taps_y: Tensor
+    taps_z: Tensor
 
 
 class SeparableConv3d(SteerableConv3d):
@@ -42,12 +52,6 @@ class SeparableConv3d(SteerableConv3d):
     """
 
     passes_before: int  # the mixing; under a stride all three are, so that the channels of fewer voxels are mixed
-    _before: int
-
-    _products: Tensor
-    _taps_x: Tensor
-    _taps_y: Tensor
-    _taps_z: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of (batch, channel in, x, y, z)."""
@@ -58,7 +62,7 @@ class SeparableConv3d(SteerableConv3d):
         if self._is_autocast():
             dtype = torch.get_autocast_dtype(input.device.type) if mixing.dtype != torch.float64 else mixing.dtype
             input, mixing = input.to(dtype), mixing.to(dtype)
-        taps = [table.to(mixing.dtype) for table in (self._taps_x, self._taps_y, self._taps_z)]
+        taps = [table.to(mixing.dtype) for table in self._passes()[1:]]
         geometry = [*self.stride, *self.padding, *self.dilation]
         output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._before)
         bias = self._channel_bias()
@@ -66,26 +70,35 @@ class SeparableConv3d(SteerableConv3d):
 
     def _mixing(self) -> Tensor:
         """The coefficients of the products, (product, channel out, channel in), in the order of `_grouped`."""
-        mixing = self._products.t() @ self._coefficients().t()
-        return mixing.view(-1, self.out_channels, self.in_channels).to(self.weight.dtype)
+        weight = self.weight
+        coefficients = self._coefficients(weight, self._constants("_make_constants", weight))
+        mixing = self._passes().products.t() @ coefficients.t()  # (product, channel out and channel in)
+        return mixing.view(-1, self.out_channels, self.in_channels).to(weight.dtype)
 
-    def _take_constants(self) -> None:
-        super()._take_constants()
-        self._before = self.passes_before if self.stride == (1, 1, 1) else 3
-        tables = _tables()
-        products = torch.cat([tables[f"{self.filter_tensor}_products"][start:stop] for _, start, stop in self.rows])
-        products = products / self._constants().norms.unsqueeze(1)
-        taps = [tables[f"{self.filter_tensor}_{axis}"] for axis in "xyz"]
-        position = {abc: i for i, abc in enumerate(_indices(3, len(taps[0]) - 1))}
-        order = [
-            position[*alpha, *beta]
-            for betas, alphas in _grouped(len(taps[0]) - 1, self._before)
-            for beta in betas
-            for alpha in alphas
-        ]
-        self._constant("_products", products[:, order])
-        for axis, table in zip("xyz", taps, strict=True):
-            self._constant(f"_taps_{axis}", table)
+    def _passes(self) -> Passes:
+        passes: Passes = self._constants("_make_passes", self.weight, self._before)
+        return passes
+
+    @property
+    def _before(self) -> int:
+        return self.passes_before if self.stride == (1, 1, 1) else 3
+
+    @classmethod
+    def _make_passes(cls, at: At, before: int) -> Passes:
+        products = cls._rows(at, _unit_products, cls.basis_sha256, cls.filter_tensor, cls.filters, before)
+        return Passes(products, *(at(tensors(cls.basis_sha256)[f"{cls.filter_tensor}_{axis}"]) for axis in "xyz"))
+
+
+@functools.cache
+def _unit_products(basis_sha256: str, name: str, filters: tuple[Filters, ...], before: int) -> Tensor:
+    """Every filter of a tensor, divided by its norm, as a sum of products: (filter, product), ordered as `_grouped`."""
+    levels = len(tensors(basis_sha256)[f"{name}_x"]) - 1
+    position = {abc: i for i, abc in enumerate(_indices(3, levels))}
+    order = [
+        position[*alpha, *beta] for betas, alphas in _grouped(levels, before) for beta in betas for alpha in alphas
+    ]
+    table = tensors(basis_sha256)[f"{name}_products"] / _norms(basis_sha256, name, filters).unsqueeze(1)
+    return table[:, order]
 
 
 def _is_exporting() -> bool:

@@ -1,0 +1,100 @@
+"""The constants of this package: basis.safetensors, read and checked once, and what is made of it for each device.
+
+A module holds weights alone. Its constants are asked for in each call, by the device and dtype of the weights in use,
+and are held here: once per device and dtype for all modules of the package. Whatever casts, moves, averages, shares or
+replaces the tensors of a module cannot reach them.
+"""
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+At = Callable[[Tensor], Tensor]  # an exact constant, float64 or integers on the CPU -> the same as a module needs it
+
+_HELD: dict[tuple[Any, ...], Any] = {}  # added to, never changed
+
+
+def constants(owner: type, make: str, weight: Tensor, *choice: int) -> Any:
+    """The NamedTuple of tensors that `owner.make(at, *choice)` gives, for a module with this weight.
+
+    On the weight's device; float64 for float64 weights, float32 for all others.
+    """
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    held = _held(owner, make, weight.device, dtype, *choice)
+    if torch.compiler.is_compiling() or type(weight) in (nn.Parameter, Tensor):
+        return held
+    return type(held)(*(_lifted(constant, weight) for constant in held))
+
+
+@functools.cache
+def tensors(digest: str) -> dict[str, Tensor]:
+    """basis.safetensors by name, float64 on the CPU: the file with this SHA-256, which the code was compiled with.
+
+    Raises RuntimeError if the file is missing or another one.
+    """
+    return _outside_modes(_read, digest)
+
+
+@torch.compiler.assume_constant_result  # compiled and exported graphs hold the tensors themselves
+def _held(owner: type, make: str, device: torch.device, dtype: torch.dtype, *choice: int) -> Any:
+    key = (owner, make, device, dtype, *choice)
+    held = _HELD.get(key)
+    if held is None:
+        at = functools.partial(_at, device, dtype)
+        held = _HELD.setdefault(key, _outside_modes(getattr(owner, make), at, *choice))
+    return held
+
+
+def _at(device: torch.device, dtype: torch.dtype, exact: Tensor) -> Tensor:
+    """The one copy of a constant on a device, rounded once to a dtype; integers stay integers."""
+    dtype = dtype if exact.is_floating_point() else exact.dtype
+    value = exact.to(dtype).to(device)
+    held, _ = _HELD.setdefault((id(exact), device, dtype), (value, exact))  # beside its value, no other takes the id
+    return held
+
+
+def _outside_modes(make: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives in a thread of its own, where no mode of the caller is on.
+
+    FakeTensorMode, the transforms of torch.func, inference mode and a default device belong to a thread; under any of
+    them the constants would be of no use to later calls.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make, *arguments).result()
+
+
+def _lifted(constant: Tensor, weight: Tensor) -> Tensor:
+    """A constant among fake or traced weights: as torch treats the numbers of a `torch.tensor` there."""
+    lifted: Tensor = torch.ops.aten.lift_fresh_copy(constant)
+    fake_mode = getattr(weight, "fake_mode", None)
+    return lifted if fake_mode is None or isinstance(lifted, type(weight)) else fake_mode.from_tensor(constant)
+
+
+def _read(digest: str) -> dict[str, Tensor]:
+    package, path = __name__.rpartition(".")[0], Path(__file__).with_name("basis.safetensors")
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise RuntimeError(
+            f"the package {package} lacks its tensors: cannot read {path} ({error.strerror or error}). Where it is "
+            "installed, list '*.safetensors' in the package data; else compile the package again."
+        ) from None
+    if body.startswith(b"version https://git-lfs."):
+        raise RuntimeError(
+            f"basis.safetensors of the package {package} is a pointer of Git LFS, not the file. "
+            "Run `git lfs pull`, or compile the package again."
+        )
+    if (found := sha256(body).hexdigest()) != digest:
+        raise RuntimeError(
+            f"basis.safetensors of the package {package} is not the file its code was compiled with (SHA-256 "
+            f"{found[:12]}..., not {digest[:12]}...). If the package was compiled or its branch switched after this "
+            "process imported it, restart the interpreter; else compile the package again."
+        )
+    return load(body)
