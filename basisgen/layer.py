@@ -99,5 +99,6 @@ class Kind:
     compute: Callable[[Sequence[Any], Mapping[Any, Any]], Any]  # layers that share, proven claims -> float64 numbers
     plan: Callable[[Any, Mapping[Any, Any], str, Any, Any], LayerPlan]  # spec, proven, name, numbers, tuned
     gather: Callable[[Sequence[Any], Mapping[Any, Any]], Contribution]  # plans of a package's layers, proven claims
-    source: Callable[[Any, str], str]  # plan, the comment every generated file begins with -> the text of its module
+    # plan, the comment every generated file begins with, SHA-256 of basis.safetensors -> the text of its module
+    source: Callable[[Any, str, str], str]
     notes: Callable[[Any], tuple[str, ...]] = _no_notes  # plan -> lines for the user, `warning: ...` or `note: ...`

@@ -188,14 +188,11 @@ def _paired(linear: Linear, theirs: Any) -> list[tuple[Tensor, Tensor, float]]:
 
 def _columns(conv: Any) -> dict[Pair, list[slice]]:
     """The weights of every pair of terms: one slice (copy out * copy in) for each J and profile."""
-    profiles = {J: (stop - start) // (2 * J + 1) for J, start, stop in conv.rows}
     columns: dict[Pair, list[slice]] = {}
-    first = 0
-    for o, i, J in conv.paths:
-        copies = conv.out_type[o][0] * conv.in_type[i][0]
-        for _ in range(profiles[J]):
-            columns.setdefault((o, i), []).append(slice(first, first + copies))
-            first += copies
+    for block in conv.blocks():
+        size = block.copies_out * block.copies_in
+        for first in range(block.weights.start, block.weights.stop, size):
+            columns.setdefault((block.out, block.into), []).append(slice(first, first + size))
     return columns
 
 

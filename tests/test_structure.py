@@ -121,7 +121,7 @@ def test_runtime_imports_neither_the_compiler_nor_what_it_made() -> None:
 
 
 def test_generated_code_imports_torch_and_safetensors_alone() -> None:
-    allowed = {"torch", "safetensors", "collections", "functools", "pathlib", "typing"}
+    allowed = {"torch", "safetensors", *sys.stdlib_module_names}
     for path in (ROOT.parent / "generated").rglob("*.py"):
         assert {name.split(".")[0] for name in _imports(ast.parse(path.read_text()))} <= allowed, path
 

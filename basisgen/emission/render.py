@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from safetensors.numpy import save
 
 import basisgen
@@ -10,22 +12,35 @@ from basisgen.emission.manifest import MANIFEST, manifest
 from basisgen.emission.package import PackagePlan
 from basisgen.layer import LayerPlan
 from basisgen.spec import KINDS
-from basisgen.text import counted, template
+from basisgen.text import counted, source_text, template
 
 
 def render(plan: PackagePlan) -> dict[str, bytes]:
     """Every file of the package, by name; manifest.json holds the digests of the others."""
     made_by = f"# Made by basisgen {basisgen.__version__} with `{plan.spec.command}`; do not edit."
+    tensors = save(dict(plan.tensors))
+    basis = hashlib.sha256(tensors).hexdigest()
     text = {"__init__.py": _init(plan, made_by), "certificate.json": to_json(certificate(plan))}
-    text |= {name: body for part in plan.contributions for name, body in part.sources.items()}
-    text |= {f"{module_name(layer)}.py": KINDS[layer.spec.kind].source(layer, made_by) for layer in plan.layers}
-    content = {name: body.encode() for name, body in text.items()} | {"basis.safetensors": save(dict(plan.tensors))}
+    text |= {name: _headed(name, body, made_by) for name, body in _shared(plan).items()}
+    text |= {f"{module_name(layer)}.py": KINDS[layer.spec.kind].source(layer, made_by, basis) for layer in plan.layers}
+    content = {name: body.encode() for name, body in text.items()} | {"basis.safetensors": tensors}
     return content | {MANIFEST: to_json(manifest(plan, content)).encode()}
 
 
 def module_name(layer: LayerPlan) -> str:
     """The module of a layer: its class name in lower case."""
     return layer.spec.name.lower()
+
+
+def _shared(plan: PackagePlan) -> dict[str, str]:
+    """The modules below the layers: those of every package, and those of its kinds of layers."""
+    own = {f"_{name}.py": source_text("basisgen.emission", "sources", f"{name}.py") for name in ("constants", "layer")}
+    return own | {name: body for part in plan.contributions for name, body in part.sources.items()}
+
+
+def _headed(name: str, body: str, made_by: str) -> str:
+    """A source file below the line that every generated file begins with, in the comments of its language."""
+    return f"{made_by if name.endswith('.py') else made_by.replace('#', '//', 1)}\n{body}"
 
 
 def _init(plan: PackagePlan, made_by: str) -> str:

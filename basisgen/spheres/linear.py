@@ -216,7 +216,7 @@ LINEAR = Kind(
     compute=lambda specs, proven: None,
     plan=lambda spec, proven, name, numbers, tuned: LinearPlan(spec),
     gather=gather,
-    source=lambda plan, made_by: _module(plan, made_by),
+    source=lambda plan, made_by, basis_sha256: _module(plan, made_by),
 )
 
 

@@ -25,7 +25,7 @@ def render(template_name: str, **values: Any) -> str:
     return template(PACKAGE, "sources", template_name).render(**values)
 
 
-def product_module(layer: ProductPlan, made_by: str) -> str:
+def product_module(layer: ProductPlan, made_by: str, basis_sha256: str) -> str:
     """The module of one product."""
     spec = layer.spec
     own, of_all = layer.cost
@@ -49,6 +49,7 @@ def product_module(layer: ProductPlan, made_by: str) -> str:
         in_type=terms(spec.into, "    in_type = "),
         second_type=None if spec.second is None else terms(spec.second, "    second_type = "),
         out_type=terms(spec.out, "    out_type = "),
+        basis_sha256=basis_sha256,
         channels=spec.channels,
         paths=[(out.index(irrep), wrapped(pairs, 12)) for irrep, pairs in layer.paths_of.items()],
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 from basisgen.so3.field_type import FieldType
 from basisgen.text import source_text, template
 from basisgen.volumes.conv_plan import ConvPlan
 
 LINE_LENGTH = 120
+LAYOUT = 1  # of the weights of a convolution: another number if equal types and filters give them another meaning
 
 
 def shared(*, separable: bool) -> dict[str, str]:
@@ -18,7 +19,7 @@ def shared(*, separable: bool) -> dict[str, str]:
     return {f"_{name}.py": source_text("basisgen.volumes", "sources", f"{name}.py") for name in names}
 
 
-def module(layer: ConvPlan, made_by: str) -> str:
+def module(layer: ConvPlan, made_by: str, basis_sha256: str) -> str:
     """The module of one layer."""
     spec = layer.spec
     return template("basisgen.volumes", "sources", "conv.py.jinja").render(
@@ -27,24 +28,26 @@ def module(layer: ConvPlan, made_by: str) -> str:
         group=spec.out.group,
         into=str(spec.into),
         out=str(spec.gives) + (", the last term for gates" if spec.has_gates else ""),
-        kernel=_kernel(layer),
         weights=layer.weights,
         dense_weights=layer.dense_weights,
-        table=_table(layer),
+        cost=_cost(layer),
         in_channels=spec.into.dimension,
         out_channels=spec.gives.dimension,
-        in_type=_literal(_terms(spec.into), "    in_type = "),
-        out_type=_literal(_terms(spec.gives), "    out_type = "),
+        in_type=_literal(map(repr, _terms(spec.into)), "    in_type = "),
+        out_type=_literal(map(repr, _terms(spec.gives)), "    out_type = "),
         kernel_size=spec.grid.size,
         dilation=spec.grid.dilation,
+        sampling=_sampling(layer),
+        fingerprint=_fingerprint(layer),
+        basis_sha256=basis_sha256,
         filter_tensor=layer.filter_tensor,
-        rows=_literal([(J, *rows) for J, rows in layer.rows.items()], "    rows = "),
-        paths=_rows([(path.out_term, path.in_term, path.J) for path in layer.paths]),
+        filters=_literal(_filters(layer), "    filters = "),
+        paths=_commented(_paths(layer)),
         passes_before=layer.cost.passes_before,
     )
 
 
-def _kernel(layer: ConvPlan) -> str:
+def _sampling(layer: ConvPlan) -> str:
     grid, radial = layer.spec.grid, layer.spec.radial
     spacing = ", ".join(map(str, grid.spacing))
     notes = [f"{grid} taps", *([f"voxel spacing {spacing}"] if set(grid.spacing) != {1} else [])]
@@ -53,37 +56,66 @@ def _kernel(layer: ConvPlan) -> str:
     return ", ".join(notes) + f"; radial family {radial.name}" + (f" ({settings})" if settings else "")
 
 
+def _fingerprint(layer: ConvPlan) -> str:
+    """16 hexadecimal digits, equal for layers whose weights are interchangeable: of types, filters and paths, no names.
+
+    Filters count by their formula, whichever settings it came from; those without one by the settings.
+    """
+    spec, grid, used = layer.spec, layer.spec.grid, {path.J for path in layer.paths}
+    facts = (
+        LAYOUT,
+        (str(spec.into), str(spec.gives)),
+        (grid.size, [*map(str, grid.spacing)], grid.dilation),
+        [(of.J, of.formula or _sampling(layer)) for of in layer.filters.groups if of.J in used],
+        [(path.out_term, path.in_term, path.J) for path in layer.paths],
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
 def _plain(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _table(layer: ConvPlan) -> str:
-    """One line per path, in the order of the weights."""
-    lines = [("out", "in", "J", "profiles", "weights")]
-    for path in layer.paths:
-        out, into = layer.spec.gives.terms[path.out_term], layer.spec.into.terms[path.in_term]
-        lines.append((str(out), str(into), str(path.J), str(path.profiles), str(path.weights)))
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    return "\n".join(
-        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
-        for a, b, c, d, e in lines
-    )
+def _cost(layer: ConvPlan) -> str:
+    """Multiply-adds per voxel at stride 1, and what each call takes to make the kernel."""
+    per_voxel, per_call = layer.cost.multiply_adds, layer.cost.assembly
+    plain = "as many as" if per_voxel == layer.dense_weights else f"{layer.dense_weights} in"
+    return f"{per_voxel} multiply-adds per voxel, {plain} a plain convolution; {per_call} per call for the kernel"
+
+
+def _filters(layer: ConvPlan) -> list[str]:
+    """What the filter tensor holds, degree by degree."""
+    rows = layer.filters.rows.items()
+    return [f"Filters(J={J}, profiles={(stop - start) // (2 * J + 1)})" for J, (start, stop) in rows]
+
+
+def _paths(layer: ConvPlan) -> list[tuple[str, str]]:
+    """(entry, comment) for each path: the field copies it connects, its profiles, and where its weights are."""
+    terms = [(str(layer.spec.gives.terms[p.out_term]), str(layer.spec.into.terms[p.in_term])) for p in layer.paths]
+    lines, first = [], 0
+    for path, (out, into) in zip(layer.paths, terms, strict=True):
+        profiles = "1 profile," if path.profiles == 1 else f"{path.profiles} profiles,"
+        comment = f"{into} -> {out}, {profiles} weight[{first}:{first + path.weights}]"
+        lines.append((f"Path(out={path.out_term}, into={path.in_term}, J={path.J})", comment))
+        first += path.weights
+    return lines
 
 
 def _terms(field_type: FieldType) -> list[tuple[int, int, int | None]]:
     return [(term.multiplicity, term.irrep.degree, term.irrep.parity) for term in field_type.terms]
 
 
-def _literal(entries: list[Any], prefix: str) -> str:
+def _literal(entries: Iterable[str], prefix: str) -> str:
     """A tuple literal as the formatter writes it: on one line where it fits, else one entry per line."""
-    line = f"({', '.join(map(repr, entries))}{',' if len(entries) == 1 else ''})"
-    return line if len(prefix) + len(line) <= LINE_LENGTH else _tall("(", map(repr, entries), ")")
+    entries = list(entries)
+    line = f"({', '.join(entries)}{',' if len(entries) == 1 else ''})"
+    return line if len(prefix) + len(line) <= LINE_LENGTH else _tall(f"{entry}," for entry in entries)
 
 
-def _rows(entries: list[Any]) -> str:
-    """A tuple literal with one entry per line; the formatter wants a single entry on the line of its name."""
-    return _tall("(", map(repr, entries), ")") if len(entries) > 1 else f"({entries[0]!r},)"
+def _commented(entries: list[tuple[str, str]]) -> str:
+    """A tuple literal with one entry and its comment per line."""
+    return _tall(f"{entry},  # {comment}" for entry, comment in entries)
 
 
-def _tall(opening: str, entries: Iterable[str], closing: str) -> str:
-    return opening + "\n" + "".join(f"        {entry},\n" for entry in entries) + "    " + closing
+def _tall(lines: Iterable[str]) -> str:
+    return "(\n" + "".join(f"        {line}\n" for line in lines) + "    )"

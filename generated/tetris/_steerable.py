@@ -1,57 +1,113 @@
+# Made by basisgen 0.1.0 with `basisgen compile tetris.toml`; do not edit.
 """What every convolution of this package shares: a kernel assembled from its weights, and `conv3d`.
 
     kernel[m, n](x) = sum over paths and profiles of  weight * scale * C[m, n; J, M] * filter[J, M](x) / |filter[J]|
 
 C are real Clebsch-Gordan coefficients and the filters sampled phi(|x|) Y_JM(x/|x|), both float64 in basis.safetensors.
 The scale gives unit variance per output component for white-noise input of unit variance and weights of unit variance.
+
+The weights lie path by path in one vector; `blocks()` says where.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Hashable, Sequence
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ._constants import At, tensors
+from ._layer import GeneratedLayer
+
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
+Runs = tuple[tuple[int, int], ...]  # (first row, one past the last) of a table
+
+
+class Filters(NamedTuple):
+    """Of one degree: for each radial profile the 2J+1 filters M = -J..J."""
+
+    J: int
+    profiles: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the filter tensor these are."""
+        return self.profiles * (2 * self.J + 1)
+
+
+class Path(NamedTuple):
+    """The kernels of degree J from one term of the input to one term of the output, terms counted from 0."""
+
+    out: int
+    into: int
+    J: int
+
+
+class Block(NamedTuple):
+    """The weights of one path: weight[first:stop].view(profiles, copies_out, copies_in)."""
+
+    out: int
+    into: int
+    J: int
+    profiles: int
+    copies_out: int
+    copies_in: int
+    first: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(profile, copy out, copy in)."""
+        return self.profiles, self.copies_out, self.copies_in
+
+    @property
+    def stop(self) -> int:
+        """One past the last weight."""
+        return self.first + self.profiles * self.copies_out * self.copies_in
+
+    @property
+    def weights(self) -> slice:
+        """Where in the weight vector."""
+        return slice(self.first, self.stop)
+
+
+class Couplings(NamedTuple):
+    """coefficients[entry] = weight[which] * coefficient, one line for each non-zero number of each block."""
+
+    entry: Tensor  # int64 (n): where in the flattened (channel out, channel in, filter)
+    which: Tensor  # int64 (n): which weight
+    coefficient: Tensor  # float64 (n): scale * C
 
 
 class Constants(NamedTuple):
-    """Weights to kernel: coefficients[entry] = weight[path] * coefficient, kernel = coefficients @ filters."""
+    """From weights to kernel: kernel = coefficients @ filters."""
 
-    filters: Tensor  # float64 (filter, tap), divided by its norm
-    norms: Tensor  # float64 (filter): the norm of each, over its 2J+1 orders together
-    entry: Tensor  # int64 (n): where in the flattened (channel out, channel in, filter)
-    path: Tensor  # int64 (n): which weight
-    coefficient: Tensor  # float64 (n): scale * C
+    filters: Tensor  # (filter, tap), divided by its norm
+    entry: Tensor
+    which: Tensor
+    coefficient: Tensor
     bias_channel: Tensor  # int64: the output channels that are invariant scalars
-    weights: int
 
 
-class SteerableConv3d(nn.Module):
+class SteerableConv3d(GeneratedLayer):
     """A convolution equivariant to rotations, (batch, channel in, x, y, z) -> (batch, channel out, x', y', z').
 
     `padding` is a number of voxels, one per axis, or "same": dilation * (kernel_size - 1) // 2 on both sides, which
     keeps the size under an odd kernel; an even kernel's output is one voxel smaller, between the input's voxels.
-    The bias belongs to the invariant scalar channels alone. The state is the learned weights, nothing else.
+    The bias belongs to the invariant scalar channels alone.
     """
+
+    basisgen_kind = "conv"
 
     in_type: FieldType
     out_type: FieldType
     kernel_size: tuple[int, int, int]
     dilation: tuple[int, int, int] = (1, 1, 1)
+    sampling: str  # grid and radial family, in words
     filter_tensor: str
-    rows: tuple[tuple[int, int, int], ...]
-    paths: tuple[tuple[int, int, int], ...]
-
-    _filters: Tensor
-    _coefficient: Tensor
-    _entry: Tensor
-    _path: Tensor
-    _bias_channel: Tensor
+    filters: tuple[Filters, ...]
+    paths: tuple[Path, ...]
 
     def __init__(
         self,
@@ -67,12 +123,20 @@ class SteerableConv3d(nn.Module):
         self.padding = self._voxels_of(padding) if isinstance(padding, str) else _triple("padding", padding, 0)
         self.in_channels = _channels(self.in_type)
         self.out_channels = _channels(self.out_type)
-        constants = self._constants()
-        self.weight = nn.Parameter(torch.empty(constants.weights, device=device, dtype=dtype))
-        has_bias = bias and len(constants.bias_channel) > 0
-        self.bias = nn.Parameter(self.weight.new_empty(len(constants.bias_channel))) if has_bias else None
-        self._take_constants()
+        self.weight = nn.Parameter(torch.empty(self.blocks()[-1].stop, device=device, dtype=dtype))
+        scalars = len(_invariant_channels(self.out_type))
+        self.bias = nn.Parameter(self.weight.new_empty(scalars)) if bias and scalars else None
         self.reset_parameters()
+
+    @classmethod
+    def blocks(cls) -> tuple[Block, ...]:
+        """The layout of `weight`: one block per path, one after another."""
+        return _blocks(cls._layout())
+
+    @classmethod
+    def words(cls) -> str:
+        """See GeneratedLayer."""
+        return f"{cls.sampling}; {_text(cls.in_type)} -> {_text(cls.out_type)}"
 
     def reset_parameters(self) -> None:
         """Weights of unit variance, bias zero: unit-variance white noise in, unit variance out."""
@@ -91,14 +155,16 @@ class SteerableConv3d(nn.Module):
         return self._in_full_precision(self._assemble)
 
     def _assemble(self) -> Tensor:
-        kernel = self._coefficients() @ self._filters
-        return kernel.view(self.out_channels, self.in_channels, *self.kernel_size).to(self.weight.dtype)
+        weight = self.weight
+        of: Constants = self._constants("_make_constants", weight)
+        kernel = self._coefficients(weight, of) @ of.filters  # (channel out and channel in, tap)
+        return kernel.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
 
-    def _coefficients(self) -> Tensor:
+    def _coefficients(self, weight: Tensor, of: Constants) -> Tensor:
         """What each filter is multiplied by, (channel out and channel in, filter)."""
-        values = self.weight.to(self._coefficient.dtype).index_select(0, self._path) * self._coefficient
-        coefficients = values.new_zeros(self.out_channels * self.in_channels * len(self._filters))
-        return coefficients.index_copy(0, self._entry, values).view(-1, len(self._filters))
+        values = weight.to(of.coefficient.dtype).index_select(0, of.which) * of.coefficient
+        coefficients = values.new_zeros(self.out_channels * self.in_channels * len(of.filters))
+        return coefficients.index_copy(0, of.entry, values).view(-1, len(of.filters))
 
     def to_conv3d(self) -> nn.Conv3d:
         """A plain nn.Conv3d with the present kernel: the same map, for inference."""
@@ -148,9 +214,11 @@ class SteerableConv3d(nn.Module):
         return make()
 
     def _channel_bias(self) -> Tensor | None:
-        if self.bias is None:
+        bias = self.bias
+        if bias is None:
             return None
-        return self.bias.new_zeros(self.out_channels).index_copy(0, self._bias_channel, self.bias)
+        of: Constants = self._constants("_make_constants", bias)
+        return bias.new_zeros(self.out_channels).index_copy(0, of.bias_channel, bias)
 
     def _voxels_of(self, padding: str) -> tuple[int, int, int]:
         if padding != "same":
@@ -158,87 +226,135 @@ class SteerableConv3d(nn.Module):
         x, y, z = (d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True))
         return x, y, z
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SteerableConv3d":
-        """Moves or casts the weights and takes the constants afresh from float64: half and back loses nothing."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._take_constants()
-        return self
-
-    def _take_constants(self) -> None:
-        """The constants on the weights' device: float64 for float64 weights, else float32; not part of the state."""
-        constants = self._constants()
-        self._constant("_filters", constants.filters)
-        self._constant("_coefficient", constants.coefficient)
-        self._constant("_entry", constants.entry)
-        self._constant("_path", constants.path)
-        self._constant("_bias_channel", constants.bias_channel)
-
-    def _constant(self, name: str, value: Tensor) -> None:
-        dtype = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
-        value = value.to(self.weight.device, dtype if value.is_floating_point() else value.dtype, copy=True)
-        self.register_buffer(name, value, persistent=False)
+    @classmethod
+    def _make_constants(cls, at: At) -> Constants:
+        filters = cls._rows(at, _unit_filters, cls.basis_sha256, cls.filter_tensor, cls.filters)
+        entry, which, coefficient = map(at, _couplings(cls._layout()))
+        return Constants(filters, entry, which, coefficient, at(_bias_channel(cls.out_type)))
 
     @classmethod
-    @functools.cache
-    def _constants(cls) -> Constants:
-        """The constants of the class in float64 on the CPU, made once from basis.safetensors; never changed."""
-        with torch.device("cpu"):
-            return _expand(cls, _tables())
+    def _rows(cls, at: At, table: Callable[..., Tensor], *of: Hashable) -> Tensor:
+        """Of a table with a row for each filter of the tensor, the layer's; a view where they lie together."""
+        (first, stop), *more = runs = _runs(cls.filters, cls._layout().degrees)
+        return at(_gathered(runs, table, *of)) if more else at(table(*of))[first:stop]
+
+    @classmethod
+    def _layout(cls) -> "Layout":
+        return Layout(cls.basis_sha256, cls.in_type, cls.out_type, cls.filters, cls.paths)
+
+
+class Layout(NamedTuple):
+    """What a layer says of its weights and filters; layers that say the same share their constants."""
+
+    basis_sha256: str
+    in_type: FieldType
+    out_type: FieldType
+    filters: tuple[Filters, ...]
+    paths: tuple[Path, ...]
+
+    @property
+    def used(self) -> tuple[Filters, ...]:
+        """The filters of the paths' degrees."""
+        return tuple(of for of in self.filters if of.J in self.degrees)
+
+    @property
+    def degrees(self) -> frozenset[int]:
+        """The J of all paths."""
+        return frozenset(path.J for path in self.paths)
+
+
+# Exact constants, float64 or int64 on the CPU, made once: equal arguments, the same tensor.
 
 
 @functools.cache
-def _tables() -> dict[str, Tensor]:
-    return load_file(Path(__file__).with_name("basis.safetensors"))
+def _blocks(layout: Layout) -> tuple[Block, ...]:
+    blocks, first, profiles = [], 0, dict(layout.filters)
+    for out, into, J in layout.paths:
+        block = Block(out, into, J, profiles[J], layout.out_type[out][0], layout.in_type[into][0], first)
+        blocks.append(block)
+        first = block.stop
+    return tuple(blocks)
 
 
-def _expand(cls: type[SteerableConv3d], tables: dict[str, Tensor]) -> Constants:
-    """Copies the coefficients of each path to all field copies it connects."""
-    filters = torch.cat([tables[cls.filter_tensor][start:stop].flatten(1) for _, start, stop in cls.rows])
-    in_channels, n_filters = _channels(cls.in_type), len(filters)
-    n_profiles = {J: (stop - start) // (2 * J + 1) for J, start, stop in cls.rows}
-    first_filter = {J: sum(stop - start for _, start, stop in cls.rows[:i]) for i, (J, _, _) in enumerate(cls.rows)}
-    by_degree = torch.split(filters, [stop - start for _, start, stop in cls.rows])
-    norms = torch.cat(
-        [
-            group.view(n_profiles[J], -1).norm(dim=1).repeat_interleave(2 * J + 1)
-            for (J, _, _), group in zip(cls.rows, by_degree, strict=True)
-        ]
-    )
-    fan_in = [0] * len(cls.out_type)
-    for o, i, J in cls.paths:
-        fan_in[o] += cls.in_type[i][0] * n_profiles[J]
+@functools.cache
+def _couplings(layout: Layout) -> Couplings:
+    """The couplings of all blocks, one block after another."""
+    *first_rows, rows = accumulate((of.rows for of in layout.used), initial=0)
+    first_row = {of.J: first for of, first in zip(layout.used, first_rows, strict=True)}
+    scales = _scales(layout)
+    parts = [_couplings_of(block, layout, scales[block.out], first_row[block.J], rows) for block in _blocks(layout)]
+    return Couplings(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    entries, weights, coefficients, n_weights = [], [], [], 0
-    for o, i, J in cls.paths:
-        (copies_out, j, _), (copies_in, l, _) = cls.out_type[o], cls.in_type[i]
-        columns = slice(J * J - (j - l) ** 2, (J + 1) ** 2 - (j - l) ** 2)  # of all J = |j-l|..j+l, side by side
-        clebsch_gordan = tables[f"clebsch_gordan_{j}_{l}"][..., columns]
-        m, n, M = clebsch_gordan.nonzero(as_tuple=True)
-        scale = ((2 * j + 1) / fan_in[o]) ** 0.5
-        # axes: (profile, copy out, copy in, non-zero coefficient)
-        profile = torch.arange(n_profiles[J]).view(-1, 1, 1, 1)
-        copy_out = torch.arange(copies_out).view(-1, 1, 1)
-        copy_in = torch.arange(copies_in).view(-1, 1)
-        row = _channels(cls.out_type[:o]) + copy_out * (2 * j + 1) + m
-        column = _channels(cls.in_type[:i]) + copy_in * (2 * l + 1) + n
-        filter_row = first_filter[J] + profile * (2 * J + 1) + M
-        entry = (row * in_channels + column) * n_filters + filter_row
-        weight = n_weights + (profile * copies_out + copy_out) * copies_in + copy_in
-        coefficient = scale * clebsch_gordan[m, n, M]
-        entries.append(entry.flatten())
-        weights.append(weight.expand_as(entry).flatten())
-        coefficients.append(coefficient.expand_as(entry).flatten())
-        n_weights += n_profiles[J] * copies_out * copies_in
 
-    return Constants(
-        filters=filters / norms.unsqueeze(1),
-        norms=norms,
-        entry=torch.cat(entries),
-        path=torch.cat(weights),
-        coefficient=torch.cat(coefficients),
-        bias_channel=torch.tensor(_invariant_channels(cls.out_type), dtype=torch.int64),
-        weights=n_weights,
-    )
+def _couplings_of(block: Block, layout: Layout, scale: float, first_row: int, rows: int) -> Couplings:
+    """For each non-zero C and each pair of copies: kernel[row, column] += weight[which] * scale * C * filter."""
+    (_, j, _), (_, l, _), J = layout.out_type[block.out], layout.in_type[block.into], block.J
+    m, n, M, C = _clebsch_gordan(layout.basis_sha256, j, l, J)  # (coefficient) each
+    # axes from here on: (profile, copy out, copy in, coefficient)
+    profile = torch.arange(block.profiles).view(-1, 1, 1, 1)
+    copy_out = torch.arange(block.copies_out).view(-1, 1, 1)
+    copy_in = torch.arange(block.copies_in).view(-1, 1)
+    row = _channels(layout.out_type[: block.out]) + copy_out * (2 * j + 1) + m
+    column = _channels(layout.in_type[: block.into]) + copy_in * (2 * l + 1) + n
+    filter_row = first_row + profile * (2 * J + 1) + M
+    entry = (row * _channels(layout.in_type) + column) * rows + filter_row
+    which = block.first + (profile * block.copies_out + copy_out) * block.copies_in + copy_in
+    return Couplings(*(numbers.expand_as(entry).flatten() for numbers in (entry, which, scale * C)))
+
+
+def _scales(layout: Layout) -> list[float]:
+    """sqrt((2j+1) / fan-in) for each term of the output: the blocks that give a field share its variance."""
+    fan_in = [0] * len(layout.out_type)
+    for block in _blocks(layout):
+        fan_in[block.out] += block.profiles * block.copies_in
+    return [((2 * j + 1) / max(n, 1)) ** 0.5 for (_, j, _), n in zip(layout.out_type, fan_in, strict=True)]
+
+
+def _clebsch_gordan(basis_sha256: str, j: int, l: int, J: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The non-zero C[m, n; J, M], indices counted from 0: m, n, M and C, (coefficient) each."""
+    first = J**2 - (j - l) ** 2  # the tensor holds J = |j-l|..j+l side by side, 2J+1 columns each
+    table = tensors(basis_sha256)[f"clebsch_gordan_{j}_{l}"][..., first : first + 2 * J + 1]  # (m, n, M)
+    m, n, M = table.nonzero(as_tuple=True)
+    return m, n, M, table[m, n, M]
+
+
+@functools.cache
+def _unit_filters(basis_sha256: str, name: str, filters: tuple[Filters, ...]) -> Tensor:
+    """Every filter of a tensor divided by its norm, (filter, tap)."""
+    table = tensors(basis_sha256)[name].flatten(1)  # (filter, x, y, z) -> (filter, tap)
+    return table / _norms(basis_sha256, name, filters).unsqueeze(1)
+
+
+@functools.cache
+def _norms(basis_sha256: str, name: str, filters: tuple[Filters, ...]) -> Tensor:
+    """The norm of each filter of a tensor, (filter): one for all 2J+1 orders of a profile."""
+    groups = torch.split(tensors(basis_sha256)[name], [of.rows for of in filters])
+    norms = [
+        group.reshape(of.profiles, -1).norm(dim=1).repeat_interleave(2 * of.J + 1)  # (profile) -> (profile and M)
+        for of, group in zip(filters, groups, strict=True)
+    ]
+    return torch.cat(norms)
+
+
+@functools.cache
+def _gathered(runs: Runs, table: Callable[..., Tensor], *of: Hashable) -> Tensor:
+    return torch.cat([table(*of)[first:stop] for first, stop in runs])
+
+
+@functools.cache
+def _bias_channel(out_type: FieldType) -> Tensor:
+    return torch.tensor(_invariant_channels(out_type), dtype=torch.int64)
+
+
+def _runs(filters: tuple[Filters, ...], degrees: frozenset[int]) -> Runs:
+    """The rows of some degrees; neighbours in one run."""
+    runs: list[tuple[int, int]] = []
+    first = 0
+    for are_used, group in groupby(filters, lambda of: of.J in degrees):
+        stop = first + sum(of.rows for of in group)
+        runs += [(first, stop)] if are_used else []
+        first = stop
+    return tuple(runs)
 
 
 def _channels(field_type: FieldType) -> int:

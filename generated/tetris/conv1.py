@@ -3,17 +3,11 @@
 
 in       1x0
 out      4x0 + 4x1 + 4x2 + 8x0, the last term for gates
-kernel   5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)
 weights  52, where a plain convolution has 5500
-
-out  in   J  profiles  weights
-4x0  1x0  0         3       12
-4x1  1x0  1         2        8
-4x2  1x0  2         2        8
-8x0  1x0  0         3       24
+cost     5500 multiply-adds per voxel, as many as a plain convolution; 104500 per call for the kernel
 """
 
-from ._steerable import SteerableConv3d
+from ._steerable import Filters, Path, SteerableConv3d
 
 
 class Conv1(SteerableConv3d):
@@ -24,13 +18,22 @@ class Conv1(SteerableConv3d):
     out_type = ((4, 0, None), (4, 1, None), (4, 2, None), (8, 0, None))
     kernel_size = (5, 5, 5)
     dilation = (1, 1, 1)
+    sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
+    fingerprint = "ba6c153068dc479b"  # of all that gives the weights their meaning
+    # what `filters_5x5x5` in basis.safetensors holds, in order
+    basis_sha256 = "a3540e266bce2a5961faeaaa189c9d59147a0f0a421ad2c95edd011a2792f769"
     filter_tensor = "filters_5x5x5"
-    # (degree J, first of its filters, one past its last)
-    rows = ((0, 0, 3), (1, 3, 9), (2, 9, 19))
-    # (out term, in term, J), in the order of the weights
+    filters = (
+        Filters(J=0, profiles=3),
+        Filters(J=1, profiles=2),
+        Filters(J=2, profiles=2),
+        Filters(J=3, profiles=2),
+        Filters(J=4, profiles=1),
+    )
+    # what the weights multiply, in their order
     paths = (
-        (0, 0, 0),
-        (1, 0, 1),
-        (2, 0, 2),
-        (3, 0, 0),
+        Path(out=0, into=0, J=0),  # 1x0 -> 4x0, 3 profiles, weight[0:12]
+        Path(out=1, into=0, J=1),  # 1x0 -> 4x1, 2 profiles, weight[12:20]
+        Path(out=2, into=0, J=2),  # 1x0 -> 4x2, 2 profiles, weight[20:28]
+        Path(out=3, into=0, J=0),  # 1x0 -> 8x0, 3 profiles, weight[28:52]
     )

@@ -3,35 +3,11 @@
 
 in       4x0 + 4x1 + 4x2
 out      16x0 + 16x1 + 16x2 + 32x0, the last term for gates
-kernel   5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)
 weights  3456, where a plain convolution has 792000
-
-out   in   J  profiles  weights
-16x0  4x0  0         3      192
-16x0  4x1  1         2      128
-16x0  4x2  2         2      128
-16x1  4x0  1         2      128
-16x1  4x1  0         3      192
-16x1  4x1  1         2      128
-16x1  4x1  2         2      128
-16x1  4x2  1         2      128
-16x1  4x2  2         2      128
-16x1  4x2  3         2      128
-16x2  4x0  2         2      128
-16x2  4x1  1         2      128
-16x2  4x1  2         2      128
-16x2  4x1  3         2      128
-16x2  4x2  0         3      192
-16x2  4x2  1         2      128
-16x2  4x2  2         2      128
-16x2  4x2  3         2      128
-16x2  4x2  4         1       64
-32x0  4x0  0         3      384
-32x0  4x1  1         2      256
-32x0  4x2  2         2      256
+cost     792000 multiply-adds per voxel, as many as a plain convolution; 33264000 per call for the kernel
 """
 
-from ._steerable import SteerableConv3d
+from ._steerable import Filters, Path, SteerableConv3d
 
 
 class Conv2(SteerableConv3d):
@@ -42,31 +18,40 @@ class Conv2(SteerableConv3d):
     out_type = ((16, 0, None), (16, 1, None), (16, 2, None), (32, 0, None))
     kernel_size = (5, 5, 5)
     dilation = (1, 1, 1)
+    sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
+    fingerprint = "dd9f15eee93eff9d"  # of all that gives the weights their meaning
+    # what `filters_5x5x5` in basis.safetensors holds, in order
+    basis_sha256 = "a3540e266bce2a5961faeaaa189c9d59147a0f0a421ad2c95edd011a2792f769"
     filter_tensor = "filters_5x5x5"
-    # (degree J, first of its filters, one past its last)
-    rows = ((0, 0, 3), (1, 3, 9), (2, 9, 19), (3, 19, 33), (4, 33, 42))
-    # (out term, in term, J), in the order of the weights
+    filters = (
+        Filters(J=0, profiles=3),
+        Filters(J=1, profiles=2),
+        Filters(J=2, profiles=2),
+        Filters(J=3, profiles=2),
+        Filters(J=4, profiles=1),
+    )
+    # what the weights multiply, in their order
     paths = (
-        (0, 0, 0),
-        (0, 1, 1),
-        (0, 2, 2),
-        (1, 0, 1),
-        (1, 1, 0),
-        (1, 1, 1),
-        (1, 1, 2),
-        (1, 2, 1),
-        (1, 2, 2),
-        (1, 2, 3),
-        (2, 0, 2),
-        (2, 1, 1),
-        (2, 1, 2),
-        (2, 1, 3),
-        (2, 2, 0),
-        (2, 2, 1),
-        (2, 2, 2),
-        (2, 2, 3),
-        (2, 2, 4),
-        (3, 0, 0),
-        (3, 1, 1),
-        (3, 2, 2),
+        Path(out=0, into=0, J=0),  # 4x0 -> 16x0, 3 profiles, weight[0:192]
+        Path(out=0, into=1, J=1),  # 4x1 -> 16x0, 2 profiles, weight[192:320]
+        Path(out=0, into=2, J=2),  # 4x2 -> 16x0, 2 profiles, weight[320:448]
+        Path(out=1, into=0, J=1),  # 4x0 -> 16x1, 2 profiles, weight[448:576]
+        Path(out=1, into=1, J=0),  # 4x1 -> 16x1, 3 profiles, weight[576:768]
+        Path(out=1, into=1, J=1),  # 4x1 -> 16x1, 2 profiles, weight[768:896]
+        Path(out=1, into=1, J=2),  # 4x1 -> 16x1, 2 profiles, weight[896:1024]
+        Path(out=1, into=2, J=1),  # 4x2 -> 16x1, 2 profiles, weight[1024:1152]
+        Path(out=1, into=2, J=2),  # 4x2 -> 16x1, 2 profiles, weight[1152:1280]
+        Path(out=1, into=2, J=3),  # 4x2 -> 16x1, 2 profiles, weight[1280:1408]
+        Path(out=2, into=0, J=2),  # 4x0 -> 16x2, 2 profiles, weight[1408:1536]
+        Path(out=2, into=1, J=1),  # 4x1 -> 16x2, 2 profiles, weight[1536:1664]
+        Path(out=2, into=1, J=2),  # 4x1 -> 16x2, 2 profiles, weight[1664:1792]
+        Path(out=2, into=1, J=3),  # 4x1 -> 16x2, 2 profiles, weight[1792:1920]
+        Path(out=2, into=2, J=0),  # 4x2 -> 16x2, 3 profiles, weight[1920:2112]
+        Path(out=2, into=2, J=1),  # 4x2 -> 16x2, 2 profiles, weight[2112:2240]
+        Path(out=2, into=2, J=2),  # 4x2 -> 16x2, 2 profiles, weight[2240:2368]
+        Path(out=2, into=2, J=3),  # 4x2 -> 16x2, 2 profiles, weight[2368:2496]
+        Path(out=2, into=2, J=4),  # 4x2 -> 16x2, 1 profile, weight[2496:2560]
+        Path(out=3, into=0, J=0),  # 4x0 -> 32x0, 3 profiles, weight[2560:2944]
+        Path(out=3, into=1, J=1),  # 4x1 -> 32x0, 2 profiles, weight[2944:3200]
+        Path(out=3, into=2, J=2),  # 4x2 -> 32x0, 2 profiles, weight[3200:3456]
     )

@@ -3,35 +3,11 @@
 
 in       16x0 + 16x1 + 16x2
 out      32x0 + 16x1 + 16x2 + 32x0, the last term for gates
-kernel   5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)
 weights  15616, where a plain convolution has 3456000
-
-out   in    J  profiles  weights
-32x0  16x0  0         3     1536
-32x0  16x1  1         2     1024
-32x0  16x2  2         2     1024
-16x1  16x0  1         2      512
-16x1  16x1  0         3      768
-16x1  16x1  1         2      512
-16x1  16x1  2         2      512
-16x1  16x2  1         2      512
-16x1  16x2  2         2      512
-16x1  16x2  3         2      512
-16x2  16x0  2         2      512
-16x2  16x1  1         2      512
-16x2  16x1  2         2      512
-16x2  16x1  3         2      512
-16x2  16x2  0         3      768
-16x2  16x2  1         2      512
-16x2  16x2  2         2      512
-16x2  16x2  3         2      512
-16x2  16x2  4         1      256
-32x0  16x0  0         3     1536
-32x0  16x1  1         2     1024
-32x0  16x2  2         2     1024
+cost     3456000 multiply-adds per voxel, as many as a plain convolution; 145152000 per call for the kernel
 """
 
-from ._steerable import SteerableConv3d
+from ._steerable import Filters, Path, SteerableConv3d
 
 
 class Conv3(SteerableConv3d):
@@ -42,31 +18,40 @@ class Conv3(SteerableConv3d):
     out_type = ((32, 0, None), (16, 1, None), (16, 2, None), (32, 0, None))
     kernel_size = (5, 5, 5)
     dilation = (1, 1, 1)
+    sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
+    fingerprint = "f7766d459c6c7784"  # of all that gives the weights their meaning
+    # what `filters_5x5x5` in basis.safetensors holds, in order
+    basis_sha256 = "a3540e266bce2a5961faeaaa189c9d59147a0f0a421ad2c95edd011a2792f769"
     filter_tensor = "filters_5x5x5"
-    # (degree J, first of its filters, one past its last)
-    rows = ((0, 0, 3), (1, 3, 9), (2, 9, 19), (3, 19, 33), (4, 33, 42))
-    # (out term, in term, J), in the order of the weights
+    filters = (
+        Filters(J=0, profiles=3),
+        Filters(J=1, profiles=2),
+        Filters(J=2, profiles=2),
+        Filters(J=3, profiles=2),
+        Filters(J=4, profiles=1),
+    )
+    # what the weights multiply, in their order
     paths = (
-        (0, 0, 0),
-        (0, 1, 1),
-        (0, 2, 2),
-        (1, 0, 1),
-        (1, 1, 0),
-        (1, 1, 1),
-        (1, 1, 2),
-        (1, 2, 1),
-        (1, 2, 2),
-        (1, 2, 3),
-        (2, 0, 2),
-        (2, 1, 1),
-        (2, 1, 2),
-        (2, 1, 3),
-        (2, 2, 0),
-        (2, 2, 1),
-        (2, 2, 2),
-        (2, 2, 3),
-        (2, 2, 4),
-        (3, 0, 0),
-        (3, 1, 1),
-        (3, 2, 2),
+        Path(out=0, into=0, J=0),  # 16x0 -> 32x0, 3 profiles, weight[0:1536]
+        Path(out=0, into=1, J=1),  # 16x1 -> 32x0, 2 profiles, weight[1536:2560]
+        Path(out=0, into=2, J=2),  # 16x2 -> 32x0, 2 profiles, weight[2560:3584]
+        Path(out=1, into=0, J=1),  # 16x0 -> 16x1, 2 profiles, weight[3584:4096]
+        Path(out=1, into=1, J=0),  # 16x1 -> 16x1, 3 profiles, weight[4096:4864]
+        Path(out=1, into=1, J=1),  # 16x1 -> 16x1, 2 profiles, weight[4864:5376]
+        Path(out=1, into=1, J=2),  # 16x1 -> 16x1, 2 profiles, weight[5376:5888]
+        Path(out=1, into=2, J=1),  # 16x2 -> 16x1, 2 profiles, weight[5888:6400]
+        Path(out=1, into=2, J=2),  # 16x2 -> 16x1, 2 profiles, weight[6400:6912]
+        Path(out=1, into=2, J=3),  # 16x2 -> 16x1, 2 profiles, weight[6912:7424]
+        Path(out=2, into=0, J=2),  # 16x0 -> 16x2, 2 profiles, weight[7424:7936]
+        Path(out=2, into=1, J=1),  # 16x1 -> 16x2, 2 profiles, weight[7936:8448]
+        Path(out=2, into=1, J=2),  # 16x1 -> 16x2, 2 profiles, weight[8448:8960]
+        Path(out=2, into=1, J=3),  # 16x1 -> 16x2, 2 profiles, weight[8960:9472]
+        Path(out=2, into=2, J=0),  # 16x2 -> 16x2, 3 profiles, weight[9472:10240]
+        Path(out=2, into=2, J=1),  # 16x2 -> 16x2, 2 profiles, weight[10240:10752]
+        Path(out=2, into=2, J=2),  # 16x2 -> 16x2, 2 profiles, weight[10752:11264]
+        Path(out=2, into=2, J=3),  # 16x2 -> 16x2, 2 profiles, weight[11264:11776]
+        Path(out=2, into=2, J=4),  # 16x2 -> 16x2, 1 profile, weight[11776:12032]
+        Path(out=3, into=0, J=0),  # 16x0 -> 32x0, 3 profiles, weight[12032:13568]
+        Path(out=3, into=1, J=1),  # 16x1 -> 32x0, 2 profiles, weight[13568:14592]
+        Path(out=3, into=2, J=2),  # 16x2 -> 32x0, 2 profiles, weight[14592:15616]
     )

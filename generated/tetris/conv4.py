@@ -3,16 +3,11 @@
 
 in       32x0 + 16x1 + 16x2
 out      8x0
-kernel   5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)
 weights  1280, where a plain convolution has 160000
-
-out  in    J  profiles  weights
-8x0  32x0  0         3      768
-8x0  16x1  1         2      256
-8x0  16x2  2         2      256
+cost     160000 multiply-adds per voxel, as many as a plain convolution; 3040000 per call for the kernel
 """
 
-from ._steerable import SteerableConv3d
+from ._steerable import Filters, Path, SteerableConv3d
 
 
 class Conv4(SteerableConv3d):
@@ -23,12 +18,21 @@ class Conv4(SteerableConv3d):
     out_type = ((8, 0, None),)
     kernel_size = (5, 5, 5)
     dilation = (1, 1, 1)
+    sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
+    fingerprint = "bb6a6814901bf2e4"  # of all that gives the weights their meaning
+    # what `filters_5x5x5` in basis.safetensors holds, in order
+    basis_sha256 = "a3540e266bce2a5961faeaaa189c9d59147a0f0a421ad2c95edd011a2792f769"
     filter_tensor = "filters_5x5x5"
-    # (degree J, first of its filters, one past its last)
-    rows = ((0, 0, 3), (1, 3, 9), (2, 9, 19))
-    # (out term, in term, J), in the order of the weights
+    filters = (
+        Filters(J=0, profiles=3),
+        Filters(J=1, profiles=2),
+        Filters(J=2, profiles=2),
+        Filters(J=3, profiles=2),
+        Filters(J=4, profiles=1),
+    )
+    # what the weights multiply, in their order
     paths = (
-        (0, 0, 0),
-        (0, 1, 1),
-        (0, 2, 2),
+        Path(out=0, into=0, J=0),  # 32x0 -> 8x0, 3 profiles, weight[0:768]
+        Path(out=0, into=1, J=1),  # 16x1 -> 8x0, 2 profiles, weight[768:1024]
+        Path(out=0, into=2, J=2),  # 16x2 -> 8x0, 2 profiles, weight[1024:1280]
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.fields import FieldType, as_field_type, copies_to_channels
+from runtime.generated import has_blocks
 
 __all__ = ["calibrate"]
 
@@ -34,7 +35,7 @@ def calibrate(model: nn.Module, volumes: Tensor, *, length: float = 1.0, eps: fl
     handles = [
         module.register_forward_hook(lambda conv, _, output: _rescaled(conv, output, length, eps, gains))
         for module in model.modules()
-        if hasattr(module, "paths") and hasattr(module, "rows")
+        if has_blocks(module)
     ]
     try:
         model(volumes)
@@ -88,12 +89,7 @@ def _apply_gain(conv: Any, gain: Tensor) -> None:
     """Multiply weights and bias of a convolution so that its output is multiplied by one factor per field copy."""
     out_type = as_field_type(conv.out_type)
     factors = torch.split(gain, [term.multiplicity for term in out_type])  # of each term: (copy)
-    profiles = {J: (stop - start) // (2 * J + 1) for J, start, stop in conv.rows}
-    first = 0
-    for o, i, J in conv.paths:
-        shape = (profiles[J], conv.out_type[o][0], conv.in_type[i][0])  # (profile, copy out, copy in)
-        size = shape[0] * shape[1] * shape[2]
-        conv.weight[first : first + size].view(shape).mul_(factors[o].view(1, -1, 1))
-        first += size
+    for block in conv.blocks():  # (profile, copy out, copy in)
+        conv.weight[block.weights].view(block.shape).mul_(factors[block.out].view(1, -1, 1))
     if conv.bias is not None:  # of the invariant scalars, in order
         conv.bias.mul_(torch.cat([f for f, term in zip(factors, out_type, strict=True) if term.is_even_scalar]))

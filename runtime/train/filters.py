@@ -1,7 +1,7 @@
 """Which filters the weights of a model belong to: a line for every generated convolution.
 
-A generated module says what it is: `in_type`, `out_type`, `kernel_size`, the order of its paths, and a fingerprint of
-its filters if it has one. Two modules with equal lines map equal weights to equal kernels.
+A generated module says what it is: `in_type`, `out_type`, `kernel_size`, its paths, and a fingerprint of all that gives
+its weights their meaning. Two modules with equal digests map equal weights to equal kernels.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ def _line(module: nn.Module) -> dict[str, str]:
     kind = type(module)
     fields = " -> ".join(describe(as_field_type(getattr(module, name))) for name in ("in_type", "out_type"))
     size = "x".join(map(str, getattr(module, "kernel_size")))  # noqa: B009
-    facts = [repr(getattr(module, name, None)) for name in _SHAPE] + [str(getattr(module, "fingerprint", ""))]
+    facts = "\n".join(repr(getattr(module, name, None)) for name in _SHAPE)
     return {
         "layer": f"{kind.__module__.removesuffix('.' + kind.__name__.lower())}.{kind.__name__}",
         "map": f"{fields}, kernel {size}",
-        "digest": hashlib.sha256("\n".join(facts).encode()).hexdigest(),
+        "digest": getattr(module, "fingerprint", None) or hashlib.sha256(facts.encode()).hexdigest(),
     }
 
 

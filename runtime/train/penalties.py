@@ -4,14 +4,15 @@ import re
 
 from torch import nn
 
+from runtime.generated import is_generated_conv
 from runtime.train.config import TrainConfig, TrainingError
 
 
 def penalties_of(model: nn.Module, config: TrainConfig) -> list[tuple[nn.Parameter, float, float]]:
     """(weight, l1, l2) of every weight with a penalty; biases and shifts have none.
 
-    A convolution is a torch convolution or has the generated ones' methods `kernel` and `to_conv3d`; a norm is a module
-    whose class is called ...Norm or ...Norm3d.
+    A convolution is a torch convolution or a generated one; a norm is a module whose class is called ...Norm or
+    ...Norm3d.
     """
     penalties = []
     for kind, holds, l1, l2 in (
@@ -35,8 +36,7 @@ def penalties_of(model: nn.Module, config: TrainConfig) -> list[tuple[nn.Paramet
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    generated = callable(getattr(module, "kernel", None)) and callable(getattr(module, "to_conv3d", None))
-    return generated or isinstance(module, nn.modules.conv._ConvNd)
+    return is_generated_conv(module) or isinstance(module, nn.modules.conv._ConvNd)
 
 
 def _is_norm(module: nn.Module) -> bool:

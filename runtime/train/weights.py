@@ -17,6 +17,8 @@ from runtime.train.checkpoint import load
 from runtime.train.config import TrainingError
 from runtime.train.filters import differing_filters, filters_of
 
+EXTRA_STATE = "_extra_state"  # torch's name; generated layers say there what their weights were made for
+
 
 def load_weights(path: str | Path, model: nn.Module, *, check_filters: bool = True) -> nn.Module:
     """Put the weights of a checkpoint or of `best.pt` into a model, strictly, and return it.
@@ -29,7 +31,10 @@ def load_weights(path: str | Path, model: nn.Module, *, check_filters: bool = Tr
     """
     path = Path(path)
     content = load(path)
-    weights = checked_weights(path, "model", content.get("model"), model)
+    weights = content.get("model")
+    if not check_filters and isinstance(weights, Mapping):  # what the weights themselves say too
+        weights = {**weights, **{name: said for name, said in cpu_state(model).items() if name.endswith(EXTRA_STATE)}}
+    weights = checked_weights(path, "model", weights, model)
     if check_filters:
         check_filters_of(path, content.get("filters"), model)
     put_weights(model, weights)
@@ -54,7 +59,7 @@ def checked_weights(
     shared = wanted.keys() & weights.keys()
     problems = {name: _misfit(wanted[name][1], weights[name], same_dtype) for name in sorted(shared)}
     for what, names in (
-        ("lacks", sorted(wanted.keys() - weights.keys())),
+        ("lacks", sorted(name for name in wanted.keys() - weights.keys() if not name.endswith(EXTRA_STATE))),
         ("has, and the model has not,", sorted(weights.keys() - wanted.keys())),
         ("has in another shape", [name for name in wanted if problems.get(name) == "shape"]),
     ):
@@ -67,6 +72,13 @@ def checked_weights(
     for name, problem in problems.items():
         if problem:
             raise TrainingError(f"{path}: {key}[{name!r}] {problem}. Restore the file from a copy.")
+    for name, module in model.named_modules():
+        key = plain_name(f"{name}.{EXTRA_STATE}".removeprefix("."))
+        if key in weights and hasattr(module, "fingerprint"):
+            try:
+                module.set_extra_state(weights[key])
+            except ValueError as error:
+                raise TrainingError(f"{path}: {key}: {error}") from None
     return {wanted[name][0]: weights[name] for name in weights}
 
 

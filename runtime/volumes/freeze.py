@@ -3,11 +3,11 @@
 import copy
 from collections import Counter
 from itertools import pairwise
-from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from runtime.generated import is_generated_conv
 from runtime.normalization import BatchNorm, channel_affine
 from runtime.volumes.blocks import GatedBlock, ResidualBlock
 
@@ -28,18 +28,14 @@ class ChannelAffine(nn.Module):
         return channel_affine(fields, self.scale, self.shift)
 
 
-class _Convolution(Protocol):
-    def to_conv3d(self) -> nn.Conv3d: ...
-
-
 @torch.no_grad()
 def freeze(model: nn.Module) -> nn.Module:
     """A copy of the model for inference that computes the same with plain torch modules.
 
-    Generated convolutions (all modules with a method `to_conv3d`) become nn.Conv3d, BatchNorm becomes one scale and
-    one shift per channel. These are folded into the convolution beside them in an nn.Sequential, a GatedBlock or a
-    ResidualBlock where that is exact: always after a convolution; before one if it does not pad with zeros or
-    nothing is shifted (no even scalars), for a zero outside the volume is not shifted.
+    Generated convolutions become nn.Conv3d, BatchNorm becomes one scale and one shift per channel. These are folded
+    into the convolution beside them in an nn.Sequential, a GatedBlock or a ResidualBlock where that is exact: always
+    after a convolution; before one if it does not pad with zeros or nothing is shifted (no even scalars), for a zero
+    outside the volume is not shifted.
 
     The copy is in evaluation mode and its parameters want no gradient. The model itself is left as it is.
     """
@@ -65,8 +61,8 @@ def _replace(module: nn.Module, done: dict[int, nn.Module] | None = None) -> nn.
     if id(module) not in done:
         if isinstance(module, BatchNorm) and module.running_mean is not None:
             done[id(module)] = ChannelAffine(*module.scale_and_shift(module.running_mean, module.running_square))
-        elif hasattr(module, "to_conv3d"):
-            done[id(module)] = cast(_Convolution, module).to_conv3d().eval()
+        elif is_generated_conv(module):
+            done[id(module)] = module.to_conv3d().eval()
         else:
             done[id(module)] = module
             for name, child in list(module._modules.items()):  # named_children would leave a second use out

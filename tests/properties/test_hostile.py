@@ -102,14 +102,17 @@ def check_outcome(result: Result, files: dict[str, bytes]) -> None:
 def check_code(modules: dict[str, bytes]) -> None:
     """Base classes are the templates; every other module is a docstring, imports beside it, and literals in a class."""
     for name, body in modules.items():
-        if name in ("_steerable.py", "_separable.py"):
-            assert body.decode() == source_text("basisgen.volumes", "sources", name.removeprefix("_"))
+        if name in ("_constants.py", "_layer.py", "_steerable.py", "_separable.py"):
+            package = "basisgen.emission" if name in ("_constants.py", "_layer.py") else "basisgen.volumes"
+            made_by, _, source = body.decode().partition("\n")
+            assert made_by.startswith("# Made by basisgen ") and made_by.isprintable()
+            assert source == source_text(package, "sources", name.removeprefix("_"))
             continue
         docstring, *statements = ast.parse(body).body
         assert _is_text(docstring)
         for statement in statements:
             match statement:
-                case ast.ImportFrom(level=1, module=str(), names=[ast.alias(asname=None)]):
+                case ast.ImportFrom(level=1, module=str(), names=names) if all(alias.asname is None for alias in names):
                     pass
                 case ast.ClassDef(bases=[ast.Name(id="SteerableConv3d")], keywords=[], decorator_list=[], body=members):
                     assert _is_text(members[0]) and all(map(_is_literal_assignment, members[1:]))
@@ -124,8 +127,18 @@ def _is_text(node: ast.stmt) -> bool:
 def _is_literal_assignment(node: ast.stmt) -> bool:
     if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
         return False
-    ast.literal_eval(node.value)  # ValueError for anything but a literal
+    ast.literal_eval(_Unnamed().visit(node.value))  # ValueError for anything but a literal
     return True
+
+
+class _Unnamed(ast.NodeTransformer):
+    """Path(out=0, into=1, J=2) and the like as the tuple they are."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        match node:
+            case ast.Call(func=ast.Name(id="Path" | "Filters"), args=[], keywords=entries):
+                return ast.Tuple([entry.value for entry in entries], ast.Load())
+        return node
 
 
 def check_spec(text: str | bytes) -> None:

@@ -107,10 +107,13 @@ def with_certificate(files: Mapping[str, bytes], change: Callable[[dict[str, Any
 
 
 def with_tensors(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], None]) -> Files:
-    """The package with changed tensors and matching digests."""
+    """The package with changed tensors and matching digests, those in the modules too."""
     tensors = {name: tensor.copy() for name, tensor in load(files["basis.safetensors"]).items()}
     change(tensors)
-    return redigest({**files, "basis.safetensors": save(tensors)})
+    body = save(tensors)
+    old, new = (hashlib.sha256(content).hexdigest().encode() for content in (files["basis.safetensors"], body))
+    modules = {name: text.replace(old, new) for name, text in files.items() if name.endswith(".py")}
+    return redigest({**files, **modules, "basis.safetensors": body})
 
 
 def run_module(files: Mapping[str, bytes]) -> Mapping[str, Property]:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 At = Callable[[Tensor], Tensor]  # an exact constant, float64 or integers on the CPU -> the same as a module needs it
 
-_HELD: dict[tuple[Any, ...], Any] = {}  # added to, never changed
+# both are added to, never changed
+_HELD: dict[tuple[Any, ...], Any] = {}  # (owner, make, device, dtype, *choice) -> its NamedTuple
+_COPIES: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}  # id of an exact one -> copy, itself
 
 
 def constants(owner: type, make: str, weight: Tensor, *choice: int) -> Any:
@@ -47,17 +49,31 @@ def _held(owner: type, make: str, device: torch.device, dtype: torch.dtype, *cho
     key = (owner, make, device, dtype, *choice)
     held = _HELD.get(key)
     if held is None:
-        at = functools.partial(_at, device, dtype)
-        held = _HELD.setdefault(key, _outside_modes(getattr(owner, make), at, *choice))
+        held = _HELD.setdefault(key, _outside_modes(_made, *key))
     return held
+
+
+def _made(owner: type, make: str, device: torch.device, dtype: torch.dtype, *choice: int) -> Any:
+    made = getattr(owner, make)(functools.partial(_at, device, dtype), *choice)
+    return type(made)(*map(_of_fixed_shape, made))
 
 
 def _at(device: torch.device, dtype: torch.dtype, exact: Tensor) -> Tensor:
     """The one copy of a constant on a device, rounded once to a dtype; integers stay integers."""
     dtype = dtype if exact.is_floating_point() else exact.dtype
     value = exact.to(dtype).to(device)
-    held, _ = _HELD.setdefault((id(exact), device, dtype), (value, exact))  # beside its value, no other takes the id
-    return held
+    copy, _ = _COPIES.setdefault((id(exact), device, dtype), (value, exact))  # with it, so that its id stays its own
+    return copy
+
+
+def _of_fixed_shape(constant: Tensor) -> Tensor:
+    """The same numbers, marked as torch._dynamo.mark_static does, which takes a second to import.
+
+    Else torch.compile(dynamic=True) takes sizes that never vary for variable.
+    """
+    fixed = constant.data  # a view of another constant becomes a tensor like any other
+    fixed._dynamo_static_indices = set(range(fixed.ndim))  # type: ignore[attr-defined]
+    return fixed
 
 
 def _outside_modes(make: Callable[..., Any], *arguments: Any) -> Any:

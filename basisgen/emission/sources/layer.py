@@ -6,7 +6,6 @@ a fingerprint and in words, and loads nowhere else. Names of packages and classe
 
 import warnings
 from collections.abc import Mapping
-from hashlib import sha256
 from math import isfinite
 from typing import Any
 
@@ -28,25 +27,16 @@ class GeneratedLayer(nn.Module):
 
     basisgen_kind: str
     basis_sha256: str  # of basis.safetensors
+    fingerprint: str  # 16 hexadecimal digits, equal where weights are interchangeable
 
     def __init__(self) -> None:
         super().__init__()
         tensors(self.basis_sha256)
 
     @classmethod
-    def meaning(cls) -> tuple[Any, ...]:
-        """All that gives the weights their meaning, as plain values; no names."""
-        raise NotImplementedError
-
-    @classmethod
     def words(cls) -> str:
-        """The same in a few words, for messages."""
+        """What gives the weights their meaning, in a few words for messages."""
         raise NotImplementedError
-
-    @classmethod
-    def fingerprint(cls) -> str:
-        """16 hexadecimal digits: equal where weights are interchangeable."""
-        return sha256(repr(cls.meaning()).encode()).hexdigest()[:FINGERPRINT]
 
     def get_extra_state(self) -> Tensor:
         """What the weights were made for, as numbers for the state."""
@@ -76,7 +66,7 @@ class GeneratedLayer(nn.Module):
         except ValueError as error:
             error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__}: {error}")
             return
-        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if key not in state_dict and any(prefix + name in state_dict for name in self._parameters):
@@ -86,7 +76,8 @@ class GeneratedLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: what the class of this name is when it is read, nobody knows."""
-        return {**super().__getstate__(), "_statement": self._statement()}  # type: ignore[misc]
+        attributes: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**attributes, "_statement": self._statement()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError if the package was compiled for something else since."""
@@ -106,7 +97,7 @@ class GeneratedLayer(nn.Module):
     @classmethod
     def _statement(cls) -> str:
         package = cls.__module__.rpartition(".")[0] or cls.__module__
-        return f"{cls.fingerprint()} {package}.{cls.__name__}: {cls.words()}"[:STATEMENT]
+        return f"{cls.fingerprint} {package}.{cls.__name__}: {cls.words()}"[:STATEMENT]
 
     @classmethod
     def _refuse_others(cls, statement: str) -> None:
@@ -128,7 +119,9 @@ def _numbers(letters: str) -> Tensor:
 
 def _letters(numbers: object) -> str:
     """What `_numbers` wrote; '?' for what is not a printable letter."""
-    found = numbers.flatten()[:STATEMENT].tolist() if isinstance(numbers, Tensor) else []
+    if not isinstance(numbers, Tensor) or numbers.is_complex() or numbers.layout is not torch.strided:
+        return ""
+    found = numbers.flatten()[:STATEMENT].tolist()
     codes = [int(number // 16) if isfinite(number) else 0 for number in found]
     return "".join(chr(code) if 32 <= code < 127 else "?" for code in codes)
 

@@ -17,14 +17,13 @@ import warnings
 from collections.abc import Iterator
 from hashlib import sha256
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ._compiled import MAX_ROWS, Kernel, is_available
+from ._constants import tensors
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Paths = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]  # (out term, its pairs (first term, second term)), in order
@@ -42,6 +41,7 @@ class TensorProduct(nn.Module):
     in_type: FieldType
     second_type: FieldType | None = None  # None: the second factor is the first
     out_type: FieldType
+    basis_sha256: str  # of basis.safetensors
     channels: int
     paths: Paths
 
@@ -195,7 +195,7 @@ def _expand(cls: type[TensorProduct]) -> Table:
         _field(field, cls.channels) for field in (cls.in_type, cls.second_type or cls.in_type, cls.out_type)
     )
     first_row, second_row, out_row = (_starts(field) for field in (first, second, out))
-    couplings = _couplings()
+    couplings = _couplings(cls.basis_sha256)
     parts = []
     for o, pairs in cls.paths:
         position = out_row[o]
@@ -242,9 +242,9 @@ def _starts(field: Field) -> list[int]:
 
 
 @functools.cache
-def _couplings() -> dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _couplings(basis_sha256: str) -> dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor, Tensor]]:
     """(l1, l2, l) -> orders m + l1, n + l2, M + l and value of each coefficient."""
-    tables = load_file(Path(__file__).with_name("basis.safetensors"))
+    tables = tensors(basis_sha256)
     paths = tables["coupling_degrees"].tolist()
     counts = tables["coupling_counts"].tolist()
     orders, values = (

@@ -33,7 +33,7 @@ def main(directory: Path) -> tuple[dict[str, Any], bytes]:
         state = {key: inputs[f"{name}.{key}"] for key in ("weight", "bias") if f"{name}.{key}" in inputs}
         for k, run in enumerate(runs):
             module = getattr(package, name)(**run, dtype=torch.float64)
-            module.load_state_dict(state)
+            module.load_state_dict({**module.state_dict(), **state})
             with torch.no_grad():
                 volume = inputs[f"{name}.volume.{k}"][None]
                 outputs[f"{name}.output.{k}"] = module(volume)[0].contiguous()
@@ -41,7 +41,7 @@ def main(directory: Path) -> tuple[dict[str, Any], bytes]:
             outputs[f"{name}.kernel"] = module.kernel().contiguous()
             outputs[f"{name}.conv3d"] = module.to_conv3d()(volume)[0].contiguous()
         facts[name] = {key: getattr(module, key) for key in ("in_type", "out_type", "kernel_size", "dilation")}
-        facts[name]["state"] = {key: list(value.shape) for key, value in module.state_dict().items()}
+        facts[name]["state"] = {key: list(value.shape) for key, value in module.named_parameters()}
     return facts, save(outputs)
 
 

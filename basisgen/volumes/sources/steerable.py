@@ -11,7 +11,7 @@ The weights lie path by path in one vector; `blocks()` says where.
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate, groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,6 @@ from ._layer import GeneratedLayer
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Runs = tuple[tuple[int, int], ...]  # (first row, one past the last) of a table
-
-LAYOUT = 1  # of the weights: another number if the same types and filters give them another meaning
 
 
 class Filters(NamedTuple):
@@ -135,11 +133,6 @@ class SteerableConv3d(GeneratedLayer):
         return _blocks(cls._layout())
 
     @classmethod
-    def meaning(cls) -> tuple[Any, ...]:
-        """See GeneratedLayer."""
-        return LAYOUT, cls.in_type, cls.out_type, cls.sampling, cls.filters, cls.paths
-
-    @classmethod
     def words(cls) -> str:
         """See GeneratedLayer."""
         return f"{cls.sampling}; {_text(cls.in_type)} -> {_text(cls.out_type)}"
@@ -235,7 +228,8 @@ class SteerableConv3d(GeneratedLayer):
     @classmethod
     def _make_constants(cls, at: At) -> Constants:
         filters = cls._rows(at, _unit_filters, cls.basis_sha256, cls.filter_tensor, cls.filters)
-        return Constants(filters, *map(at, _couplings(cls._layout())), at(_bias_channel(cls.out_type)))
+        entry, which, coefficient = map(at, _couplings(cls._layout()))
+        return Constants(filters, entry, which, coefficient, at(_bias_channel(cls.out_type)))
 
     @classmethod
     def _rows(cls, at: At, table: Callable[..., Tensor], *of: Hashable) -> Tensor:
@@ -256,6 +250,11 @@ class Layout(NamedTuple):
     out_type: FieldType
     filters: tuple[Filters, ...]
     paths: tuple[Path, ...]
+
+    @property
+    def used(self) -> tuple[Filters, ...]:
+        """The filters of the paths' degrees."""
+        return tuple(of for of in self.filters if of.J in self.degrees)
 
     @property
     def degrees(self) -> frozenset[int]:
@@ -279,9 +278,8 @@ def _blocks(layout: Layout) -> tuple[Block, ...]:
 @functools.cache
 def _couplings(layout: Layout) -> Couplings:
     """The couplings of all blocks, one block after another."""
-    used = [of for of in layout.filters if of.J in layout.degrees]
-    *first_rows, rows = accumulate((of.rows for of in used), initial=0)
-    first_row = {of.J: first for of, first in zip(used, first_rows, strict=True)}
+    *first_rows, rows = accumulate((of.rows for of in layout.used), initial=0)
+    first_row = {of.J: first for of, first in zip(layout.used, first_rows, strict=True)}
     scales = _scales(layout)
     parts = [_couplings_of(block, layout, scales[block.out], first_row[block.J], rows) for block in _blocks(layout)]
     return Couplings(*(torch.cat(part) for part in zip(*parts, strict=True)))
