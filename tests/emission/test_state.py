@@ -152,7 +152,7 @@ def test_tensors_that_are_missing_or_damaged_are_one_error(
 OTHERS = {
     "kernel size": spec(kernel_size=7),
     "scale": NEW,
-    "cutoff": spec(radial='{ family = "shells", cutoff = "conservative" }'),
+    "cutoff": spec(radial='{ family = "shells", cutoff = [0, 1, 2] }'),
     "family": spec(radial='{ family = "hermite", n_max = 4 }'),
     "spacing": spec(voxel_spacing="[1, 1, 2]"),
     "dilation": spec(dilation=2),
@@ -292,7 +292,7 @@ def test_a_pickled_layer_refuses_another_compile(compiled: Compile) -> None:
     whole, expected = pickle.dumps(nn.Sequential(conv)), conv(x)
     assert torch.equal(pickle.loads(whole)(x), expected)
     compiled(NEW)
-    with pytest.raises(ValueError, match=r"made for 'state_case.Conv:  .*compromise.* this layer is '.*sigma 2/5"):
+    with pytest.raises(ValueError, match=r"made for 'state_case.Conv: .*compromise.* this layer is '.*sigma 2/5"):
         pickle.loads(whole)
     compiled(OLD + '\n[[conv]]\nname = "More"\nin = "1x0"\nout = "1x2"\nkernel_size = 3\n')
     torch.testing.assert_close(pickle.loads(whole)(x), expected)
