@@ -31,7 +31,7 @@ from fractions import Fraction
 import numpy as np
 
 from basisgen.errors import ProofError
-from basisgen.spheres.fixed_point import Integers, cos_sin, pi, roots
+from basisgen.spheres.fixed_point import Integers, cos_sin, roots
 
 
 class Sampling(Enum):
