@@ -1,1 +1,81 @@
 """Signals on the sphere and the rotation group: data, activations, pooling, whole networks. Needs torch only."""
+
+from runtime.spheres.activation import RotationActivation, SphereActivation
+from runtime.spheres.blocks import InvariantHead, SphericalBlock
+from runtime.spheres.cobb import Cobb, CobbConfig
+from runtime.spheres.healpix import from_healpix, healpix_directions, healpix_error, to_healpix
+from runtime.spheres.kondor import Kondor, KondorConfig
+from runtime.spheres.molecules import atom_potentials, neighbour_densities
+from runtime.spheres.normalization import FragmentNorm
+from runtime.spheres.pooling import Invariants, SpectralPool, SphereMean, WeightedAveragePool
+from runtime.spheres.rays import into_unit_ball, mesh_rays, shape_signal, voxel_rays
+from runtime.spheres.rings import (
+    area_means,
+    cell_areas,
+    directions,
+    interpolate,
+    panorama_rings,
+    randomly_rotated,
+    rotate_samples,
+)
+from runtime.spheres.signals import (
+    RandomSignalRotation,
+    as_channels,
+    as_packed,
+    band_limit,
+    evaluate,
+    fit,
+    harmonics,
+    point_density,
+    power_spectrum,
+    rotate_signal,
+    signal_type,
+    smooth,
+    sphere_points,
+)
+
+__all__ = [
+    "Cobb",
+    "CobbConfig",
+    "FragmentNorm",
+    "InvariantHead",
+    "Invariants",
+    "Kondor",
+    "KondorConfig",
+    "RandomSignalRotation",
+    "RotationActivation",
+    "SpectralPool",
+    "SphereActivation",
+    "SphereMean",
+    "SphericalBlock",
+    "WeightedAveragePool",
+    "area_means",
+    "as_channels",
+    "as_packed",
+    "atom_potentials",
+    "band_limit",
+    "cell_areas",
+    "directions",
+    "evaluate",
+    "fit",
+    "from_healpix",
+    "harmonics",
+    "healpix_directions",
+    "healpix_error",
+    "interpolate",
+    "into_unit_ball",
+    "mesh_rays",
+    "neighbour_densities",
+    "panorama_rings",
+    "point_density",
+    "power_spectrum",
+    "randomly_rotated",
+    "rotate_samples",
+    "rotate_signal",
+    "shape_signal",
+    "signal_type",
+    "smooth",
+    "sphere_points",
+    "to_healpix",
+    "voxel_rays",
+]

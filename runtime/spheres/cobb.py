@@ -1,0 +1,116 @@
+"""A network of the efficient generalised spherical layers of Cobb et al. 2021.
+
+    block i:  (K_i channels, degrees < L_i)  ->  products over a mixing set, degrees < L_(i+1)  ->  fragment norm
+              ->  uniform, channel-wise and cross-channel maps  ->  (K_(i+1) channels, degrees < L_(i+1))
+
+with min(2 l + 1, width) fragments of degree l, falling band limits, and the scalars of every stage read out.
+
+A reconstruction: widths, band limits and settings of the paper's networks are not public. The rules of the layers are
+those of arXiv:2010.11661; the rule of `reduced` is the compiler's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from runtime.fields import FieldType
+from runtime.spheres.blocks import InvariantHead, SphericalBlock
+from runtime.spheres.normalization import FragmentNorm
+from runtime.spheres.signals import signal_type
+from runtime.spheres.specs import fragments_type, spec_text
+
+
+@dataclass(frozen=True)
+class CobbConfig:
+    """Sizes of a network of efficient layers.
+
+    inputs: signals on the sphere. limits: band limit of the input and after every block, falling. channels: after the
+    first linear map and after every block, as many as limits. width: most fragments of a degree. mixing: `all`, `tree`
+    or `reduced`; self_products: whether products (l, l) belong to it (None: as the compiler has it).
+    """
+
+    inputs: int = 1
+    limits: tuple[int, ...] = (10, 6, 3, 1)
+    channels: tuple[int, ...] = (16, 16, 24, 32)
+    width: int = 5
+    classes: int = 10
+    mixing: str = "tree"
+    self_products: bool | None = None
+    hidden: int = 128
+    dropout: float = 0.5
+    lengths: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.limits) != len(self.channels) or len(self.limits) < 2:
+            raise ValueError(
+                f"limits {self.limits} and channels {self.channels} are of the input and of every block: give as "
+                "many of both, two at least."
+            )
+        if any(after > before for before, after in pairwise(self.limits)):
+            raise ValueError(f"limits {self.limits} rise: degrees that a mixing set lacks cannot come back.")
+
+    @property
+    def blocks(self) -> range:
+        """Numbers of the blocks, from 1."""
+        return range(1, len(self.limits))
+
+    def type_of(self, stage: int) -> FieldType:
+        """The field type before block stage + 1: fragments of `channels` channels each."""
+        fragments = [min(2 * degree + 1, self.width) for degree in range(self.limits[stage])]
+        return fragments_type(fragments if stage else [1] * self.limits[0], self.channels[stage])
+
+    def spec(self, name: str = "cobb") -> str:
+        """The spec of the package to compile: `Lift`, `Product1`, `Mix1`, `Product2`, .."""
+        lift = {"kind": "linear", "name": "Lift", "in": signal_type(self.inputs, self.limits[0])}
+        layers: list[dict[str, Any]] = [{**lift, "out": self.type_of(0)}]
+        for i in self.blocks:
+            product = {"kind": "product", "name": f"Product{i}", "in": self.type_of(i - 1), "mixing": self.mixing}
+            options = {"degrees": f"0..{self.limits[i] - 1}", "channels": self.channels[i - 1]}
+            mix = {"kind": "linear", "name": f"Mix{i}", "in": f"Product{i}", "out": self.type_of(i)}
+            maps = {"maps": ["uniform", "channel", "cross"], "channels": self.channels[i - 1]}
+            layers += [
+                {**product, **options, "self_products": self.self_products},
+                {**mix, **maps, "out_channels": self.channels[i]},
+            ]
+        return spec_text(name, layers)
+
+
+class Cobb(nn.Module):
+    """A network of efficient layers: signals (batch, channel) of the input's type -> (batch, classes).
+
+    package: the module compiled from `config.spec()`. norm: makes the normalisation behind the products, None for none.
+    """
+
+    def __init__(
+        self,
+        package: ModuleType,
+        config: CobbConfig | None = None,
+        *,
+        norm: Callable[[Any], Any] | None = FragmentNorm,
+    ) -> None:
+        super().__init__()
+        config = config or CobbConfig()
+        self.lift: nn.Module = package.Lift()
+        self.blocks = nn.ModuleList(
+            SphericalBlock(getattr(package, f"Product{i}")(), after=getattr(package, f"Mix{i}")(), norm=norm)
+            for i in config.blocks
+        )
+        types = [config.type_of(stage) for stage in (0, *config.blocks)]
+        options = {"hidden": config.hidden, "dropout": config.dropout, "lengths": config.lengths}
+        self.head = InvariantHead(types, config.classes, **options)  # type: ignore[arg-type]
+
+    def forward(self, signals: Tensor) -> Tensor:
+        """(batch, channel) -> (batch, classes)."""
+        output: Tensor = self.head(self.stages(signals))
+        return output
+
+    def stages(self, signals: Tensor) -> list[Tensor]:
+        """The signals before each block and after the last, (batch, channel) each."""
+        stages: list[Tensor] = [self.lift(signals)]
+        for block in self.blocks:
+            stages.append(block(stages[-1]))
+        return stages
