@@ -99,7 +99,9 @@ class Hermite:
         for row, terms in enumerate(expansion):
             for powers, value in terms.items():
                 matrix[row, column[powers]] = float(value)
-        x, y, z = (_taps(levels, n, pitch, square_scale) for n, pitch in zip(grid.size, grid.pitch, strict=True))
+        x, y, z = (
+            oscillator_taps(levels, n, pitch, square_scale) for n, pitch in zip(grid.size, grid.pitch, strict=True)
+        )
         statement = {
             "square_scale": str(square_scale),
             "orders": orders,
@@ -157,7 +159,7 @@ def _rows(n: int, J: int, square_scale: Fraction) -> list[Mapping[Powers, Signed
     return list(of_order.values())
 
 
-def _taps(levels: int, size: int, pitch: Fraction, square_scale: Fraction) -> NDArray[np.float64]:
+def oscillator_taps(levels: int, size: int, pitch: Fraction, square_scale: Fraction) -> NDArray[np.float64]:
     """h_a(x/s), x = (i - (size-1)/2) pitch: float64 (level, tap). H_a(t) is t^(a mod 2) times rationals in t^2."""
     values = np.zeros((levels + 1, size))
     with mpmath.workprec(PRECISION):

@@ -5,8 +5,9 @@ of type J, g(|w|) Y_J in frequency, answers those with d <= J by
 
     sum_x F_M(x) |x|^(d-L) S_Lm(x) = c delta_mM    for d = L = J,    0 for all others
 
-so its response rises as |w|^J. Taps that obey the turns of their grid, F(g x) = D^J(g) F(x), have moments that commute
-with the turns, and most conditions hold by themselves. Those left are one per commuting map B from D^L to D^J: a few.
+so its response rises as |w|^J; and those with d > J likewise, if at all for L = J, by c_d delta_mM. Taps that obey the
+turns of their grid, F(g x) = D^J(g) F(x), have moments that commute with the turns, and most conditions hold by
+themselves. Those left are one per commuting map B from D^L to D^J: a few.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from basisgen.volumes.sampling.bases import orthonormal
 from basisgen.volumes.sampling.defect import unit_harmonics
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.symmetry import turn_matrix
@@ -24,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 def wrong_moments(J: int, grid: VoxelGrid, order: int) -> list[Array]:
-    """The moments of degree d <= order <= J, d = J, J-2, .., that vanish for filters of type J, and in general do not.
+    """The moments of degree d <= order, d = J, J-2, .. and J+2, .., that vanish for filters of type J, not in general.
 
     Each as the taps (M, x, y, z) whose inner product with a filter is the moment; at most 1 in size.
     """
@@ -34,7 +36,7 @@ def wrong_moments(J: int, grid: VoxelGrid, order: int) -> list[Array]:
         radius**d * np.einsum("Mm,mxyz->Mxyz", B, unit_harmonics(L, grid))
         for d in range(J % 2, order + 1, 2)
         for L in range(J % 2, d + 1, 2)
-        for B in commuting_maps(J, L, grid)[L == J :]  # d = L = J: all but the identity, which comes first
+        for B in commuting_maps(J, L, grid)[L == J :]  # L = J: all but the identity, which comes first
     ]
 
 
@@ -43,24 +45,8 @@ def commuting_maps(J: int, L: int, grid: VoxelGrid) -> list[Array]:
     """An orthonormal basis of the matrices (M, m) with D^J(g) B = B D^L(g) for the grid's turns, the identity first."""
     size = (2 * J + 1) * (2 * L + 1)
     projector = sum(np.kron(turn_matrix(J, turn), turn_matrix(L, turn)) for turn in grid.turns) / len(grid.turns)
+    if np.trace(projector) < 0.5:  # its rank is 0, and what it holds is rounding
+        return []
     vectors = [np.eye(2 * J + 1).reshape(1, size)] if L == J else []
     basis = orthonormal(np.concatenate([*vectors, np.asarray(projector)]))
     return [vector.reshape(2 * J + 1, 2 * L + 1) for vector in basis]
-
-
-def orthonormal(vectors: Array | list[Array]) -> list[Array]:
-    """An orthonormal basis of the span, by Gram-Schmidt, twice; what depends on the others is left out."""
-    basis: list[Array] = []
-    negligible = 1e-9 * max((_norm(vector) for vector in vectors), default=0)
-    for vector in vectors:
-        rest = vector
-        for _ in range(2):
-            for direction in basis:
-                rest = rest - (direction * rest).sum() * direction
-        if _norm(rest) > negligible:
-            basis.append(rest / _norm(rest))
-    return basis
-
-
-def _norm(vector: Array) -> float:
-    return float(np.sqrt((vector**2).sum()))

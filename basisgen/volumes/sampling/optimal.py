@@ -8,18 +8,17 @@ By Courant and Fischer the first n eigenfilters span the n-dimensional space of 
 of degree J, whatever their profiles, have a smaller one. The defects have a wide gap (5^3 taps, J = 1: .015 .10 | .68);
 what lies beyond it is no filter of degree J at all.
 
-The filters kept are an orthonormal basis of that space, by Gram and Schmidt in order of defect: the n-th is what n
-filters can do and n-1 cannot. The eigenfilters themselves overlap, those of J = 0 most; independent weights on them
-would give the best degree a fraction of its energy (3^3 taps, two filters: 1.5 of 5.7), and a layer more of the others'
-error.
+The filters kept are another basis of that space, with which independent weights make smooth kernels (see `bases`).
 
 Two conditions keep the optimum from exploiting what the spectrum W does not mind:
 
-* Moments (see `moments`). At long wavelengths a field is a polynomial; those of degree up to J are to be answered as by
-  an exact filter of type J. Without that, a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a
-  gradient into J = 3, and smooth fields see little else. With it, the error falls as the wavelength squared. Imposed
-  for degrees J, J-2, .. and below, the most that raise the defect of the best filter by at most a tenth: on 5^3 taps
-  all for J = 2 (.034 -> .036), degree 1 for J = 3 (.074 -> .077), degree 0 for J = 4 (.149 -> .153).
+* Moments (see `moments`). At long wavelengths a field is a polynomial, which is to be answered as by an exact filter of
+  type J. Without that, a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a gradient into J = 3,
+  and smooth fields see little else. With the moments of degree up to J right, the error falls as the wavelength
+  squared; with those of J + 2, as its fourth power. Imposed up to the highest degree, at most J + 4, that raises the
+  defect of no filter worth having by more than a tenth; up to degree 3 or J, by more than a half: on 3^3 taps degree 3
+  for J = 1 (.062 -> .088) and 2 for J = 2 (.173 -> .252); on 5^3 taps 4 for J = 0, 3 for J = 1, 2 for J = 2 (.034 ->
+  .036), 3 for J = 3 (.074 -> .086), 2 for J = 4 (.149 -> .171); on 7^3 taps 4, 5, 4, 3 and 4.
 * Noise: white, a hundred-thousandth of the field's power. It keeps filters off the frequencies that W leaves empty (the
   fine axes of an anisotropic volume), where they would amplify whatever noise an input has.
 
@@ -43,17 +42,22 @@ from numpy.typing import NDArray
 
 from basisgen.errors import SamplingError, SpecError
 from basisgen.reading import Settings
+from basisgen.volumes.sampling.bases import evenly_mixed, orthonormal
 from basisgen.volumes.sampling.defect import Gaussian, along_axes, distinct_radii, unit_harmonics
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
-from basisgen.volumes.sampling.moments import orthonormal, wrong_moments
-from basisgen.volumes.sampling.symmetry import symmetrised
+from basisgen.volumes.sampling.moments import wrong_moments
+from basisgen.volumes.sampling.symmetry import sign_of, symmetrised
 
 Array = NDArray[np.float64]
 
 NOISE = 1e-5  # white noise in the input, as a part of its power
-_COST_OF_MOMENTS = 1.1  # what right moments may cost: a factor of the best filter's defect
-_HIGHEST_ORDER = 6  # moments of higher degree are left alone
+_COST_OF_MOMENTS = 1.1  # what right moments may cost: a factor of the defect
+_COST_OF_LOW_MOMENTS = 1.5  # the same for those of degree up to J, or up to _CUBIC
+_CUBIC = 3
+_MORE_ORDERS = 4  # moments of degree over J + 4, or over _HIGHEST_ORDER, are left alone
+_HIGHEST_ORDER = 8
+_WORTH_HAVING = 0.4  # filters of a larger defect do not count when moments are paid for
 _HOPELESS = 0.95  # with a larger defect, under a tenth of the energy is of type J
 _NEGLIGIBLE = 1e-14  # what the columns of Q may leave of k_J, as a part of its trace
 
@@ -62,31 +66,18 @@ _NEGLIGIBLE = 1e-14  # what the columns of Q may leave of k_J, as a part of its 
 class Optimal:
     """Least-defect filters: all with no combination above `max_defect`, or `count[J]` of each degree.
 
-    `bandwidth` is the Gaussian spectrum's, as a fraction of the Nyquist frequency. At 0.35 instead of 0.5 the error of
-    equally many filters is two to five times smaller at wavelengths over 4 voxels, and larger over the wider spectrum
-    as a whole: the choice for inputs without finer detail.
+    `bandwidth` is the Gaussian spectrum's, as a fraction of the Nyquist frequency; less of it is the choice for inputs
+    without fine detail.
     """
 
-    max_defect: Fraction = Fraction(1, 5)
+    max_defect: Fraction = Fraction(3, 10)
     count: tuple[int, ...] | None = None
     bandwidth: Fraction = Gaussian().bandwidth
 
     @classmethod
     def parse(cls, settings: Settings) -> Optimal:
-        """Reads max_defect or count, and bandwidth.
-
-        Raises SpecError where both are given.
-        """
-        max_defect = settings.positive("max_defect", most=Fraction(9, 10))
-        count = settings.integers("count")
-        if max_defect is not None and count is not None:
-            raise SpecError("radial settings max_defect and count exclude one another. Leave one out.")
-        bandwidth = settings.positive("bandwidth", least=Fraction(1, 20), most=Fraction(2))
-        return cls(
-            max_defect=cls.max_defect if max_defect is None else max_defect,
-            count=count,
-            bandwidth=cls.bandwidth if bandwidth is None else bandwidth,
-        )
+        """Reads max_defect or count, and bandwidth. Raises SpecError where both are given."""
+        return cls(*parse_cut(settings, cls.max_defect, cls.bandwidth))
 
     @property
     def name(self) -> str:
@@ -102,7 +93,7 @@ class Optimal:
         }
 
     def groups(self, grid: VoxelGrid, degrees: Sequence[int]) -> tuple[FilterGroup, ...]:
-        """See RadialFamily; float64, those of one J orthonormal, exactly symmetric as `symmetry.symmetrised` says."""
+        """See RadialFamily; float64 of unit norm, exactly symmetric as `symmetry.symmetrised` says."""
         return tuple(group for J in degrees for group in self._groups(J, grid))
 
     @property
@@ -114,23 +105,46 @@ class Optimal:
         """See RadialFamily."""
 
     def _groups(self, J: int, grid: VoxelGrid) -> list[FilterGroup]:
-        defects, filters = _with_right_moments(J, grid, Gaussian(self.bandwidth))
-        return [
-            FilterGroup(J, None, _canonical(filter, J, grid))
-            for filter in orthonormal(filters[: self._number(J, defects, grid)])
-        ]
+        spectrum = Gaussian(self.bandwidth)
+        defects, filters = with_right_moments(J, grid, spectrum)
+        number = wanted_number(J, defects, grid, self.max_defect, self.count)
+        if not number:
+            return []
+        basis = np.stack(orthonormal(filters[:number]))
+        total = np.einsum("cMxyz,dMxyz->cd", basis, spectrum.correlate(basis, grid))
+        return [FilterGroup(J, None, _canonical(filter, J, grid)) for filter in evenly_mixed(basis, total)]
 
-    def _number(self, J: int, defects: Array, grid: VoxelGrid) -> int:
-        if self.count is None:
-            return int((defects <= float(self.max_defect)).sum())
-        wanted = self.count[J] if len(self.count) > J else 0
-        available = int((defects <= _HOPELESS).sum())
-        if wanted > available:
-            raise SamplingError(
-                f"count asks for {wanted} filters of degree J = {J}, a {grid} grid has {available} with any "
-                f"resemblance to one (defect under {_HOPELESS}). Lower the count, or enlarge the kernel."
-            )
-        return wanted
+
+def parse_cut(
+    settings: Settings, max_defect: Fraction, bandwidth: Fraction
+) -> tuple[Fraction, tuple[int, ...] | None, Fraction]:
+    """Reads max_defect or count, and bandwidth, and gives what is left out its default.
+
+    Raises SpecError where max_defect and count are given.
+    """
+    largest = settings.positive("max_defect", most=Fraction(9, 10))
+    count = settings.integers("count")
+    if largest is not None and count is not None:
+        raise SpecError("radial settings max_defect and count exclude one another. Leave one out.")
+    part = settings.positive("bandwidth", least=Fraction(1, 20), most=Fraction(2))
+    return largest or max_defect, count, part or bandwidth
+
+
+def wanted_number(J: int, defects: Array, grid: VoxelGrid, max_defect: Fraction, count: tuple[int, ...] | None) -> int:
+    """How many of the filters of degree J, whose defects increase, a family takes.
+
+    Raises SamplingError where `count` asks for more than there are with any energy of type J.
+    """
+    if count is None:
+        return int((defects <= float(max_defect)).sum())
+    wanted = count[J] if len(count) > J else 0
+    available = int((defects <= _HOPELESS).sum())
+    if wanted > available:
+        raise SamplingError(
+            f"count asks for {wanted} filters of degree J = {J}, a {grid} grid has {available} with any "
+            f"resemblance to one (defect under {_HOPELESS}). Lower the count, or enlarge the kernel."
+        )
+    return wanted
 
 
 def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = 0, order: int = -1) -> tuple[Array, Array]:
@@ -156,14 +170,17 @@ def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = 0, 
     return defects, along_axes(solutions, (u, v, w))
 
 
-def _with_right_moments(J: int, grid: VoxelGrid, spectrum: Gaussian) -> tuple[Array, Array]:
-    """`eigenfilters` with right moments to the highest order that costs at most a tenth of the best filter's defect."""
+def with_right_moments(J: int, grid: VoxelGrid, spectrum: Gaussian) -> tuple[Array, Array]:
+    """`eigenfilters` with right moments to the highest order whose cost the module's rule allows."""
     if J > 0 and grid.size == (1, 1, 1):  # nothing but the origin, where Y_J is zero
         return np.zeros(0), np.zeros((0, 2 * J + 1, 1, 1, 1))
     free = eigenfilters(J, grid, spectrum, NOISE)
-    for order in range(min(J, _HIGHEST_ORDER - J % 2), -1, -2):
+    worth_having = max(1, int((free[0] <= _WORTH_HAVING).sum()))
+    highest = min(J + _MORE_ORDERS, max(J, _HIGHEST_ORDER), max(J, min(grid.size)))
+    for order in range(highest - (highest - J) % 2, -1, -2):
+        cost = _COST_OF_LOW_MOMENTS if order <= max(J, _CUBIC) else _COST_OF_MOMENTS
         right = eigenfilters(J, grid, spectrum, NOISE, order)
-        if right[0][0] <= _COST_OF_MOMENTS * free[0][0]:
+        if (right[0][:worth_having] <= cost * free[0][:worth_having]).all():
             return right
     return free
 
@@ -180,12 +197,6 @@ def _factor(kernel: Array) -> Array:
 
 
 def _canonical(filters: Array, J: int, grid: VoxelGrid) -> Array:
-    """Exact symmetry, and the sign that makes s(x) = F(x) . Y_J positive where it is largest.
-
-    Of equally large s the first tap counts, so that rounding does not choose.
-    """
+    """Exact symmetry, and a sign that rounding does not choose."""
     filters = symmetrised(filters, J, grid)
-    projected = (filters * unit_harmonics(J, grid)).sum(axis=0).reshape(-1)
-    size = np.abs(projected)
-    first = int(np.argmax(size > (1 - 1e-9) * size.max()))
-    return filters if projected[first] > 0 else -filters
+    return filters * sign_of(filters, J, grid)

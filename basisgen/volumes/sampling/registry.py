@@ -9,12 +9,14 @@ from basisgen.reading import Settings, quoted
 from basisgen.volumes.sampling.families import RadialFamily
 from basisgen.volumes.sampling.hermite import Hermite
 from basisgen.volumes.sampling.optimal import Optimal
+from basisgen.volumes.sampling.separable import Separable
 from basisgen.volumes.sampling.shells import Shells
 
 FAMILIES: Mapping[str, Callable[[Settings], RadialFamily]] = {
-    "shells": Shells.parse,
+    "separable": Separable.parse,
     "optimal": Optimal.parse,
     "hermite": Hermite.parse,
+    "shells": Shells.parse,
 }
 
 

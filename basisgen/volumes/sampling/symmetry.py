@@ -7,6 +7,7 @@ For a cubic grid these are the 48 turns of the cube; with one odd axis (size or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from math import factorial, prod
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from basisgen.algebra.polynomials import integer_terms
 from basisgen.algebra.roots import SignedRoot
 from basisgen.so3.harmonics import harmonics
+from basisgen.volumes.sampling.defect import unit_harmonics
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import Turn, VoxelGrid, turn_taps
 
@@ -42,13 +44,29 @@ def symmetrised(values: Array, J: int, grid: VoxelGrid) -> Array:
     To rounding for turns whose D^J has irrational entries. For those that only permute components and change signs,
     exact to the bit: this second mean is taken in integers.
     """
+    return mean_over_turns(values, J, grid, turn_taps)
+
+
+def mean_over_turns(values: Array, J: int, grid: VoxelGrid, turned: Callable[[Any, Turn], Any]) -> Array:
+    """`symmetrised` of anything (M, ..) that stands for a function F; `turned` makes that of F(g x) from it."""
     turns = [(turn, turn_matrix(J, turn)) for turn in grid.turns]
-    mean = _mean(values, turns)
+    mean = np.asarray(sum(np.einsum("Mm,M...->m...", D, turned(values, turn)) for turn, D in turns)) / len(turns)
     whole = [(turn, np.rint(D).astype(np.int64)) for turn, D in turns if np.array_equal(D, np.rint(D))]
     integers = np.rint(np.ldexp(mean, _FIXED_POINT)).astype(np.int64)
-    total = sum(np.einsum("Mm,M...->m...", D, turn_taps(integers, turn)) for turn, D in whole)
+    total = sum(np.einsum("Mm,M...->m...", D, turned(integers, turn)) for turn, D in whole)
     exact: Array = np.ldexp(np.asarray(total).astype(np.float64), -_FIXED_POINT) / len(whole)
     return exact
+
+
+def sign_of(filters: Array, J: int, grid: VoxelGrid) -> float:
+    """1 or -1, with which s(x) = F(x) . Y_J is positive where it is largest, of filters (M, x, y, z).
+
+    Of equally large s the first tap counts, so that rounding does not choose.
+    """
+    projected = (filters * unit_harmonics(J, grid)).sum(axis=0).reshape(-1)
+    size = np.abs(projected)
+    first = int(np.argmax(size > (1 - 1e-9) * size.max()))
+    return 1.0 if projected[first] > 0 else -1.0
 
 
 def turn_matrix(J: int, turn: Turn) -> Array:
@@ -88,8 +106,3 @@ def _turned_terms(terms: Terms, images: tuple[int, ...], signs: tuple[int, ...])
 
 def _fischer(p: Terms, q: Terms) -> int:
     return sum(prod(map(factorial, monomial)) * p[monomial] * q[monomial] for monomial in p.keys() & q.keys())
-
-
-def _mean(values: Array, turns: list[tuple[Turn, Any]]) -> Array:
-    total = sum(np.einsum("Mm,M...->m...", D, turn_taps(values, turn)) for turn, D in turns)
-    return np.asarray(total) / len(turns)
