@@ -75,9 +75,9 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
 @click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
 @click.option(
     "--family",
-    default="shells",
+    default="separable",
     show_default=True,
-    help="Radial family: shells, optimal or hermite.",
+    help="Radial family: separable, optimal, hermite or shells.",
     shell_complete=completion.families,
 )
 @click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of the family, as in a spec.")
@@ -126,7 +126,7 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
 @click.option(
     "--family",
     default=None,
-    help="Add a line for a family with your own settings, by default shells.",
+    help="Add a line for a family with your own settings, by default separable.",
     shell_complete=completion.families,
 )
 @click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec.")
@@ -153,7 +153,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     for key in ("voxel_spacing", "dilation"):
         table[key] = value_of(options[key])
     given = options["family"] or options["radial"]
-    own = settings(options["family"] or "shells", options["radial"]) if given else {}
+    own = settings(options["family"] or "separable", options["radial"]) if given else {}
     sizes = [value_of(size) for size in kernel_size]
     spectrum = parse_bandwidth(options["bandwidth"])
     rivals = candidates(table, sizes, own, spectrum)
@@ -213,7 +213,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:
     """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
 
-    Layers with execution "auto" and filters of family "hermite" are compiled both ways; a training step of each is
+    Layers with execution "auto" and filters of family "separable" or "hermite" are compiled both ways; a training step of each is
     timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec keeps it. It
     changes how a layer runs, never what it computes: weights trained before fit as they are.
 

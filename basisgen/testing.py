@@ -76,6 +76,7 @@ def radial_families(names: Sequence[str] = tuple(FAMILIES)) -> st.SearchStrategy
     settings: dict[str, dict[str, st.SearchStrategy[object]]] = {
         "shells": {"sigma": positive, "cutoff": st.sampled_from(("conservative", "compromise", "sfcnn"))},
         "optimal": {"max_defect": st.fractions(Fraction(1, 10), Fraction(1, 2), max_denominator=20)},
+        "separable": {"levels": st.integers(0, 4)},
         "hermite": {"scale": positive, "n_max": st.integers(0, 4)},
     }
     return st.sampled_from(tuple(names)).flatmap(

@@ -27,13 +27,14 @@ from basisgen.volumes.sampling.registry import parse_radial
 from basisgen.volumes.sampling.sample import sample
 
 RADIALS: tuple[Mapping[str, object], ...] = (
+    {"family": "separable", "max_defect": "0.1"},
+    {"family": "separable"},
+    {"family": "optimal", "max_defect": "0.1"},
+    {"family": "optimal"},
+    {"family": "hermite"},
     {"family": "shells", "cutoff": "conservative"},
     {"family": "shells", "cutoff": "compromise"},
     {"family": "shells", "cutoff": "sfcnn"},
-    {"family": "hermite"},
-    {"family": "optimal", "max_defect": "0.1"},
-    {"family": "optimal", "max_defect": "0.2"},
-    {"family": "optimal", "max_defect": "0.4"},
 )
 COLUMNS = ("taps", "radial family", "profiles", "filters", "weights", "per pair", "random", "worst")
 MISSING = "-"

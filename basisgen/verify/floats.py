@@ -106,8 +106,9 @@ def _exact(name: str, certificate: Certificate) -> Iterator[Part]:
     stem, _, part = name.rpartition("_")
     if name in certificate.filters:
         yield from _exact_filters(certificate.filters[name], certificate.harmonics)
-    elif stem in certificate.filters and (products := certificate.filters[stem].products) is not None:
-        yield from _exact_products(certificate.filters[stem], products, part)
+    elif stem in certificate.filters and part in PARTS:
+        if isinstance(products := certificate.filters[stem].products, Products):
+            yield from _exact_products(certificate.filters[stem], products, part)
     else:
         j, l = map(int, name.split("_")[2:])
         for J in range(abs(j - l), j + l + 1):

@@ -88,6 +88,12 @@ class Products(NamedTuple):
         return max(sum(powers) for row in self.rows for powers in row)
 
 
+class Levels(NamedTuple):
+    """Filters as sums of products of functions without a formula; a + b + c <= levels."""
+
+    levels: int
+
+
 class Filters(NamedTuple):
     """A filter tensor: its taps, and of each group of 2J+1 rows degree J and phi(r), None where the taps are free."""
 
@@ -95,7 +101,7 @@ class Filters(NamedTuple):
     spacing: tuple[Fraction, Fraction, Fraction]
     dilation: tuple[int, int, int]
     groups: tuple[tuple[int, str | None], ...]
-    products: Products | None  # of the filters of separable layers
+    products: Products | Levels | None  # of the filters of separable layers
 
 
 @dataclass(frozen=True)
@@ -234,8 +240,16 @@ def _filters(name: str, entry: dict[str, Any]) -> Filters:
     for J, formula in groups:
         _demand(_is_integer(J) and 0 <= J <= MAX_DEGREE, f"{name}: bad degree {J!r:.100}")
         _demand(formula is None or isinstance(formula, str), f"{name}: bad formula {formula!r:.100}")
-    products = _products(name, groups, **entry["products"]) if "products" in entry else None
-    return Filters(*read_grid(**entry["grid"]), groups, products)
+    return Filters(*read_grid(**entry["grid"]), groups, _sums(name, groups, entry.get("products")))
+
+
+def _sums(name: str, groups: tuple[tuple[int, str | None], ...], entry: Any) -> Products | Levels | None:
+    if entry is None or "levels" not in entry:
+        return None if entry is None else _products(name, groups, **entry)
+    _demand(list(entry) == ["levels"], f"products of {name} are not levels, or square_scale, orders, expansion")
+    levels = entry["levels"]
+    _demand(_is_integer(levels) and 0 <= levels <= MAX_LEVEL, f"{name}: no level {levels!r:.100}")
+    return Levels(levels)
 
 
 def _products(

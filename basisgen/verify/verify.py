@@ -9,6 +9,7 @@ floats       basis.safetensors against the certificate, correctly rounded, in th
 taps         basis.safetensors against the compiler's own, which decides where there is no formula
 rotations    the unsampled kernels under random rotations
 symmetry     filters that have no formula, under the turns of their grid
+expansions   those of separable layers are the stated sums of products, to rounding
 defect       the manifest's figures, by quadrature over plane waves
 module       the package's own code, in a process apart, only if everything else passed
 """
@@ -32,9 +33,10 @@ from basisgen.verify.floats import check_floats, tensor_shapes
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, cure, read_manifest
 from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
-from basisgen.verify.statement import Certificate, CertificateError, read_certificate
+from basisgen.verify.statement import Certificate, CertificateError, Products, read_certificate
 from basisgen.verify.tensors import Tensor, read_tensors
 from basisgen.verify.volumes import defect
+from basisgen.verify.volumes.expansions import check_expansions
 from basisgen.verify.volumes.module import ProbeError, affordable, check_module
 from basisgen.verify.volumes.products import check_products
 
@@ -70,7 +72,7 @@ def verify_contents(
             tensors, numbers = _check_numbers(certificate, contents.files, written)
             checks += numbers
             if not any(check.complaints for check in numbers):
-                checks += (filters := [_check_rotations(certificate, random), *_check_symmetry(certificate, tensors)])
+                checks += (filters := _check_filters(certificate, tensors, random))
                 if not any(check.complaints for check in filters):
                     checks += _check_defect(manifest, certificate, tensors, contents.files, written)
     done = {check.name for check in checks}
@@ -163,7 +165,8 @@ def _check_mathematics(certificate: Certificate) -> list[Check]:
 
 def _check_products(certificate: Certificate) -> list[Check]:
     """One line if there are separable layers."""
-    rows = sum(len(filters.products.rows) for filters in certificate.filters.values() if filters.products)
+    of_filters = [filters.products for filters in certificate.filters.values()]
+    rows = sum(len(products.rows) for products in of_filters if isinstance(products, Products))
     if not rows:
         return []
     how = f"{rows} filters = sums of functions of x times of y times of z, as polynomials"
@@ -206,6 +209,24 @@ def _check_symmetry(certificate: Certificate, tensors: Mapping[str, Any]) -> lis
     worst, complaints = check_symmetry(certificate, tensors)
     how = f"{without} filters without a formula: F(g x) = D(g) F(x) for the turns of the grid"
     return [Check("symmetry", how, f"{worst:.1e}", tuple(complaints))]
+
+
+def _check_filters(
+    certificate: Certificate, tensors: Mapping[str, Tensor], random: np.random.Generator
+) -> list[Check]:
+    """The lines about rotations, symmetry and expansions."""
+    return [
+        _check_rotations(certificate, random),
+        *_check_symmetry(certificate, tensors),
+        *_check_expansions(certificate, tensors),
+    ]
+
+
+def _check_expansions(certificate: Certificate, tensors: Mapping[str, Any]) -> list[Check]:
+    """One line if there are layers of products that have no formula."""
+    rows, worst, complaints = check_expansions(certificate, tensors)
+    how = f"{rows} filters = sums of functions of x times of y times of z; both turn with the grid"
+    return [Check("expansions", how, f"{worst:.1e}", tuple(complaints))] if rows or complaints else []
 
 
 def _check_defect(

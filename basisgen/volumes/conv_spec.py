@@ -14,7 +14,7 @@ from basisgen.volumes.execution import Execution
 from basisgen.volumes.kernels.constraint import allowed_degrees
 from basisgen.volumes.sampling.families import RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
-from basisgen.volumes.sampling.registry import parse_radial
+from basisgen.volumes.sampling.registry import DEFAULT_FAMILY, parse_radial
 
 KIND = "conv"
 MAX_DEGREE = 12
@@ -85,7 +85,7 @@ class ConvSpec:
                 words.append(f"--{key.replace('_', '-')} {_option(facts[key])}")
         radial = dict(facts["radial"])
         family = radial.pop("family")
-        words += [] if family == "shells" else [f"--family {family}"]
+        words += [] if family == DEFAULT_FAMILY else [f"--family {family}"]
         words += [f"--radial {key}={_option(value)}" for key, value in radial.items() if value is not None]
         return " ".join(filter(None, words))
 
@@ -114,7 +114,7 @@ def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
     _check_size(into, out.with_gates() if gated else out, grid)
     _check_anisotropy(grid)
     _check_work(into, out, grid)
-    given = table.get("radial", "shells")
+    given = table.get("radial", DEFAULT_FAMILY)
     settings = {"family": given} if isinstance(given, str) else sub_table(given, "radial")
     radial = parse_radial({key: value for key, value in settings.items() if value is not None})
     execution = _execution(table.get("execution", "auto"), radial)
@@ -213,7 +213,7 @@ def _execution(value: object, radial: RadialFamily) -> Execution:
     if value == Execution.SEPARABLE.value and not radial.separable:
         raise SpecError(
             f"execution = 'separable' needs filters that are products of functions of x, y and z, which "
-            f'\'{radial.name}\' ones are not. Set radial = {{ family = "hermite" }}, or execution = "auto".'
+            f'\'{radial.name}\' ones are not. Set radial = {{ family = "separable" }}, or execution = "auto".'
         )
     return Execution(value)
 

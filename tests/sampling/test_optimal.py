@@ -12,13 +12,16 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from basisgen.volumes.sampling.bases import evenly_long, orthonormal
 from basisgen.volumes.sampling.defect import Gaussian, SingleFrequency, energies, unit_harmonics
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.hermite import Hermite
 from basisgen.volumes.sampling.moments import commuting_maps
-from basisgen.volumes.sampling.optimal import NOISE, Optimal, _with_right_moments, eigenfilters
+from basisgen.volumes.sampling.optimal import NOISE, Optimal, eigenfilters, with_right_moments
 from basisgen.volumes.sampling.shells import Shells
 from basisgen.volumes.sampling.symmetry import residual, turn_matrix
 
@@ -50,17 +53,17 @@ def check_theorem(grid: VoxelGrid, degrees: range, cost_of_moments: float = 1) -
 
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_no_other_filters_span_less_defect(size: int) -> None:
-    assert check_theorem(cube(size), range(7)) >= 6
+    assert check_theorem(cube(size), range(7), {3: 1.5, 5: 1.25, 7: 1.15}[size]) >= 6
 
 
 @pytest.mark.slow
 def test_no_other_filters_span_less_defect_of_nine_taps() -> None:
-    assert check_theorem(cube(9), range(9)) >= 14
+    assert check_theorem(cube(9), range(9), 1.1) >= 14
 
 
 def test_no_other_filters_span_less_defect_on_other_grids() -> None:
-    assert check_theorem(ANISOTROPIC, range(5), 1.02) >= 4
-    assert check_theorem(VoxelGrid((4, 6, 5)), range(5), 1.02) >= 6
+    assert check_theorem(ANISOTROPIC, range(5), 1.1) >= 4
+    assert check_theorem(VoxelGrid((4, 6, 5)), range(5), 1.1) >= 6
 
 
 def test_nor_do_random_perturbations_of_the_best_filter() -> None:
@@ -84,10 +87,11 @@ def test_the_eigenvalue_is_the_defect(J: int) -> None:
 
 RIGHT_MOMENTS = [  # up to which degree
     (cube(5), 2, 2),
-    (cube(5), 3, 1),
-    (cube(5), 4, 0),
+    (cube(3), 2, 2),
+    (cube(5), 3, 3),
+    (cube(5), 4, 2),
     (cube(7), 3, 3),
-    (cube(7), 4, 2),
+    (cube(7), 4, 4),
     (ANISOTROPIC, 1, 1),
     (ANISOTROPIC, 2, 0),
     (VoxelGrid((5, 6, 7)), 2, 0),
@@ -120,16 +124,17 @@ def test_right_moments_cost_little_and_serve_smooth_fields(grid: VoxelGrid, J: i
     _, free = eigenfilters(J, grid, Gaussian(), NOISE)
     unconstrained = [FilterGroup(J, "", free[0])]
     constrained = list(Optimal(count=(0,) * J + (1,)).groups(grid, [J]))
-    assert energies(constrained, grid).random <= 1.11 * energies(unconstrained, grid).random
+    assert energies(constrained, grid).random <= 1.51 * energies(unconstrained, grid).random
     assert energies(constrained, grid, wave).random < energies(unconstrained, grid, wave).random
 
 
-def test_with_all_moments_right_the_error_falls_as_the_wavelength_squared() -> None:
-    grid = cube(7)
-    group = list(Optimal(count=(0, 0, 1)).groups(grid, [2]))
-    errors = [energies(group, grid, SingleFrequency(2 * np.pi / wavelength)).random for wavelength in (20, 40, 80)]
-    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)
-    assert errors[1] / errors[2] == pytest.approx(4, rel=0.05)
+@pytest.mark.parametrize(("size", "J", "power"), [(3, 1, 4), (3, 2, 2), (5, 1, 4), (5, 2, 2)])
+def test_with_right_moments_the_error_falls_as_a_power_of_the_wavelength(size: int, J: int, power: int) -> None:
+    """The square with those of degree up to J, the fourth with those of J + 2."""
+    grid = cube(size)
+    group = list(Optimal(count=(0,) * J + (1,)).groups(grid, [J]))
+    errors = [energies(group, grid, SingleFrequency(2 * np.pi / wavelength)).random for wavelength in (12, 24)]
+    assert errors[0] / errors[1] == pytest.approx(2**power, rel=0.05)
 
 
 def test_commuting_maps_commute() -> None:
@@ -173,26 +178,40 @@ def test_max_defect_cuts() -> None:
 
 
 @pytest.mark.parametrize("J", [0, 1, 2])
-def test_filters_of_a_degree_are_orthonormal_and_span_the_eigenfilters(J: int) -> None:
-    """Nested: with one more filter, the others stay."""
+def test_filters_of_a_degree_have_unit_norm_and_span_the_eigenfilters(J: int) -> None:
+    """Their mean outer product, the covariance of a random kernel, is the field's within the span."""
     grid = cube(7)
-    groups = Optimal(count=(3, 3, 3)).groups(grid, [J])
-    filters = np.stack([group.values.reshape(-1) for group in groups])
-    np.testing.assert_allclose(filters @ filters.T, np.eye(3), atol=1e-12)
-    _, eigen = _with_right_moments(J, grid, Gaussian())
-    flat = eigen[:3].reshape(3, -1)
-    np.testing.assert_allclose(flat @ filters.T @ filters, flat, atol=1e-9 * np.abs(flat).max())
-    for group, other in zip(Optimal(count=(2, 2, 2)).groups(grid, [J]), groups, strict=False):
-        np.testing.assert_allclose(group.values, other.values, atol=1e-12)
+    filters = np.stack([group.values.reshape(-1) for group in Optimal(count=(3, 3, 3)).groups(grid, [J])])
+    np.testing.assert_allclose(np.linalg.norm(filters, axis=1), 1, atol=1e-12)
+    _, eigen = with_right_moments(J, grid, Gaussian())
+    basis = np.stack(orthonormal(eigen[:3]))
+    flat = basis.reshape(3, -1)
+    np.testing.assert_allclose(filters @ flat.T @ flat, filters, atol=1e-9)
+    total = flat @ Gaussian().correlate(basis, grid).reshape(3, -1).T
+    covariance = (filters @ flat.T).T @ (filters @ flat.T)
+    np.testing.assert_allclose(covariance, 3 * total / np.trace(total), atol=1e-9)
 
 
-def test_independent_weights_on_the_overlapping_eigenfilters_would_starve_the_scalars() -> None:
-    grid = cube(3)
-    _, eigen = _with_right_moments(0, grid, Gaussian())
-    overlapping = energies([FilterGroup(0, "", taps) for taps in eigen[:2]], grid)
-    assert np.trace(energies(list(Optimal(count=(2,)).groups(grid, [0])), grid).total) > 3.5 * np.trace(
-        overlapping.total
-    )
+def test_such_filters_answer_more_and_turn_better_than_orthonormal_ones() -> None:
+    for size, J, count in ((3, 0, 2), (5, 1, 2), (7, 1, 3), (7, 2, 3)):
+        grid = cube(size)
+        _, eigen = with_right_moments(J, grid, Gaussian())
+        white = energies([FilterGroup(J, None, taps) for taps in orthonormal(eigen[:count])], grid)
+        ours = energies(list(Optimal(count=(0,) * J + (count,)).groups(grid, [J])), grid)
+        assert np.trace(ours.total) > 1.2 * np.trace(white.total)
+        assert ours.random < 0.97 * white.random
+        assert ours.worst == pytest.approx(white.worst, rel=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+@settings(deadline=None, max_examples=50)
+def test_orthogonal_filters_can_be_rotated_to_one_norm(seed: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    lengths = random.exponential(size=n) * random.integers(0, 2, n) + 1e-9
+    rows = np.linalg.qr(random.normal(size=(8, n)))[0].T * np.sqrt(lengths * n / lengths.sum())[:, None]
+    even = evenly_long(rows)
+    np.testing.assert_allclose((even**2).sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(even.T @ even, rows.T @ rows, atol=1e-12)
 
 
 def test_count_is_per_degree() -> None:

@@ -36,7 +36,7 @@ _R2: Polynomial = {(2, 0, 0): 1, (0, 2, 0): 1, (0, 0, 2): 1}
 def check_products(certificate: Certificate) -> Iterator[str]:
     """The identity for every filter that is said to be a sum of products."""
     for name, filters in certificate.filters.items():
-        if filters.products is not None:
+        if isinstance(filters.products, Products):
             where = f"certificate.json: {name}"
             yield from _check_profiles(where, filters, filters.products)
             first = 0

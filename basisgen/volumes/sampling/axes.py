@@ -7,13 +7,13 @@ e_a (see `hermite`), which are that already, and turns each towards the next of 
     h_a = e_a + theta_a e_(a+2),     then Gram and Schmidt within a parity
 
 With 3 taps and levels = 2 there is one such number, with 5 and 3 there are three, with 7 and 4 five: axes of one size
-and pitch share them. They minimise, over the filters of J = 0, 1, 2 and with weights as initialised (see `evenly_mixed`),
+and pitch share them. They minimise, over the filters of J = 0, 1, 2 with weights as initialised (see `evenly_mixed`),
 
     log defect^2  +  log (defect^2 at half the bandwidth + 0.003^2)  +  0.3 sum over J of log (worst defect^2 + 0.01^2)
 
-so that neither fine nor smooth fields, nor a single degree, pay for the others: below the two floors there is nothing to
-gain. By BFGS from theta = 0, without BLAS and in a fixed order of sums; the result is rounded to 2^-20, far finer than it
-matters and far coarser than rounding.
+so that neither fine nor smooth fields, nor a single degree, pay for the others: below the two floors there is nothing
+to gain. By BFGS from theta = 0, without BLAS and in a fixed order of sums; the result is rounded to 2^-20, far finer
+than it matters and far coarser than rounding.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def made_axes(grid: VoxelGrid, levels: int, spectrum: Gaussian) -> Axes:
         return x, y, z
 
     theta = np.zeros(len(turns))
-    wanted = [found for J in _DEGREES if J <= levels for found in _wanted(span(J, levels, grid), axes(theta), spectrum)]
+    wanted = [found for J in _DEGREES if levels >= J for found in _wanted(span(J, levels, grid), axes(theta), spectrum)]
     if turns and wanted:
         found = minimize(
             lambda t: _objective(wanted, axes(t), spectrum), theta, method="BFGS", options={"maxiter": _STEPS}

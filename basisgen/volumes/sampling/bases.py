@@ -2,9 +2,8 @@
 
 Weights are drawn independently, so the basis decides what a random kernel is like. With orthonormal filters it is white
 in the space, and half of it may be the filters that answer little and turn badly. Better are kernels like the fields
-they meet: of the field's own covariance, restricted to the space. With an orthonormal basis e_c of the space in which
-total = diag(t_c), t_c the response energies of `defect`, that is a random kernel of covariance proportional to diag(t_c).
-The filters
+they meet: of the field's own covariance, restricted to the space. In an orthonormal basis e_c of the space with total =
+diag(t_c), the response energies of `defect`, that is a covariance proportional to diag(t_c). The filters
 
     f_b = sum over c of  sqrt(n t_c / sum t) U[c, b] e_c,      b, c = 1..n
 
@@ -57,7 +56,7 @@ def evenly_long(filters: Array) -> Array:
 
 
 def _angle(first: float, second: float, inner: float) -> float:
-    """The angle phi in which |cos(phi) f + sin(phi) g|^2 = 1, from |f|^2, |g|^2 and f.g; 0 if there is none to rounding.
+    """phi such that |cos(phi) f + sin(phi) g|^2 = 1, from |f|^2, |g|^2 and f.g; 0 where they differ by rounding.
 
     cos^2 |f|^2 + sin^2 |g|^2 + 2 sin cos f.g = mean + half cos(2 phi) + f.g sin(2 phi)
     """

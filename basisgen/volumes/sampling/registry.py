@@ -20,13 +20,16 @@ FAMILIES: Mapping[str, Callable[[Settings], RadialFamily]] = {
 }
 
 
+DEFAULT_FAMILY = "separable"
+
+
 def parse_radial(table: Mapping[str, object]) -> RadialFamily:
     """Reads `{ family = "shells", sigma = 0.6, .. }`; keys left out take the family's defaults.
 
     Raises SpecError that quotes the value for an unknown family or key, or a value of the wrong kind or size.
     """
     if not isinstance(table, Mapping):
-        raise SpecError(f'radial = {quoted(table)} is not a table. Write radial = {{ family = "shells" }}.')
+        raise SpecError(f'radial = {quoted(table)} is not a table. Write radial = {{ family = "{DEFAULT_FAMILY}" }}.')
     settings = Settings(table)
     family = settings.choice("family", FAMILIES)
     if family is None:

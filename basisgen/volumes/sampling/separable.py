@@ -40,8 +40,8 @@ DEFAULT_LEVELS = 4
 class Separable:
     """Least-defect sums of products: all with no combination above `max_defect`, or `count[J]` of each degree.
 
-    `levels` bounds a + b + c; None is 2 for kernels of 3 and 4 voxels, 3 for 5 and 6, 4 for larger ones. `bandwidth` is the
-    Gaussian spectrum's, as a fraction of the Nyquist frequency.
+    `levels` bounds a + b + c; None is 2 for kernels of 3 and 4 voxels, 3 for 5 and 6, 4 for larger ones. `bandwidth` is
+    the Gaussian spectrum's, as a fraction of the Nyquist frequency.
     """
 
     levels: int | None = None

@@ -21,9 +21,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from basisgen.volumes.sampling.bases import orthonormal
 from basisgen.volumes.sampling.defect import Gaussian, distinct_radii, unit_harmonics
 from basisgen.volumes.sampling.grid import Turn, VoxelGrid, turn_taps
-from basisgen.volumes.sampling.bases import orthonormal
 from basisgen.volumes.sampling.moments import wrong_moments
 from basisgen.volumes.sampling.products import Powers, product_indices
 from basisgen.volumes.sampling.symmetry import mean_over_turns, turn_matrix
@@ -45,34 +45,37 @@ class Span:
     pairs: tuple[Array, NDArray[np.intp]]  # sum over M of Q Q', (i, i', pair); the pairs of products, (2, pair)
     orbits: NDArray[np.intp]  # the indices of one tap of each orbit, (axis, orbit)
     projections: Array  # sum over an orbit of Q . Y_J, (i, product, orbit)
-    radii: tuple[Array, NDArray[np.intp]]  # of the taps; and of each orbit which
+    powers: NDArray[np.intp]  # a, b and c of every product, (axis, product)
 
     def total(self, axes: Axes, spectrum: Gaussian) -> Array:
         """T, (i, i'), of orthonormal functions on the axes."""
         pair_forms, (p, q) = self.pairs
-        powers, k = np.array(product_indices(self.levels)), np.ones(len(p))
-        for axis, (h, correlation) in enumerate(zip(axes, spectrum.axis_correlations(self.grid), strict=True)):
+        k = np.ones(len(p))
+        for h, powers, correlation in zip(axes, self.powers, _correlations(spectrum, self.grid), strict=True):
             form = np.einsum("at,bt->ab", h, np.einsum("ts,bs->bt", correlation, h))
-            k *= form[powers[p, axis], powers[q, axis]]
-        return np.einsum("ijp,p->ij", pair_forms, k)
+            k *= form[powers[p], powers[q]]
+        total: Array = np.einsum("ijp,p->ij", pair_forms, k)
+        return total
 
     def typed(self, axes: Axes, spectrum: Gaussian) -> Array:
         """Y, (i, i')."""
-        radii, index = self.radii
-        k = spectrum.radial_part(self.J, radii, self.grid)[np.ix_(index, index)] / (2 * self.J + 1)
         s = np.einsum("ipr,pr->ir", self.projections, self._values(axes))
-        return np.einsum("ir,jr->ij", np.einsum("ir,rs->is", s, k), s)
+        k = _radial_part(self.J, spectrum, self.grid)
+        typed: Array = np.einsum("ir,jr->ij", np.einsum("ir,rs->is", s, k), s)
+        return typed
 
     def moments(self, axes: Axes, order: int) -> Array:
         """The moments of degree up to `order` that vanish for filters of type J, (moment, i)."""
         taps = _wrong_on_orbits(self.J, self.grid, self.levels, order)
-        return np.einsum("mipr,pr->mi", taps, self._values(axes))
+        moments: Array = np.einsum("mipr,pr->mi", taps, self._values(axes))
+        return moments
 
     def _values(self, axes: Axes) -> Array:
         """Every product at one tap of each orbit, (product, orbit)."""
-        a, b, c = np.array(product_indices(self.levels)).T
+        a, b, c = self.powers
         x, y, z = self.orbits
-        return axes[0][a][:, x] * axes[1][b][:, y] * axes[2][c][:, z]
+        values: Array = axes[0][:, x][a] * axes[1][:, y][b] * axes[2][:, z][c]
+        return values
 
 
 def least_defects(span: Span, axes: Axes, spectrum: Gaussian, noise: float, order: int) -> tuple[Array, Array]:
@@ -101,7 +104,6 @@ def span(J: int, levels: int, grid: VoxelGrid) -> Span:
     Y = unit_harmonics(J, grid).reshape(2 * J + 1, -1)[:, first]  # (M, orbit)
     powers = np.array(product_indices(levels))
     p, q = np.nonzero((powers[:, None] % 2 == powers % 2).all(axis=2))
-    radii, index = distinct_radii(grid)
     return Span(
         J=J,
         grid=grid,
@@ -110,7 +112,7 @@ def span(J: int, levels: int, grid: VoxelGrid) -> Span:
         pairs=(np.einsum("iMp,jMp->ijp", Q[:, :, p], Q[:, :, q]), np.stack([p, q])),
         orbits=np.stack(np.unravel_index(first, grid.size)),
         projections=np.einsum("iMp,Mr,r->ipr", Q, Y, size),
-        radii=(radii, index[first]),
+        powers=powers.T,
     )
 
 
@@ -145,7 +147,7 @@ def turned_product(abc: Powers, turn: Turn) -> tuple[Powers, int]:
 
 
 def symmetrised_expansion(expansion: Array, space: Span) -> Array:
-    """The mean of D^J(g)^T F(g x) over the turns, for expansions (M, product) of at most 1; as `symmetry.symmetrised`."""
+    """`symmetry.symmetrised` of an expansion (M, product) of numbers of at most 1."""
     powers = product_indices(space.levels)
     column = {abc: p for p, abc in enumerate(powers)}
 
@@ -156,6 +158,20 @@ def symmetrised_expansion(expansion: Array, space: Span) -> Array:
         return result
 
     return mean_over_turns(expansion, space.J, space.grid, turned)
+
+
+@lru_cache(maxsize=16)
+def _correlations(spectrum: Gaussian, grid: VoxelGrid) -> Axes:
+    return spectrum.axis_correlations(grid)
+
+
+@lru_cache(maxsize=64)
+def _radial_part(J: int, spectrum: Gaussian, grid: VoxelGrid) -> Array:
+    """k_J / (2J+1) between the orbits, (orbit, orbit)."""
+    radii, index = distinct_radii(grid)
+    orbit = index[_orbits(grid)[0]]
+    part: Array = spectrum.radial_part(J, radii, grid)[np.ix_(orbit, orbit)] / (2 * J + 1)
+    return part
 
 
 @lru_cache(maxsize=8)
@@ -173,4 +189,5 @@ def _wrong_on_orbits(J: int, grid: VoxelGrid, levels: int, order: int) -> Array:
     Q, (first, size) = combinations(J, levels, grid), _orbits(grid)
     taps: Sequence[Array] = wrong_moments(J, grid, order)
     flat = np.array([moment.reshape(2 * J + 1, -1)[:, first] for moment in taps])
-    return np.einsum("iMp,mMr,r->mipr", Q, flat.reshape(-1, 2 * J + 1, len(first)), size)
+    moments: Array = np.einsum("iMp,mMr,r->mipr", Q, flat.reshape(-1, 2 * J + 1, len(first)), size)
+    return moments
