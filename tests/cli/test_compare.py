@@ -56,12 +56,13 @@ def test_every_family_at_every_size_in_order() -> None:
 
 
 def test_more_filters_of_optimal_never_lower_the_worst_defect() -> None:
-    worst = [row["defect"]["worst"] for row in _rows(*LAYER, "--kernel-size", "5") if row["radial"].get("max_defect")]
+    rows = _rows(*LAYER, "--kernel-size", "5", "--family", "optimal", "--radial", "max_defect=0.5")
+    worst = [row["defect"]["worst"] for row in rows if row["radial"]["family"] == "optimal"]
     assert len(worst) == 3 and worst == sorted(worst) and worst[0] < worst[2]
 
 
 def test_one_s_own_settings_add_a_line() -> None:
-    rows = _rows("1x0", "1x1", "--kernel-size", "5", "--radial", "sigma=0.9")
+    rows = _rows("1x0", "1x1", "--kernel-size", "5", "--family", "shells", "--radial", "sigma=0.9")
     assert len(rows) == len(RADIALS) + 1 and rows[-1]["radial"]["sigma"] == "9/10"
     assert rows[-1]["defect"] != rows[1]["defect"]
 
@@ -98,11 +99,11 @@ def test_on_a_terminal_the_table_fits_80_columns() -> None:
 
 
 def test_a_family_the_grid_cannot_hold_is_explained_and_the_others_are_measured() -> None:
-    result = _run("1x2", "1x2", "--kernel-size", "3", "--radial", "cutoff=0,2,4")
+    result = _run("1x2", "1x2", "--kernel-size", "3", "--family", "shells", "--radial", "cutoff=0,2,4")
     own = next(line for line in result.stdout.splitlines() if "cutoff=0,2,4" in line)
     assert own.split()[-1] == MISSING
     assert "shells cutoff=0,2,4: cutoff [0, 2, 4] names 3 shells, a 3x3x3 kernel has 2" in result.stdout
-    assert _rows("1x2", "1x2", "--kernel-size", "3", "--radial", "cutoff=0,2,4")[-1]["problem"]
+    assert _rows("1x2", "1x2", "--kernel-size", "3", "--family", "shells", "--radial", "cutoff=0,2,4")[-1]["problem"]
 
 
 def test_output_that_stays_zero_is_noted() -> None:
@@ -120,7 +121,7 @@ def test_output_that_stays_zero_is_noted() -> None:
         (("1x0", "1x1", "--kernel-size", "0"), "kernel_size = 0 is not a whole number"),
         (("1x0", "1x1", "--kernel-size", "3", "--bandwidth", "3"), "bandwidth '3' is not a number from 1/20 to 2"),
         (("1x0", "1x1", "--kernel-size", "3", "--bandwidth", "wide"), "bandwidth 'wide' is not a number"),
-        (("1x0", "1x1", "--kernel-size", "3", "--family", "bessel"), "must be one of 'shells', 'optimal', 'hermite'"),
+        (("1x0", "1x1", "--kernel-size", "3", "--family", "bessel"), "must be one of 'separable', 'optimal', 'hermite', 'shells'"),
     ],
 )
 def test_mistakes_are_explained(arguments: tuple[str, ...], message: str) -> None:

@@ -71,7 +71,7 @@ def _plain(shown: bytes) -> list[str]:
 def test_every_row_of_the_defect_table_is_whole_on_any_terminal(columns: int) -> None:
     lines = [" ".join(line.split()) for line in _plain(_on_terminal(columns, *DEFECT))]
     rows = [line for line in lines if line.startswith("3x3x3 ")]
-    assert len(rows) == 7 and rows[0].startswith("3x3x3 shells cutoff=conservative 1 3 2 1.0 0.091 0.091")
+    assert len(rows) == 9 and rows[5].startswith("3x3x3 shells cutoff=conservative 1 3 2 1.0 0.091 0.091")
     piped = subprocess.run(_command(*DEFECT), env=_environment(COLUMNS="40"), capture_output=True, check=True)
     assert rows == [" ".join(line.split()) for line in _plain(piped.stdout) if line.startswith("3x3x3 ")]
 

@@ -34,6 +34,7 @@ name = "Conv1"
 in = "0 + 2x1"
 out = "2x0 + 1 + 2"
 kernel_size = 3
+radial = { family = "shells" }
 """
 
 WITH_PARITY = """
@@ -44,6 +45,7 @@ in = "0e + 1o + 0o"
 out = "2x1e + 1o + 2e"
 kernel_size = [3, 4, 4]
 voxel_spacing = [1.5, 1, 1]
+radial = { family = "shells" }
 """
 
 

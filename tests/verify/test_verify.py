@@ -255,8 +255,8 @@ def test_tensors_exchanged_missing_added_or_of_another_kind_are_found(
 
 
 def test_two_filter_tensors_of_one_shape_exchanged_are_found(verify: Verify) -> None:
-    two = ROTATIONS_ONLY + ROTATIONS_ONLY.split("\n", 2)[2].replace("Conv1", "Conv2")
-    files = compile_package(parse_package(two + 'radial = { family = "shells", sigma = 0.7 }\n'))
+    second = ROTATIONS_ONLY.split("\n", 2)[2].replace("Conv1", "Conv2").replace('"shells"', '"shells", sigma = 0.7')
+    files = compile_package(parse_package(ROTATIONS_ONLY + second))
 
     def exchange(tensors: dict[str, Any]) -> None:
         a, b = "filters_3x3x3", "filters_3x3x3_2"
