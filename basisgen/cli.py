@@ -213,9 +213,9 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:
     """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
 
-    Layers with execution "auto" and filters of family "separable" or "hermite" are compiled both ways; a training step of each is
-    timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec keeps it. It
-    changes how a layer runs, never what it computes: weights trained before fit as they are.
+    Layers with execution "auto" and filters that are products (separable, hermite) are compiled both ways; a training
+    step of each is timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec
+    keeps it. It changes how a layer runs, never what it computes: weights trained before fit as they are.
 
     \b
     Example:

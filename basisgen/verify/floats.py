@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.verify.polynomials import Polynomial
-from basisgen.verify.statement import Certificate, Filters, Harmonic, Products, Root
+from basisgen.verify.statement import PARTS, Certificate, Filters, Harmonic, Products, Root
 from basisgen.verify.tensors import Shape, Tensor
 
 Exact = NDArray[np.object_]  # of Python's integers, or of mpmath numbers

@@ -211,9 +211,7 @@ def _check_symmetry(certificate: Certificate, tensors: Mapping[str, Any]) -> lis
     return [Check("symmetry", how, f"{worst:.1e}", tuple(complaints))]
 
 
-def _check_filters(
-    certificate: Certificate, tensors: Mapping[str, Tensor], random: np.random.Generator
-) -> list[Check]:
+def _check_filters(certificate: Certificate, tensors: Mapping[str, Tensor], random: np.random.Generator) -> list[Check]:
     """The lines about rotations, symmetry and expansions."""
     return [
         _check_rotations(certificate, random),

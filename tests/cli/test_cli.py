@@ -229,7 +229,7 @@ def test_a_link_in_the_place_of_the_package_is_refused() -> None:
     "options",
     [
         '"1x0" "4x0 + 4x1" --kernel-size 5',
-        '"1x0e" "2x1o + 1x2e" --kernel-size 4,4,3 --voxel-spacing 1,1,1.5 --gated --family shells --radial sigma=0.75 --dilation 2',
+        '"1x0e" "2x1o + 1x2e" --kernel-size 4,4,3 --voxel-spacing 1,1,1.5 --gated --dilation 2 --radial bandwidth=0.4',
         '"1x0" "1x1" --kernel-size 5 --family shells --radial cutoff=0,1,2 --execution dense',
     ],
 )

@@ -108,7 +108,7 @@ def test_verify_cuts_nothing_on_any_terminal(package: str, columns: int) -> None
     if columns != 80:  # where it is neither wrapped nor folded, or wrapped by the terminal: every check on its line
         assert any("not done: no code of the package is run  kernel() = random weights" in line for line in lines)
     piped = subprocess.run(_command(*verify), env=_environment(COLUMNS="40"), capture_output=True, check=True)
-    assert len(_plain(piped.stdout)) == 17 and b"\x1b" not in piped.stdout  # title, 14 checks, verdict
+    assert len(_plain(piped.stdout)) == 18 and b"\x1b" not in piped.stdout  # title, 15 checks, verdict
 
 
 def test_verify_in_colour_and_without(package: str) -> None:

@@ -182,7 +182,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(monk
 
 
 def test_nothing_to_tune_is_said() -> None:
-    Path("shells.toml").write_text('name = "shells"\n[[conv]]\nname = "C"\nin = "1x0"\nout = "1x0"\nkernel_size = 3\nradial = {family = "shells"}\n')
+    layer = 'name = "C"\nin = "1x0"\nout = "1x0"\nkernel_size = 3\nradial = "shells"\n'
+    Path("shells.toml").write_text(f'name = "shells"\n[[conv]]\n{layer}')
     _run("compile", "shells.toml")
     result = _run("tune", "generated/shells")
     assert result.exit_code == 2 and "package 'shells' has nothing to tune" in result.stderr
