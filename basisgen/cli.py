@@ -14,7 +14,7 @@ import basisgen
 from basisgen.commands import completion
 from basisgen.commands.new.presets import PRESETS
 from basisgen.commands.options import check_meaning, settings, value_of
-from basisgen.commands.terminal import explains_errors, print_table, say, terminal_width
+from basisgen.commands.terminal import WIDTH, explains_errors, print_table, say, terminal_width
 from basisgen.errors import SpecError
 
 MAX_COMPLAINTS = 20  # that `verify` prints; the JSON report has all
@@ -277,29 +277,43 @@ def report_command(package: Path, output: Path) -> None:
     say(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
 
 
-@main.command(short_help="Show the exact kernels of two degrees.")
-@click.argument("j", type=click.IntRange(0, 20))
-@click.argument("l", type=click.IntRange(0, 20))
+@main.command(short_help="Show the exact kernels between two field types.")
+@click.argument("into", metavar="IN", required=False)
+@click.argument("out_type", metavar="OUT", required=False)
+@click.option(
+    "--degrees", nargs=2, type=int, metavar="J L", help="Instead of IN and OUT: from degree L (in) to degree J (out)."
+)
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
 @explains_errors
-def show(j: int, l: int, style: str) -> None:
-    """Show the exact kernels from degree L (in) to degree J (out), as polynomials in x, y, z.
+def show(into: str | None, out_type: str | None, degrees: tuple[int, int] | None, style: str) -> None:
+    """Show the exact kernels from IN to OUT fields, as polynomials in x, y, z: one basis for every pair of degrees.
 
     \b
     Example:
-      basisgen show 1 1
-      basisgen show 1 2 --format latex
+      basisgen show 1x0 2x1
+      basisgen show "1o" "0e + 2e" --format latex
+      basisgen show --degrees 1 2
     """
     from rich.console import Console
 
-    from basisgen.commands.show import STYLES
-    from basisgen.so3.field_type import Irrep
+    from basisgen.commands.show import STYLES, pairs_of
+    from basisgen.volumes.conv_spec import check_one_group, read_field_type
     from basisgen.volumes.kernels.proof import prove
     from basisgen.volumes.kernels.solver import solve
 
-    width = terminal_width()
-    with Console(stderr=True).status("solving and proving; minutes for the highest degrees"):
-        text = STYLES[style](prove(solve(Irrep(j), Irrep(l))), width)
+    if degrees is not None and into is None:
+        out_type, into = map(str, degrees)
+    if into is None or out_type is None or (degrees is not None and str(degrees[0]) != out_type):
+        raise SpecError("show takes IN and OUT, or --degrees J L: for example basisgen show 1x0 2x1.")
+    types = read_field_type("IN", into), read_field_type("OUT", out_type)
+    check_one_group(*types)
+    pairs = pairs_of(*types)
+    with Console(stderr=True).status("") as status:
+        bases = []
+        for number, (out, of) in enumerate(pairs, 1):
+            status.update(f"{of} -> {out}: {number} of {len(pairs)}; a minute for a pair of the highest degrees")
+            bases.append(prove(solve(out, of)))
+        text = STYLES[style](bases, terminal_width() or WIDTH)
     say(text)
 
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
 
-def aligned(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+def aligned(lines: Sequence[Sequence[str]], left: int, gap: str = "  ") -> list[str]:
     """Lines of cells as lines of text: the first `left` columns start together, the others end together."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
-        "  ".join(
+        gap.join(
             cell.ljust(width) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )

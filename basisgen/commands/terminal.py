@@ -16,6 +16,8 @@ import click
 
 from basisgen.errors import BasisgenError
 
+WIDTH = 120  # of formulas that go to a file or a pipe
+
 if TYPE_CHECKING:
     from rich.table import Table
 

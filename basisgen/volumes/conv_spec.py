@@ -96,13 +96,8 @@ def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
     Raises SpecError.
     """
     check_keys(table, ("kind", "name", "in", "out", *OPTIONS), "it")
-    into = _field_type(table, "in")
-    out = _field_type(table, "out")
-    if into.has_parity != out.has_parity:
-        raise SpecError(
-            f"in = '{into}' and out = '{out}' are of different groups: with parity (O(3)) and without (SO(3)). "
-            "Give all degrees a letter e or o, or none."
-        )
+    into, out = (read_field_type(key, required(table, key, "it")) for key in ("in", "out"))
+    check_one_group(into, out)
     gated = table.get("gated", False)
     if not isinstance(gated, bool):
         raise SpecError(f"gated = {quoted(gated)} is not true or false.")
@@ -121,8 +116,8 @@ def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
     return ConvSpec(name, into, out, grid, radial, execution, gated)
 
 
-def _field_type(table: Mapping[str, object], key: str) -> FieldType:
-    value = required(table, key, "it")
+def read_field_type(key: str, value: object) -> FieldType:
+    """A field type within the limits of degree; raises SpecError that begins with the key."""
     if not isinstance(value, str) or len(value) > 10_000:
         raise SpecError(f"{key} = {quoted(value)} is not a field type. Write text, for example '4x0 + 2x1'.")
     field_type = parse_field_type(value)
@@ -132,6 +127,15 @@ def _field_type(table: Mapping[str, object], key: str) -> FieldType:
             hint = f" A number alone is a degree: for scalar channels write '{irrep}x0'." if str(irrep) in alone else ""
             raise SpecError(f"{key} = {quoted(value)}: degree {irrep.degree} is over the limit, {MAX_DEGREE}.{hint}")
     return field_type
+
+
+def check_one_group(into: FieldType, out: FieldType) -> None:
+    """Raises SpecError where one type has a parity and the other has none."""
+    if into.has_parity != out.has_parity:
+        raise SpecError(
+            f"in = '{into}' and out = '{out}' are of different groups: with parity (O(3)) and without (SO(3)). "
+            "Give all degrees a letter e or o, or none."
+        )
 
 
 def _check_size(into: FieldType, out: FieldType, grid: VoxelGrid) -> None:

@@ -312,7 +312,7 @@ def test_a_broken_package_is_a_table_of_failures() -> None:
 def test_show_prints_exact_kernels() -> None:
     assert "|x| kappa(x) = sqrt(6)/2 *\n  [  0    z   -y ]" in _run("show", "1", "1").stdout
     assert r"\begin{bmatrix}" in _run("show", "1", "2", "--format", "latex").stdout
-    shown = json.loads(_run("show", "0", "2", "--format", "json").stdout)
+    (shown,) = json.loads(_run("show", "2", "0", "--format", "json").stdout)
     assert [element["J"] for element in shown["elements"]] == [2]
     assert _run("show", "1", "99").exit_code == 2
 
