@@ -12,6 +12,7 @@ from runtime.volumes.blocks import GatedBlock, ResidualBlock
 from runtime.volumes.freeze import freeze
 from runtime.volumes.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
 from runtime.volumes.rotate import RandomRotation, curl, gradient, rotate_field, turn_field, voxelize
+from runtime.volumes.sizes import OffCentreWarning, exact_sizes, fit_volume
 from runtime.volumes.unet import UNet
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Norm",
     "NormActivation",
     "NormMaxPool",
+    "OffCentreWarning",
     "RandomRotation",
     "ResidualBlock",
     "TensorProductActivation",
@@ -38,6 +40,8 @@ __all__ = [
     "Upsample",
     "as_field_type",
     "curl",
+    "exact_sizes",
+    "fit_volume",
     "freeze",
     "gated_type",
     "gradient",

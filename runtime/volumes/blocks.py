@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 from runtime.activation import Gate
 from runtime.fields import FieldType, channel_count
-from runtime.layer import FieldLayer, check_equal_types, field_types_of
+from runtime.layer import FieldLayer, check_equal_types, field_types_of, per_axis
 from runtime.linear import Linear
-from runtime.volumes.resampling import LowPass
+from runtime.volumes.resampling import LowPass, PerAxis
+from runtime.volumes.sizes import warn_off_centre
 
 LayerFactory = Callable[[FieldType], FieldLayer]
 """Makes a layer for a field type, for example BatchNorm, NormActivation or partial(BatchNorm, sync=True)."""
@@ -21,8 +22,12 @@ class GatedBlock(FieldLayer):
         [norm ->] conv -> activation [-> low-pass with stride]
 
     conv: a generated convolution whose spec says `gated = true`; `activation=NormActivation` takes one without gates.
-    stride: of the output, always behind a low-pass filter (`low_pass_size` its kernel: 6 for volumes of even size, see
-    LowPass). norm: makes the normalisation of the input fields, for example BatchNorm.
+    stride: of the output, one number or three for x, y, z, always behind a low-pass filter along the strided axes
+    (`low_pass_size` its kernel: 6 for volumes of even size, see LowPass). norm: makes the normalisation of the input
+    fields, for example BatchNorm.
+
+    At sizes where the strided grid is off centre, so that turns of the volume change the output, an OffCentreWarning
+    names the nearest exact ones.
 
     Source: Weiler et al., "3D Steerable CNNs", 2018, section 4.3.
     """
@@ -31,8 +36,8 @@ class GatedBlock(FieldLayer):
         self,
         conv: nn.Module,
         *,
-        stride: int = 1,
-        low_pass_size: int | None = None,
+        stride: PerAxis = 1,
+        low_pass_size: PerAxis | None = None,
         norm: LayerFactory | None = None,
         activation: LayerFactory = Gate,
     ) -> None:
@@ -41,13 +46,28 @@ class GatedBlock(FieldLayer):
         super().__init__(in_type, active.out_type)
         self.norm = norm(self.in_type) if norm else nn.Identity()
         self.conv, self.activation = conv, active
-        self.low_pass = LowPass(self.out_type, stride, kernel_size=low_pass_size) if stride > 1 else nn.Identity()
+        self.low_pass = strided_low_pass(self.out_type, per_axis("GatedBlock: stride", stride), low_pass_size)
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, x, y, z) -> (batch, channel out, x / stride, y / stride, z / stride)."""
         self.check_volume(fields)
-        output: Tensor = self.low_pass(self.activation(self.conv(self.norm(fields))))
+        output: Tensor = self.activation(self.conv(self.norm(fields)))
+        if not isinstance(self.low_pass, nn.Identity):
+            warn_off_centre(self.low_pass, output.shape[2:], "GatedBlock")
+            output = self.low_pass(output)
         return output
+
+
+def strided_low_pass(
+    field_type: FieldType, stride: tuple[int, int, int], kernel_size: PerAxis | None = None
+) -> nn.Module:
+    """The LowPass before striding; along axes that are not strided it does nothing. Identity if none is."""
+    if max(stride) == 1:
+        return nn.Identity()
+    if kernel_size is not None:
+        given = per_axis("low_pass_size", kernel_size)
+        kernel_size = tuple(size if step > 1 else 1 for size, step in zip(given, stride, strict=True))
+    return LowPass(field_type, stride, kernel_size=kernel_size)
 
 
 class ResidualBlock(FieldLayer):
@@ -58,8 +78,8 @@ class ResidualBlock(FieldLayer):
     conv1, conv2: generated convolutions with `gated = true`; `activation=NormActivation` takes ones without gates.
     The gates of the last activation are conv2's alone. norm: makes both normalisations, for example BatchNorm.
     downsample: makes both coarser samplings; the source's is partial(AveragePool, kernel_size=3, stride=2, padding=1),
-    with the kernel size of conv1. shortcut: from conv1.in_type to the fields of conv2; unless given, the identity if
-    these types are equal, else Linear.
+    with the kernel size of conv1; numbers may be three, for x, y, z. shortcut: from conv1.in_type to the fields of
+    conv2; unless given, the identity if these types are equal, else Linear.
 
     Raises ValueError if the fields of conv1 are not those conv2 takes, or a given shortcut has other types.
     Source: Weiler et al., "3D Steerable CNNs", 2018, the ResNet for CATH; He et al., 2016.

@@ -1,10 +1,25 @@
+import warnings
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from runtime import AveragePool, BatchNorm, Gate, GatedBlock, Linear, LowPass, NormActivation, ResidualBlock, UNet
+from runtime import (
+    AveragePool,
+    BatchNorm,
+    Gate,
+    GatedBlock,
+    Linear,
+    LowPass,
+    NormActivation,
+    OffCentreWarning,
+    ResidualBlock,
+    UNet,
+    turn_field,
+)
+from runtime.so3 import cube_turns
+from runtime.volumes.unet import spacings
 from tests.runtime.catalog import gated_conv
 from tests.runtime.oracle import OracleConv
 
@@ -109,8 +124,10 @@ def test_unet_uses_every_bridge():
 
 
 def test_unet_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"a volume of \(5, 5, 5\) voxels comes back as \(4, 4, 4\)"):
-        unet()(torch.randn(1, 1, 10, 10, 10))
+    with pytest.raises(ValueError, match=r"\(10, 8, 10\) voxels cannot .* 2 times.*are \(8, 8, 8\) and \(12, 8, 12\)"):
+        unet()(torch.randn(1, 1, 10, 8, 10))
+    with pytest.raises(ValueError, match=r"\(10, 9, 9\) voxels cannot .* 2 times.*are \(9, 9, 9\) and \(13, 9, 9\)"):
+        unet(even=False)(torch.randn(1, 1, 10, 9, 9))
     with pytest.raises(
         ValueError, match=r"rung 1 with encoder\[0\] has field type 2x0 \+ 1x1 \+ 2x0 \+ 1x1, but decoder"
     ):
@@ -137,3 +154,57 @@ def test_wrong_channel_count_is_one_clear_error(layer):
     message = rf"takes {channels} channels \(field type 2x0 \+ 1x1.*shape \(2, 7, 5, 5, 5\).*Compare the out_type"
     with pytest.raises(ValueError, match=message):
         layer(torch.randn(2, 7, 5, 5, 5))
+
+
+def test_unet_halves_the_coarse_axis_last():
+    assert spacings((2, 2, 4), 3) == [(2, 2, 4), (4, 4, 4), (8, 8, 8)]
+    assert spacings((1, 1, 3), 3) == [(1, 1, 3), (2, 2, 3), (4, 4, 6)]
+    net = unet(voxel_spacing=(2, 2, 4))
+    assert net.strides == ((2, 2, 1), (2, 2, 2)) == unet(strides=[(2, 2, 1), 2]).strides
+    assert net(torch.randn(1, 1, 8, 12, 6)).shape == (1, 3, 8, 12, 6)
+    odd = unet(voxel_spacing=(2, 2, 4), even=False)
+    assert odd(torch.randn(1, 1, 9, 13, 5)).shape == (1, 3, 9, 13, 5)
+
+
+def test_unet_with_a_coarse_axis_commutes_with_the_turns_that_keep_it():
+    about_z = cube_turns()[cube_turns()[:, 2].abs().argmax(1) == 2]
+    net = unet(voxel_spacing=(2, 2, 4)).double()
+    x = torch.randn(1, 1, 8, 8, 6, dtype=torch.float64)
+    assert len(about_z) == 8
+    for turn in about_z[1:4]:
+        torch.testing.assert_close(net(turn_field(x, turn, "1x0")), turn_field(net(x), turn, "3x0"))
+
+
+@pytest.mark.parametrize("options", [{"strides": [2]}, {"strides": [2, 3]}, {"strides": [2, 2], "voxel_spacing": 1}])
+def test_unet_refuses_strides_that_do_not_fit(options):
+    with pytest.raises(
+        ValueError, match=r"UNet takes (a stride of 1 or 2 for each of its 2|strides or a voxel_spacing)"
+    ):
+        unet(**options)
+
+
+def test_gated_block_strides_per_axis():
+    conv = gated_conv(SMALL, "1x0 + 2x1")
+    x = torch.randn(1, 5, 7, 7, 6)
+    block = GatedBlock(conv, stride=(2, 2, 1), low_pass_size=5)
+    by_hand = LowPass("1x0 + 2x1", (2, 2, 1), kernel_size=(5, 5, 1))(Gate(conv.out_type)(conv(x)))
+    assert torch.equal(block(x), by_hand) and block(x).shape[2:] == (4, 4, 6)
+
+
+def test_gated_block_warns_where_its_grid_is_off_centre_and_names_the_nearest_exact_sizes():
+    block = GatedBlock(gated_conv(SMALL, SMALL), stride=2)
+    with pytest.warns(
+        OffCentreWarning, match=r"at 8 x 8 x 7 voxels stride 2 .*sizes here are 7 and 9 x 9 x 7; runtime.exact"
+    ):
+        block(torch.randn(1, 5, 8, 8, 7))
+    block(torch.randn(1, 5, 7, 7, 9))  # a warning would be an error
+    GatedBlock(gated_conv(SMALL, SMALL), stride=2, low_pass_size=6)(torch.randn(1, 5, 8, 8, 8))
+
+
+def test_the_warning_comes_once():
+    block = GatedBlock(gated_conv(SMALL, SMALL), stride=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            block(torch.randn(1, 5, 8, 8, 8))
+    assert len(caught) == 1
