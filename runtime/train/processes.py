@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 _Item = TypeVar("_Item")
+WORKER_ENDED = "DataLoader worker"  # torch raises it in the main thread wherever that is, in a wait for others too
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
+            if str(error).startswith(WORKER_ENDED):
+                raise
             raise TrainingError(
                 f"process {self.rank} of {self.size} lost another one: {_first_line(error)}. "
                 f"The message of the process that ended first says why."

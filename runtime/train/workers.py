@@ -8,6 +8,7 @@ them. Hence they must be ended in other ways:
     a worker is killed, crashes or exits         torch notices within seconds; one TrainingError says so
 """
 
+import atexit
 import copy
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ from typing import Any, Self
 from torch.utils.data import DataLoader, Dataset
 
 from runtime.train.config import TrainConfig, TrainingError
-from runtime.train.processes import Processes
+from runtime.train.processes import WORKER_ENDED, Processes
 from runtime.train.samples import Draws, Key, stack
 from runtime.train.stop_signals import SIGNALS
 
@@ -58,25 +59,30 @@ class Loader:
             yield batch
 
     def __enter__(self) -> Self:
+        atexit.register(self._end_workers)  # should a signal's error cut __exit__ short
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        sentinels = [worker.sentinel for worker in self._workers if worker.pid is not None]
-        # a worker on its way out takes batches with it that were promised: they cannot be opened any more
-        lost = isinstance(error, OSError | EOFError) and bool(sentinels) and bool(wait(sentinels, timeout=3))
         with _children_may_end():
-            for worker in self._workers:
-                if worker.is_alive():
-                    worker.kill()
-            for worker in self._workers:
-                if worker.pid is not None:
-                    worker.join(10)
-        if lost or str(error).startswith("DataLoader worker"):
+            # a worker on its way out takes batches with it that were promised: they cannot be opened any more
+            sentinels = [worker.sentinel for worker in self._workers if worker.pid is not None]
+            lost = isinstance(error, OSError | EOFError) and bool(sentinels) and bool(wait(sentinels, timeout=3))
+            self._end_workers()
+        atexit.unregister(self._end_workers)
+        if lost or str(error).startswith(WORKER_ENDED):
             why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise TrainingError(
                 f"a process that loads data ended: {why}. It crashed, was killed (out of memory?) or the data set "
                 f"left it. Set workers = 0 to see what the data set does."
             ) from error
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            if worker.is_alive():
+                worker.kill()
+        for worker in self._workers:
+            if worker.pid is not None:
+                worker.join(10)
 
     def _context(self) -> Any:
         """The usual multiprocessing context, which notes the processes it makes."""
