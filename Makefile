@@ -1,4 +1,4 @@
-# make demo   set up, compile, verify, train the quick Tetris network and show the result
+# make demo   set up, compile, verify, train the quick Tetris network and show the result; again: goes on
 # make test   set up and run the fast test suite
 # make lint   formatting, lint and types
 # make docs   the documentation as a site, built offline: site/
@@ -12,7 +12,7 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/basisgen compile examples/tetris/tetris.toml
 	$(BIN)/basisgen verify generated/tetris
-	$(BIN)/python -m examples.tetris --preset quick --network steerable --network conventional
+	$(BIN)/python -m examples.tetris --preset quick --network steerable --network conventional --resume
 
 test: $(READY)
 	$(BIN)/python -m pytest

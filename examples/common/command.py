@@ -13,9 +13,9 @@ import click
 from examples.common.cases import OUTCOME, Case, Outcome, read_outcome, run_cases
 from examples.common.files import DataError
 from examples.common.measure import parameter_count
-from examples.common.results import RESULTS, markdown, write_results
+from examples.common.results import RESULTS, markdown, text, write_results
 from examples.common.study import Study, differences
-from runtime.train import log_to_stderr
+from runtime.train import TrainingError, log_to_stderr
 
 
 def experiment(
@@ -56,13 +56,18 @@ def experiment(
             return
         _check_place(directory, study)
         log_to_stderr()
-        for outcome in run_cases(chosen, study.run, directory, resume=resume):
-            click.echo(_line(outcome))
-            outcomes = [read_outcome(p) for case in everything if (p := directory / case.directory / OUTCOME).exists()]
-            write_results(directory, study, everything, outcomes, command)
-        if study.picture is not None:
-            study.picture(directory)
-        click.echo((directory / "results.md").read_text("utf-8"))
+        outcomes: list[Outcome] = []
+        try:
+            for outcome in run_cases(chosen, study.run, directory, resume=resume):
+                click.echo(_line(outcome))
+                paths = [directory / case.directory / OUTCOME for case in everything]
+                outcomes = [read_outcome(path) for path in paths if path.exists()]
+                write_results(directory, study, everything, outcomes, command)
+        except TrainingError as error:
+            raise click.ClickException(f"{error} Without --resume the case starts anew.") from error
+        pictures = [directory / "results.png", *([study.picture(directory)] if study.picture is not None else [])]
+        click.echo(f"\n{text(study, everything, outcomes)}\n")
+        click.echo(f"page:     {directory / 'results.md'}\npictures: {', '.join(map(str, reversed(pictures)))}")
 
     main.__doc__ = f"{summary}\n\n\b\nExample:\n  python -m examples.{name} --preset quick"
     for option in reversed(_options(presets, usual_out)):

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from examples.common.progress import tested
+
 TEST_SEED = 20180706  # of the rotations and samples of a test: the same for every case
 
 
@@ -17,7 +19,11 @@ def outputs(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     """The model's outputs (sample, ...), on the CPU, for batches of volumes (batch, channel, x, y, z)."""
     model.eval()
     device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-    return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
+    answers = []
+    for batch in batches:
+        answers.append(model(batch.to(device)).float().cpu())  # (batch, ...)
+        tested(len(batch))
+    return torch.cat(answers)  # (sample, ...)
 
 
 def classes(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:

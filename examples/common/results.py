@@ -31,24 +31,51 @@ def write_results(
 
 def markdown(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], command: str) -> str:
     """The results as a page: the facts, and a row for every network and setting."""
-    scores = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
-    rows = [["network", "setting", "parameters", "samples", *scores, study.agreement, "training", "seeds"]]
+    rows = [_head(study, outcomes)]
     for network, setting in dict.fromkeys((case.network, case.setting) for case in cases):
-        own = [outcome for outcome in outcomes if (outcome.case.network, outcome.case.setting) == (network, setting)]
-        if not own:
-            how = f"not run: `{command} --network {network} --setting {setting}`"
-            rows.append([network, setting, how, *[""] * (len(rows[0]) - 3)])
-            continue
-        measured = [spread([outcome.scores[name] for outcome in own if name in outcome.scores]) for name in scores]
-        time = sum(outcome.train_seconds for outcome in own) / len(own)
-        measured += [spread([outcome.agreement for outcome in own]), f"{time:.0f} s"]
-        seeds = ", ".join(str(outcome.case.seed) for outcome in own)
-        rows.append([network, setting, f"{own[0].parameters:,}", f"{own[0].train_samples:,}", *measured, seeds])
+        how = f"not run: `{command} --network {network} --setting {setting}`"
+        rows.append(_row(network, setting, outcomes, how, len(rows[0])))
     places = sorted({f"{outcome.device}, {outcome.threads} threads, torch {outcome.torch}" for outcome in outcomes})
     lines = [f"# {study.title}", "", f"    {command}", ""]
     lines += [f"* {name}: {value}" for name, value in {**study.facts, "device": "; ".join(places) or "-"}.items()]
     lines += ["", "Mean over the seeds; +- is the standard deviation over them.", "", *_table(rows)]
     return "\n".join(lines) + "\n"
+
+
+def text(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
+    """The results for a terminal: one row for every network and setting that was run, in columns."""
+    rows = [_head(study, outcomes)]
+    keys = dict.fromkeys((case.network, case.setting) for case in cases)
+    rows += [_row(network, setting, outcomes, "", len(rows[0])) for network, setting in keys]
+    rows = [row for row in rows if row[2]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    unfinished = len(keys) + 1 - len(rows)
+    note = f"\n{unfinished} more can be run; results.md has the commands." if unfinished else ""
+    return "\n".join([study.title, "", lines[0], "  ".join("-" * w for w in widths), *lines[1:]]) + note
+
+
+def _head(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+    return ["network", "setting", "parameters", "samples", *_scores(outcomes), study.agreement, "training", "seeds"]
+
+
+def _scores(outcomes: Sequence[Outcome]) -> list[str]:
+    return list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
+
+
+def _row(network: str, setting: str, outcomes: Sequence[Outcome], not_run: str, width: int) -> list[str]:
+    """The means over the seeds of a network and a setting; `not_run` in their place if there is no outcome."""
+    own = [outcome for outcome in outcomes if (outcome.case.network, outcome.case.setting) == (network, setting)]
+    if not own:
+        return [network, setting, not_run, *[""] * (width - 3)]
+    measured = [spread([o.scores[name] for o in own if name in o.scores]) for name in _scores(outcomes)]
+    time = sum(outcome.train_seconds for outcome in own) / len(own)
+    measured += [spread([outcome.agreement for outcome in own]), f"{time:.0f} s"]
+    seeds = ", ".join(str(outcome.case.seed) for outcome in own)
+    return [network, setting, f"{own[0].parameters:,}", f"{own[0].train_samples:,}", *measured, seeds]
 
 
 def spread(values: Sequence[float]) -> str:

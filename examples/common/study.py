@@ -23,7 +23,8 @@ class Study:
     build       name of a network -> the network
     run         trains and tests one case
     agreement   heading of the measure of equivariance
-    picture     draws what the networks of finished cases predict, given the directory; for experiments that have one
+    picture     draws what the networks of finished cases predict, given the directory, and returns the picture's path;
+                for experiments that have one
     """
 
     title: str
@@ -34,7 +35,7 @@ class Study:
     build: Callable[[str], nn.Module]
     run: Run
     agreement: str = "same answer when turned"
-    picture: Callable[[Path], None] | None = None
+    picture: Callable[[Path], Path] | None = None
 
     def record(self) -> dict[str, Any]:
         """The study as results.json holds it."""

@@ -15,10 +15,12 @@ from torch.utils.data import Dataset, Subset
 from examples.common.cases import Case, Outcome
 from examples.common.measure import device_name, parameter_count
 from examples.common.networks import Network
+from examples.common.progress import testing
 from runtime.train import TrainConfig, train
 from runtime.train.calibration import calibrate
 
 CALIBRATION_SAMPLES = 32
+GO_ON = "To go on, run the same command with --resume; `make demo` has it already."
 
 
 class Stopwatch:
@@ -72,8 +74,9 @@ def train_and_measure(
         chosen = torch.linspace(0, len(data) - 1, CALIBRATION_SAMPLES).long().tolist()  # type: ignore[arg-type]
         calibrate(model.train(), torch.stack([data[index][0] for index in chosen]), length=network.calibrate)
     with Stopwatch(directory / "seconds.txt") as watch:
-        result = train(model, data, config, directory / "training", loss=loss, resume=True)
-    scores, agreement = measure(model.eval())
+        result = train(model, data, config, directory / "training", loss=loss, resume=True, go_on=GO_ON)
+    with testing(f"{case.network}, {case.setting}, seed {case.seed}"):
+        scores, agreement = measure(model.eval())
     return Outcome(
         case=case,
         parameters=parameter_count(model),

@@ -166,7 +166,7 @@ def errors(model: nn.Module, tests: list[Curves], preset: Preset) -> tuple[dict[
     return dict(zip(SCORES, means[:3], strict=True)), means[3]
 
 
-def _draw(preset: Preset, directory: Path) -> None:
+def _draw(preset: Preset, directory: Path) -> Path:
     from examples.fibres.figure import draw
 
-    draw(preset, directory)
+    return draw(preset, directory)

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from examples.fibres.experiment import Preset
 
 
-def draw(preset: Preset, directory: Path) -> None:
-    """Writes field.png: the first setting's networks that are finished, on one volume turned on its side."""
+def draw(preset: Preset, directory: Path) -> Path:
+    """Writes field.png: the first setting's networks that are finished, on one volume turned on its side.
+
+    Returns its path.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -49,8 +52,10 @@ def draw(preset: Preset, directory: Path) -> None:
         axes.set_title(f"{name}: {off:.0f} degrees off", fontsize=10)
     for axes in panels:
         axes.set(xticks=[], yticks=[], aspect="equal")
-    figure.savefig(directory / "field.png", dpi=90, facecolor="white")
+    path = directory / "field.png"
+    figure.savefig(path, dpi=90, facecolor="white")
     pyplot.close(figure)
+    return path
 
 
 def _slice(fields: Tensor, z: int) -> Tensor:

@@ -136,7 +136,7 @@ def _batches(volumes: Tensor) -> Iterator[Tensor]:
     return (turned[:, None] for turned in volumes)
 
 
-def _draw(preset: Preset, directory: Path) -> None:
+def _draw(preset: Preset, directory: Path) -> Path:
     from examples.tetris.figure import draw
 
-    draw(preset, directory)
+    return draw(preset, directory)

@@ -20,8 +20,11 @@ _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z i
 _FACES = ((0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5))
 
 
-def draw(preset: Preset, directory: Path) -> None:
-    """Writes tetris.png: shapes as trained, shapes as tested, accuracy of the finished cases per shape and network."""
+def draw(preset: Preset, directory: Path) -> Path:
+    """Writes tetris.png: shapes as trained, shapes as tested, accuracy of the finished cases per shape and network.
+
+    Returns its path.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -39,8 +42,10 @@ def draw(preset: Preset, directory: Path) -> None:
             if column == 0:
                 axes.text2D(-0.12, 0.5, label, transform=axes.transAxes, rotation=90, va="center", fontsize=11)
     _bars(figure.add_subplot(grid[2, :]), preset, _finished(preset, directory))
-    figure.savefig(directory / "tetris.png", dpi=110, facecolor="white", bbox_inches="tight")
+    path = directory / "tetris.png"
+    figure.savefig(path, dpi=110, facecolor="white", bbox_inches="tight")
     pyplot.close(figure)
+    return path
 
 
 def _finished(preset: Preset, directory: Path) -> dict[str, Results]:

@@ -24,9 +24,12 @@ import torch
 
 sys.path[0] = str(Path(__file__).parent.parent.parent)  # torchrun starts a file: its directory, not the package's root
 
+from examples.common.progress import testing  # noqa: E402
 from examples.tetris.experiment import OneOrientation, build, evaluate  # noqa: E402
 from examples.tetris.presets import load_preset  # noqa: E402
 from runtime.train import Precision, TrainingError, log_to_stderr, train  # noqa: E402
+
+GO_ON = "To go on, run the same command with --resume."
 
 
 @click.command()
@@ -71,12 +74,13 @@ def main(
     model = build(network, preset, sync=True)
     start = time.perf_counter()
     try:
-        result = train(model, OneOrientation(preset), training, directory, resume=resume)
+        result = train(model, OneOrientation(preset), training, directory, resume=resume, go_on=GO_ON)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     if os.environ.get("RANK", "0") == "0":
         seconds = time.perf_counter() - start
-        scores, _, agreement = evaluate(model.float(), preset)
+        with testing(f"{network} on {preset.test_rotations} rotations"):
+            scores, _, agreement = evaluate(model.float(), preset)
         click.echo(
             f"{network}, seed {seed}: {scores['accuracy']:.1%} of rotated shapes recognised, {agreement:.1%} of the "
             f"answers unmoved, loss {result.history[-1]['train_loss']:.4f}, {seconds:.0f} s of training"

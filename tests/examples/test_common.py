@@ -20,7 +20,8 @@ from examples.common.command import experiment
 from examples.common.files import DataError, find_data
 from examples.common.measure import accuracy, agreement, balanced_accuracy, parameter_count
 from examples.common.presets import PresetError, load_preset
-from examples.common.results import RESULTS, markdown, spread
+from examples.common.progress import tested, testing
+from examples.common.results import RESULTS, markdown, spread, text
 from examples.common.study import Study, differences
 from examples.common.training import Stopwatch, without_a_single_sample_left
 
@@ -116,6 +117,33 @@ def test_the_table_names_what_was_not_run_and_how_to() -> None:
     assert "not run: `python -m examples.t --preset paper --network conventional --setting 1/4`" in page
     assert "* data: made" in page
     assert "a cpu, 1 threads, torch 2.6" in page
+
+
+def test_a_terminal_gets_columns_of_what_was_run() -> None:
+    cases = [OUTCOME.case, Case("conventional", "1/4", 0)]
+    assert text(made_study("paper"), cases, [OUTCOME]).splitlines() == [
+        "Made, paper",
+        "",
+        "network    setting  parameters  samples  accuracy  same answer when turned  training  seeds",
+        "---------  -------  ----------  -------  --------  -----------------------  --------  -----",
+        "steerable  1/4              10       20     0.750                    0.900       1 s      0",
+        "1 more can be run; results.md has the commands.",
+    ]
+
+
+def test_a_long_test_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    monkeypatch.setattr("examples.common.progress.time.monotonic", lambda: now[0])
+    with caplog.at_level("INFO", "runtime.train"), testing("steerable"):
+        for _ in range(7):
+            tested(100)
+            now[0] += 10
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "testing steerable",
+        "testing steerable: 400 samples so far",
+        "testing steerable: 700 samples so far",
+    ]
 
 
 def test_spread() -> None:
@@ -233,6 +261,9 @@ def test_the_command_runs_the_chosen_cases_and_lists_the_others(made_command: cl
     result = CliRunner().invoke(made_command, chosen)
     assert result.exit_code == 0, result.output
     assert "steerable, 1/4, seed 0: accuracy 0.750, turned 0.900" in result.output
+    place = tmp_path / "quick"
+    assert result.output.splitlines()[-2:] == [f"page:     {place}/results.md", f"pictures: {place}/results.png"]
+    assert "|" not in result.output, "a table for people"
     page = (tmp_path / "quick" / "results.md").read_text()
     assert page.count(f"not run: `python -m examples.made --preset quick --out {tmp_path} --network conventional") == 2
     assert len(json.loads((tmp_path / "quick" / "results.json").read_text())["outcomes"]) == 2
