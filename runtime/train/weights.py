@@ -32,11 +32,11 @@ def load_weights(path: str | Path, model: nn.Module, *, check_filters: bool = Tr
     path = Path(path)
     content = load(path)
     weights = content.get("model")
-    if not check_filters and isinstance(weights, Mapping):  # what the weights themselves say too
-        weights = {**weights, **{name: said for name, said in cpu_state(model).items() if name.endswith(EXTRA_STATE)}}
-    weights = checked_weights(path, "model", weights, model)
     if check_filters:
         check_filters_of(path, content.get("filters"), model)
+    elif isinstance(weights, Mapping):  # what the weights themselves say too
+        weights = {**weights, **{name: said for name, said in cpu_state(model).items() if name.endswith(EXTRA_STATE)}}
+    weights = checked_weights(path, "model", weights, model)
     put_weights(model, weights)
     return model
 
