@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from examples.common.progress import tested
+from examples.common.progress import counted
 
 TEST_SEED = 20180706  # of the rotations and samples of a test: the same for every case
 
@@ -22,7 +22,7 @@ def outputs(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     answers = []
     for batch in batches:
         answers.append(model(batch.to(device)).float().cpu())  # (batch, ...)
-        tested(len(batch))
+        counted(len(batch))
     return torch.cat(answers)  # (sample, ...)
 
 

@@ -54,8 +54,8 @@ _counters: list[_Counter] = []
 
 
 @contextmanager
-def testing(what: str) -> Iterator[None]:
-    """The time of a test. What is tested in it counts, by `tested`."""
+def counting(what: str) -> Iterator[None]:
+    """The time of a test. What is tested in it counts, by `counted`."""
     counter = _Counter(f"testing {what}")
     counter.start()
     _counters.append(counter)
@@ -66,7 +66,7 @@ def testing(what: str) -> Iterator[None]:
         counter.stop()
 
 
-def tested(samples: int) -> None:
+def counted(samples: int) -> None:
     """So many samples more are tested."""
     for counter in _counters:
         counter.add(samples)

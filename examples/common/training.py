@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 from examples.common.cases import Case, Outcome
 from examples.common.measure import device_name, parameter_count
 from examples.common.networks import Network
-from examples.common.progress import testing
+from examples.common.progress import counting
 from runtime.train import TrainConfig, train
 from runtime.train.calibration import calibrate
 
@@ -75,7 +75,7 @@ def train_and_measure(
         calibrate(model.train(), torch.stack([data[index][0] for index in chosen]), length=network.calibrate)
     with Stopwatch(directory / "seconds.txt") as watch:
         result = train(model, data, config, directory / "training", loss=loss, resume=True, go_on=GO_ON)
-    with testing(f"{case.network}, {case.setting}, seed {case.seed}"):
+    with counting(f"{case.network}, {case.setting}, seed {case.seed}"):
         scores, agreement = measure(model.eval())
     return Outcome(
         case=case,

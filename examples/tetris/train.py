@@ -24,7 +24,7 @@ import torch
 
 sys.path[0] = str(Path(__file__).parent.parent.parent)  # torchrun starts a file: its directory, not the package's root
 
-from examples.common.progress import testing  # noqa: E402
+from examples.common.progress import counting  # noqa: E402
 from examples.tetris.experiment import OneOrientation, build, evaluate  # noqa: E402
 from examples.tetris.presets import load_preset  # noqa: E402
 from runtime.train import Precision, TrainingError, log_to_stderr, train  # noqa: E402
@@ -79,7 +79,7 @@ def main(
         raise click.ClickException(str(error)) from error
     if os.environ.get("RANK", "0") == "0":
         seconds = time.perf_counter() - start
-        with testing(f"{network} on {preset.test_rotations} rotations"):
+        with counting(f"{network} on {preset.test_rotations} rotations"):
             scores, _, agreement = evaluate(model.float(), preset)
         click.echo(
             f"{network}, seed {seed}: {scores['accuracy']:.1%} of rotated shapes recognised, {agreement:.1%} of the "

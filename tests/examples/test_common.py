@@ -20,7 +20,7 @@ from examples.common.command import experiment
 from examples.common.files import DataError, find_data
 from examples.common.measure import accuracy, agreement, balanced_accuracy, parameter_count
 from examples.common.presets import PresetError, load_preset
-from examples.common.progress import tested, testing
+from examples.common.progress import counted, counting
 from examples.common.results import RESULTS, markdown, spread, text
 from examples.common.study import Study, differences
 from examples.common.training import Stopwatch, without_a_single_sample_left
@@ -134,9 +134,9 @@ def test_a_terminal_gets_columns_of_what_was_run() -> None:
 def test_a_long_test_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     monkeypatch.setattr("examples.common.progress.time.monotonic", lambda: now[0])
-    with caplog.at_level("INFO", "runtime.train"), testing("steerable"):
+    with caplog.at_level("INFO", "runtime.train"), counting("steerable"):
         for _ in range(7):
-            tested(100)
+            counted(100)
             now[0] += 10
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
