@@ -17,10 +17,9 @@ from torch.optim import Optimizer
 
 from runtime.train.batches import TrainBatches
 from runtime.train.config import TrainConfig, TrainingError
-from runtime.train.filters import filters_of
 from runtime.train.learner import Learner
 from runtime.train.monitor import Monitor, Row, monitor_of
-from runtime.train.weights import check_filters_of, checked_weights, cpu_state, put_weights
+from runtime.train.weights import checked_weights, cpu_state, put_weights
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -36,7 +35,7 @@ _IMPLEMENTATION = {
     *("foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"),
 }
 KEYS = {
-    *("config", "samples", "monitor", "metrics", "filters", "epoch", "step", "totals", "history"),
+    *("config", "samples", "monitor", "metrics", "epoch", "step", "totals", "history"),
     *("model", "average", "optimizer", "optimizer_class", "rates"),
 }
 COLUMNS = ("epoch", "learning_rate", "train_loss", "gradient_norm")  # of the history, before those of the validation
@@ -86,7 +85,6 @@ def content_of(learner: Learner, facts: Facts, progress: Progress) -> dict[str, 
     return {
         "config": facts.config.as_dict(),
         **facts.identity(),
-        "filters": filters_of(learner.model),
         "epoch": progress.epoch,
         "step": progress.step,
         "totals": torch.tensor([progress.loss, progress.gradient_norm], dtype=torch.float64),
@@ -108,7 +106,6 @@ def restore(content: Mapping[str, Any], path: Path, learner: Learner, facts: Fac
     check.keys(content, KEYS, "")
     then = check.config(content["config"])
     check.same_run({**then.as_dict(), **_identity(content)}, {**facts.config.as_dict(), **facts.identity()})
-    check_filters_of(path, check.table("filters"), learner.model)
     model = checked_weights(path, "model", content["model"], learner.model, same_dtype=True)
     average = None
     if learner.average is not None:
@@ -144,11 +141,6 @@ class _Check:
         for what, names in (("lacks", wanted - table.keys()), ("has an unknown key", table.keys() - wanted)):
             if names:
                 self.refuse(key or "the file", f"{what} {min(map(repr, names))}")
-
-    def table(self, key: str) -> Mapping[str, Any]:
-        if not isinstance(value := self.content[key], Mapping):
-            self.refuse(key, f"is a {type(value).__name__}, not a table")
-        return value
 
     def whole(self, key: str, most: int) -> int:
         value = self.content[key]

@@ -14,7 +14,6 @@ from runtime.train.batches import Part, TrainBatches
 from runtime.train.checkpoint import BEST, checkpoints, load, rotate, save, step_path
 from runtime.train.config import TrainingError
 from runtime.train.diagnosis import bad_values
-from runtime.train.filters import filters_of
 from runtime.train.learner import Learner
 from runtime.train.monitor import Row
 from runtime.train.processes import Processes, seed_generators
@@ -222,9 +221,7 @@ class Run:
             config = self.config.as_dict()
             if self._best_weights is not None:
                 best = self.history[self.monitor.best_epoch(self.history)]
-                filters = filters_of(self.learner.model)
-                content = {"config": config, "row": best, "filters": filters, "model": self._best_weights}
-                save(self.directory / BEST, content)
+                save(self.directory / BEST, {"config": config, "row": best, "model": self._best_weights})
             loss, norms, _, _ = torch.stack(self._totals).tolist()
             progress = Progress(self.epoch, self.step, loss, norms, self.history)
             save(self._last_path(), content_of(self.learner, self._facts, progress))

@@ -1,11 +1,10 @@
 """Weights from a file into a model: all of them or none, and only where they belong.
 
 Weights of one convolution fit another of the same shapes with other filters: another kernel size, another family,
-another order of terms. The names and shapes agree then, and the result is wrong. So a file also says which filters its
-weights belong to, module by module, and they must be the model's.
+another order of terms. The names and shapes agree then, and the result is wrong. So the state of a generated layer says
+which field types and filters its weights were made for, and they must be the model's.
 """
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from runtime.train.checkpoint import load
 from runtime.train.config import TrainingError
-from runtime.train.filters import differing_filters, filters_of
 
 EXTRA_STATE = "_extra_state"  # torch's name; generated layers say there what their weights were made for
 
@@ -30,14 +28,10 @@ def load_weights(path: str | Path, model: nn.Module, *, check_filters: bool = Tr
     not say which filters its weights belong to is taken with a warning.
     """
     path = Path(path)
-    content = load(path)
-    weights = content.get("model")
-    if check_filters:
-        check_filters_of(path, content.get("filters"), model)
-    elif isinstance(weights, Mapping):  # what the weights themselves say too
+    weights = load(path).get("model")
+    if not check_filters and isinstance(weights, Mapping):  # they say what the model says
         weights = {**weights, **{name: said for name, said in cpu_state(model).items() if name.endswith(EXTRA_STATE)}}
-    weights = checked_weights(path, "model", weights, model)
-    put_weights(model, weights)
+    put_weights(model, checked_weights(path, "model", weights, model))
     return model
 
 
@@ -55,6 +49,7 @@ def checked_weights(
     """
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise TrainingError(f"{path} holds no weights: {key} is a {type(weights).__name__}, not a table of them.")
+    _check_filters(path, weights, model)
     wanted = {plain_name(name): (name, value) for name, value in model.state_dict(keep_vars=True).items()}
     shared = wanted.keys() & weights.keys()
     problems = {name: _misfit(wanted[name][1], weights[name], same_dtype) for name in sorted(shared)}
@@ -72,31 +67,22 @@ def checked_weights(
     for name, problem in problems.items():
         if problem:
             raise TrainingError(f"{path}: {key}[{name!r}] {problem}. Restore the file from a copy.")
-    for name, module in model.named_modules():
-        key = plain_name(f"{name}.{EXTRA_STATE}".removeprefix("."))
-        if key in weights and hasattr(module, "fingerprint"):
-            try:
-                module.set_extra_state(weights[key])
-            except ValueError as error:
-                raise TrainingError(f"{path}: {key}: {error}") from None
     return {wanted[name][0]: weights[name] for name in weights}
 
 
-def check_filters_of(path: Path, filters: object, model: nn.Module) -> None:
-    """Raises TrainingError if a file's weights belong to other filters than the model's."""
-    own = filters_of(model)
-    if filters is None:
-        if own:
-            warnings.warn(
-                f"{path} does not say which filters its weights belong to; they are taken as this model's.",
-                stacklevel=3,
-            )
-        return
-    if difference := differing_filters(filters, own):
-        raise TrainingError(
-            f"the weights in {path} belong to other filters: {difference}. "
-            f"Take another directory (--runs), or compile the old spec."
-        )
+def _check_filters(path: Path, weights: Mapping[str, Any], model: nn.Module) -> None:
+    """Raises TrainingError if weights were trained with other field types or filters than a layer of the model has."""
+    for name, module in model.named_modules():
+        said = weights.get(plain_name(f"{name}.{EXTRA_STATE}".removeprefix(".")))
+        if said is not None and hasattr(module, "fingerprint"):
+            try:
+                module.set_extra_state(said)
+            except Exception as error:
+                what = str(error).partition(" Compile ")[0].rstrip(".")
+                raise TrainingError(
+                    f"{path} does not fit layer {name!r}: {what}. Take another directory (--runs), or compile the old "
+                    f"spec. load_weights(..., check_filters=False) takes the bare numbers."
+                ) from error
 
 
 def plain_name(name: str) -> str:

@@ -142,8 +142,6 @@ FORGERIES: dict[str, tuple[Callable[[Content], None], str]] = {
     "samples of another set": (put("samples", value=9), "belongs to another run: samples was 9, is 8"),
     "samples a text": (put("samples", value="7"), "belongs to another run: samples was '7', is 8"),
     "monitor of another": (put("monitor", value=["x"]), r"belongs to another run: monitor was \['x'\]"),
-    "filters a list": (put("filters", value=[]), "filters is a list, not a table"),
-    "filters of layers that are not there": (put("filters", value={"0": {}}), "listed, and the model has none there"),
     "a key missing": (drop("history"), "the file lacks 'history'"),
     "a key more": (put("more", value=1), "the file has an unknown key 'more'"),
 }
