@@ -18,7 +18,7 @@ Integers = NDArray[np.object_]
 Floats = NDArray[np.float64]
 
 
-class TooFewBits(ArithmeticError):
+class PrecisionError(ArithmeticError):
     """The error bound leaves in doubt which float64 is nearest: compute with more bits."""
 
 
@@ -61,15 +61,18 @@ def roots(squares: Integers, bits: int) -> Integers:
 
 
 def nearest(values: Integers, error: int, bits: int) -> Floats:
-    """The float64 nearest to each number, all numbers within `error`; an integer 0 is exactly 0.
+    """The float64 nearest to each number, all numbers within `error`; 0 for what is within 2^-200 of it and may be 0.
 
-    Raises TooFewBits where the bound leaves a choice.
+    No enclosure tells a number of 10^-61 from 0: there are such zeros, of algebraic coincidence.
+    Raises PrecisionError where the bound leaves a choice.
     """
-    one = 1 << bits
-    low = np.array([(value - error) / one if value else 0.0 for value in values.ravel().tolist()])
-    high = np.array([(value + error) / one if value else 0.0 for value in values.ravel().tolist()])
+    one, flat = 1 << bits, values.ravel().tolist()
+    zero = error.bit_length() + 200 < bits
+    flat = [0 if zero and abs(value) <= error else value for value in flat]
+    low = np.array([(value - error) / one if value else 0.0 for value in flat])
+    high = np.array([(value + error) / one if value else 0.0 for value in flat])
     if not np.array_equal(low, high):
-        raise TooFewBits
+        raise PrecisionError
     return low.reshape(values.shape)
 
 

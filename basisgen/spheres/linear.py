@@ -86,8 +86,8 @@ class LinearPlan:
         return sum(into * out for into, out in copies(self.spec).values())
 
     @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """None: an irrep that the input has not is refused."""
+    def notes(self) -> tuple[str, ...]:
+        """Nothing."""
         return ()
 
     def facts(self) -> dict[str, Any]:

@@ -43,6 +43,19 @@ class Sampling(Enum):
     EQUIANGULAR = "equiangular"
 
 
+CHECKED = 256  # bits in which the interpolation is checked, to 2^-200
+
+
+def slack(L: int) -> int:
+    """The bits that a computation may lose at band limit L: every number is within 2^-(bits - slack)."""
+    return 4 * L + 64
+
+
+def enough_bits(L: int) -> int:
+    """Bits that leave sin(theta)^L, the smallest number of a table, 60 digits on the ring next to the pole."""
+    return 256 + slack(L) + L * (4 * L).bit_length()
+
+
 @dataclass(frozen=True)
 class Rings:
     """Rings of latitude in fixed point: cos theta, and cos and sin of theta / 2; numbers within `error`."""
@@ -84,7 +97,7 @@ def rings(sampling: Sampling, L: int, bits: int) -> Rings:
 
 
 def weights(sampling: Sampling, L: int, grid: Rings) -> Integers:
-    """w_t of (Q), within 2^-(bits/2); not of `mw`, which has none."""
+    """w_t of (Q), within the slack; not of `mw`, which has none."""
     bits = grid.bits
     if sampling is Sampling.GAUSS:
         one = 1 << bits
@@ -103,12 +116,12 @@ def weights(sampling: Sampling, L: int, grid: Rings) -> Integers:
 
 
 def check_quadrature(L: int, grid: Rings, weight: Integers) -> None:
-    """(Q) to half the bits, so to 60 digits and more; raises ProofError."""
+    """(Q) to 2^-(bits - slack), so to 60 digits and more; raises ProofError."""
     one = 1 << grid.bits
     before, present = np.zeros(len(grid), object), np.full(len(grid), one, object)
     for k in range(2 * L - 1):
         total = sum((weight * present >> grid.bits).tolist())
-        if abs(total - (2 * one if k == 0 else 0)) >> (grid.bits // 2):
+        if abs(total - (2 * one if k == 0 else 0)) >> slack(L):
             raise ProofError(
                 f"the weights of the grid do not integrate P_{k}: an analysis of band limit {L} would be wrong"
             )
@@ -138,7 +151,7 @@ def gauss_rings(L: int, bits: int) -> Rings:
 
 
 def interpolation(L: int, grid: Rings, even: bool) -> Integers:
-    """I_m(g, t) of (I), (Gauss node, ring of `mw`), for even or odd m; within 2^-(bits/2).
+    """I_m(g, t) of (I), (Gauss node, ring of `mw`), for even or odd m; within the slack.
 
     With N = 2L-1 and theta_t = (2t+1) pi / N:  sin(N (theta_g -+ theta_t) / 2) = -+(-1)^t cos(N theta_g / 2).
     """
@@ -160,16 +173,17 @@ def interpolation(L: int, grid: Rings, even: bool) -> Integers:
 
 
 def check_interpolation(L: int, grid: Rings, matrices: tuple[Integers, Integers]) -> None:
-    """(I) for cos(k theta), of even orders, and sin(k theta), of odd ones, k < L: to half the bits; raises ProofError."""
-    bits = grid.bits
+    """(I) for cos(k theta), of even orders, and sin(k theta), of odd ones, k < L, to 60 digits; raises ProofError."""
+    more = max(0, grid.bits - CHECKED)
+    even, odd = (matrix >> more for matrix in matrices)
     for k in range(L):
-        values = [cos_sin(k * theta, bits) for theta in angles(Sampling.MW, L)]
-        at_nodes = _multiple_angle(k, grid)
-        for odd in (0, 1):
-            rings_of = np.array([value[odd] for value in values], object)
-            found = (matrices[odd] * rings_of).sum(axis=1) >> bits
-            if max(abs(found - at_nodes[odd]).tolist()) >> (bits // 2):
-                raise ProofError(f"the grid mw of band limit {L} does not interpolate degree {k}")
+        values = [cos_sin(k * theta, CHECKED) for theta in angles(Sampling.MW, L)]
+        cos_k, sin_k = _multiple_angle(k, grid)
+        of_even = (even * np.array([cos for cos, _ in values], object)).sum(axis=1) >> CHECKED
+        of_odd = (odd * np.array([sin for _, sin in values], object)).sum(axis=1) >> CHECKED
+        errors = [*abs(of_even - (cos_k >> more)).tolist(), *abs(of_odd - (sin_k >> more)).tolist()]
+        if max(errors) >> (CHECKED - 200):
+            raise ProofError(f"the grid mw of band limit {L} does not interpolate degree {k}")
 
 
 def _multiple_angle(k: int, grid: Rings) -> tuple[Integers, Integers]:
@@ -185,7 +199,8 @@ def _multiple_angle(k: int, grid: Rings) -> tuple[Integers, Integers]:
 def _multiple_cosine(N: int, grid: Rings) -> Integers:
     """cos(N theta / 2)."""
     cos_k, sin_k = _multiple_angle(N // 2, grid)
-    return (cos_k * grid.half_cos - sin_k * grid.half_sin) >> grid.bits
+    cosine: Integers = (cos_k * grid.half_cos - sin_k * grid.half_sin) >> grid.bits
+    return cosine
 
 
 def _legendre(L: int, x: Integers, bits: int) -> tuple[Integers, Integers]:

@@ -1,0 +1,204 @@
+"""The kind of layer `transform`: synthesis and analysis on the sphere, on a grid with an exact sampling theorem.
+
+    kind = "transform"
+    in = "8x0..15"             eight signals of band limit 16
+    grid = "mw"                mw | gauss | driscoll_healy | equiangular
+
+Numbers and proofs are those of harmonic_tables and sphere_grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basisgen.errors import SpecError
+from basisgen.layer import Array, Contribution, Kind
+from basisgen.reading import check_keys, quoted, required
+from basisgen.so3.field_type import FieldType
+from basisgen.spheres import source
+from basisgen.spheres.harmonic_tables import Tables, tables
+from basisgen.spheres.product_spec import field_type
+from basisgen.spheres.sphere_grid import Sampling, points_of_ring
+
+KIND = "transform"
+OPTIONS = ("grid",)
+MAX_BAND_LIMIT = 128
+
+SOLUTION = "f_lm = sum_t analysis[|m|, l, t] 1/n sum_p f(t, p) trig_m(phi_p), of f = sum_lm f_lm P_l|m| trig_m"
+PROVED = {
+    "harmonics": "values on the rings by recursion in fixed point, error bounds carried along, rounded once to float64",
+    "gauss": "each ring is a root of P_L, by a change of sign",
+    "quadrature": "gauss, driscoll_healy, equiangular: sum_t w_t P_k = 2 [k = 0] for k = 0 .. 2L-2, to 60 digits; "
+    "two harmonics below the band limit multiply to degree 2L-2 at most, so analysis after synthesis is the identity",
+    "interpolation": "mw: cos(k theta), k < L, for even orders and sin(k theta) for odd ones are interpolated from the "
+    "rings to Gauss nodes, to 60 digits; there the quadrature is exact",
+    "longitude": "n points of a ring integrate orders up to n-1 exactly, and n >= 2L-1",
+}
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """One transform: class name, the field of coefficients, the grid."""
+
+    name: str
+    into: FieldType
+    grid: Sampling
+
+    @property
+    def kind(self) -> str:
+        """`transform`."""
+        return KIND
+
+    @property
+    def out(self) -> FieldType:
+        """The field that analysis gives back: the same."""
+        return self.into
+
+    @property
+    def gives(self) -> FieldType:
+        """`out`."""
+        return self.into
+
+    @property
+    def L(self) -> int:
+        """The band limit."""
+        return len(self.into.terms)
+
+    def describe(self) -> dict[str, Any]:
+        """See LayerSpec."""
+        return {"kind": KIND, "name": self.name, "in": str(self.into), "grid": self.grid.value}
+
+    def command_line(self) -> str | None:
+        """None: a transform is compiled from a spec."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class TransformPlan:
+    """One transform and its tables."""
+
+    spec: TransformSpec
+    tables_name: str
+    tables: Tables
+
+    @property
+    def weights(self) -> int:
+        """None: 0."""
+        return 0
+
+    @property
+    def rings(self) -> int:
+        """How many."""
+        return len(self.tables.cos_theta)
+
+    @property
+    def points(self) -> int:
+        """Of each ring."""
+        return points_of_ring(self.spec.grid, self.spec.L)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one signal, one way."""
+        L = self.spec.L
+        return self.rings * 2 * L * (self.points + L)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def facts(self) -> dict[str, Any]:
+        """See LayerPlan."""
+        return {
+            "tables": self.tables_name,
+            "rings": self.rings,
+            "points_of_each": self.points,
+            "cost": {"multiply_adds_per_signal": self.multiply_adds},
+        }
+
+
+def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
+    """A transform from its table, defaults merged in; settings that are None count as left out.
+
+    Raises SpecError.
+    """
+    table = {key: value for key, value in table.items() if value is not None}
+    check_keys(table, ("kind", "name", "in", *OPTIONS), "it")
+    into = field_type(required(table, "in", "it"), "in")
+    degrees = [term.irrep.degree for term in into.terms]
+    copies = {term.multiplicity for term in into.terms}
+    if degrees != list(range(len(degrees))) or len(copies) > 1:
+        raise SpecError(
+            f"in = '{into}' is no signal on the sphere: write Kx0..L-1, K signals of band limit L, as '8x0..15'."
+        )
+    if any(term.irrep.parity not in (None, (-1) ** term.irrep.degree) for term in into.terms):
+        raise SpecError(f"in = '{into}': a signal on the sphere has natural parity. Write it as '8x0..15n'.")
+    if len(degrees) > MAX_BAND_LIMIT:
+        raise SpecError(f"in = {quoted(table['in'])}: band limit {len(degrees)} is over the limit, {MAX_BAND_LIMIT}.")
+    grids = [grid.value for grid in Sampling]
+    value = required(table, "grid", "it")
+    if value not in grids:
+        raise SpecError(f"grid = {quoted(value)} is not one of {', '.join(grids)}.")
+    return TransformSpec(name, into, Sampling(value))
+
+
+def gather(layers: Sequence[TransformPlan], proven: Mapping[Any, Any]) -> Contribution:
+    """The tables, what is claimed of them, and the module that the classes inherit from."""
+    found = {layer.tables_name: layer for layer in layers}
+    tensors: dict[str, Array] = {}
+    for name, layer in found.items():
+        tensors |= {
+            f"{name}_analysis": layer.tables.analysis,
+            f"{name}_synthesis": layer.tables.synthesis,
+            f"{name}_trig": layer.tables.trigonometric,
+            f"{name}_cos": layer.tables.cos_theta,
+        }
+    claimed = {
+        name: {"grid": layer.spec.grid.value, "band_limit": layer.spec.L, "rings": layer.rings, "points": layer.points}
+        for name, layer in found.items()
+    }
+    section = {"solution": SOLUTION, "proved": PROVED, "tables": claimed}
+    return Contribution(tensors, {"transforms": section}, {}, source.shared("transform.py"))
+
+
+def _module(layer: TransformPlan, made_by: str) -> str:
+    spec = layer.spec
+    return source.render(
+        "transform.py.jinja",
+        made_by=made_by,
+        name=spec.name,
+        field=str(spec.into),
+        grid=spec.grid.value,
+        L=spec.L,
+        signals=spec.into.terms[0].multiplicity,
+        rings=layer.rings,
+        points=layer.points,
+        multiply_adds=source.grouped(layer.multiply_adds),
+        channels=spec.into.dimension,
+        field_type=source.terms(spec.into, "    field_type = "),
+        tables=layer.tables_name,
+    )
+
+
+def _stem(spec: TransformSpec) -> tuple[str, str]:
+    stem = f"transform_{spec.grid.value}_{spec.L}"
+    return stem, stem
+
+
+TRANSFORM = Kind(
+    name=KIND,
+    noun="transform",
+    options=OPTIONS,
+    reserved=frozenset({"SphereTransform"}),
+    parse=parse_transform,
+    claims=lambda spec: (),
+    solve=lambda claim: claim,
+    prove=lambda claim: claim,
+    shares=_stem,
+    compute=lambda specs, proven: tables(specs[0].grid, specs[0].L),
+    plan=lambda spec, proven, name, numbers, tuned: TransformPlan(spec, name, numbers),
+    gather=gather,
+    source=_module,
+)
