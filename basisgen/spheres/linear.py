@@ -10,6 +10,7 @@ Source: Cobb et al. 2021, arXiv:2010.11661, section 3. Cross-channel factors of 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from basisgen.spheres.product_spec import field_type
 
 KIND = "linear"
 OPTIONS = ("maps", "channels", "out_channels")
+LAYOUT = "linear 1"  # of the weights; part of their fingerprint
 MAPS = ("uniform", "channel", "cross")  # in their order
 MAX_WEIGHTS = 1 << 30
 
@@ -86,8 +88,8 @@ class LinearPlan:
         return sum(into * out for into, out in copies(self.spec).values())
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing."""
+    def silent_terms(self) -> tuple[str, ...]:
+        """None."""
         return ()
 
     def facts(self) -> dict[str, Any]:
@@ -216,11 +218,17 @@ LINEAR = Kind(
     compute=lambda specs, proven: None,
     plan=lambda spec, proven, name, numbers, tuned: LinearPlan(spec),
     gather=gather,
-    source=lambda plan, made_by, basis_sha256: _module(plan, made_by),
+    source=lambda plan, made_by, basis_sha256: _module(plan, made_by, basis_sha256),
 )
 
 
-def _module(layer: LinearPlan, made_by: str) -> str:
+def _fingerprint(spec: LinearSpec) -> str:
+    """16 hexadecimal digits, equal for layers whose weights are interchangeable: of types and maps, no names."""
+    facts = (LAYOUT, str(spec.into), str(spec.out), spec.maps, spec.channels, spec.out_channels)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _module(layer: LinearPlan, made_by: str, basis_sha256: str) -> str:
     """The text of one linear map."""
     spec = layer.spec
     rows: list[tuple[str, ...]] = [("irrep", "in", "out")]
@@ -243,4 +251,6 @@ def _module(layer: LinearPlan, made_by: str) -> str:
         maps_literal=source.literal(spec.maps, "    maps = ").replace("'", '"'),
         channels=spec.channels,
         channels_out=spec.out_channels,
+        fingerprint=_fingerprint(spec),
+        basis_sha256=basis_sha256,
     )

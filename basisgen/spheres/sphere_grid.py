@@ -102,12 +102,13 @@ def weights(sampling: Sampling, L: int, grid: Rings) -> Integers:
     if sampling is Sampling.GAUSS:
         one = 1 << bits
         slope = _legendre(L, grid.cos, bits)[1]
-        return (2 * one << 2 * bits) // ((one - (grid.cos**2 >> bits)) * (slope**2 >> bits))
+        weight: Integers = (2 * one << 2 * bits) // ((one - (grid.cos**2 >> bits)) * (slope**2 >> bits))
+        return weight
     found = []
     for theta in angles(sampling, L):
         if sampling is Sampling.DRISCOLL_HEALY:
             series = sum(cos_sin((2 * k + 1) * theta, bits)[1] // (2 * k + 1) for k in range(L))
-            found.append((2 * cos_sin(theta, bits)[0 + 1] * series >> bits) // L)
+            found.append((2 * cos_sin(theta, bits)[1] * series >> bits) // L)
         else:  # Clenshaw-Curtis with 2L-1 intervals, an odd number
             series = sum(2 * cos_sin(2 * k * theta, bits)[0] // (4 * k * k - 1) for k in range(1, L))
             ends = theta in (0, 1)

@@ -105,8 +105,8 @@ class TransformPlan:
         return self.rings * 2 * L * (self.points + L)
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing."""
+    def silent_terms(self) -> tuple[str, ...]:
+        """None."""
         return ()
 
     def facts(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def gather(layers: Sequence[TransformPlan], proven: Mapping[Any, Any]) -> Contri
     return Contribution(tensors, {"transforms": section}, {}, source.shared("transform.py"))
 
 
-def _module(layer: TransformPlan, made_by: str) -> str:
+def _module(layer: TransformPlan, made_by: str, basis_sha256: str) -> str:
     spec = layer.spec
     return source.render(
         "transform.py.jinja",
@@ -179,6 +179,7 @@ def _module(layer: TransformPlan, made_by: str) -> str:
         channels=spec.into.dimension,
         field_type=source.terms(spec.into, "    field_type = "),
         tables=layer.tables_name,
+        basis_sha256=basis_sha256,
     )
 
 

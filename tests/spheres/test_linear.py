@@ -103,7 +103,9 @@ def test_space_and_torch(package: ModuleType) -> None:
     out = module(x)
     assert out.shape == (2, module.out_channels, 3, 4)
     assert torch.allclose(out[..., 1, 2], module(x[..., 1, 2]), atol=1e-6)
-    assert set(module.state_dict()) == {"weight", "bias"} and len(module.bias) == 7
+    assert set(module.state_dict()) == {"weight", "bias", "_extra_state"} and len(module.bias) == 7
+    with pytest.raises(RuntimeError, match="were made for"):
+        package.Uniform().load_state_dict(package.Constrained().state_dict())
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(other(x), out)
     assert torch.allclose(torch.export.export(module, (x,)).module()(x), out)

@@ -18,16 +18,20 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ._layer import GeneratedLayer
+
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Irrep = tuple[int, int | None]  # degree, parity
 Shapes = dict[Irrep, list[tuple[str, tuple[int, ...]]]]
 
 
-class EquivariantLinear(nn.Module):
+class EquivariantLinear(GeneratedLayer):
     """A linear map of fields, (batch, channel in, *space) -> (batch, channel out, *space); any axes may follow.
 
-    The bias belongs to the invariant scalar channels alone. The state is the learned weights, nothing else.
+    The bias belongs to the invariant scalar channels alone.
     """
+
+    basisgen_kind = "linear"
 
     in_type: FieldType
     out_type: FieldType
@@ -46,6 +50,12 @@ class EquivariantLinear(nn.Module):
         invariant = sum(copies for copies, degree, parity in self.out_type if degree == 0 and parity != -1)
         self.bias = nn.Parameter(self.weight.new_empty(invariant)) if bias and invariant else None
         self.reset_parameters()
+
+    @classmethod
+    def words(cls) -> str:
+        """See GeneratedLayer."""
+        maps = f"; {', '.join(cls.maps)}, channels {cls.channels} to {cls.channels_out}" if cls.maps else ""
+        return f"{_text(cls.in_type)} -> {_text(cls.out_type)}{maps}"
 
     def reset_parameters(self) -> None:
         """Weights of unit variance, bias zero."""

@@ -9,12 +9,13 @@ axis, so that components of degree 1 are in the order x, y, z. Tables are float6
 """
 
 import functools
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ._constants import At, constants, tensors
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 
@@ -27,7 +28,6 @@ class Constants(NamedTuple):
     synthesis: Tensor  # (order, ring, degree)
     to_field: Tensor  # int64 (channel): where in (channel, cos or sin, order, degree)
     of_field: Tensor  # int64 (channel, cos or sin, order, degree): which channel; one past the last for nothing
-    cos_theta: Tensor  # (ring)
 
 
 class SphereTransform(nn.Module):
@@ -40,20 +40,14 @@ class SphereTransform(nn.Module):
     grid: str
     rings: int
     points: int  # of each ring
-    tables: str  # the name in basis.safetensors
+    basis_sha256: str  # of basis.safetensors
+    tables: str  # the name in it
 
-    _trig: Tensor
-    _analysis: Tensor
-    _synthesis: Tensor
-    _to_field: Tensor
-    _of_field: Tensor
-    _cos_theta: Tensor
-
-    def __init__(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        tensors(self.basis_sha256)
         self.band_limit, self.signals = len(self.field_type), self.field_type[0][0]
         self.channels = self.signals * self.band_limit**2
-        self._take_constants(torch.empty(0, device=device, dtype=dtype))
 
     def forward(self, field: Tensor) -> Tensor:
         """`synthesis`."""
@@ -63,16 +57,8 @@ class SphereTransform(nn.Module):
         """(batch, channel) -> the values at the samples, (batch, signal, theta, phi)."""
         if field.ndim != 2 or field.shape[1] != self.channels:
             raise ValueError(f"{type(self).__name__} takes a field (batch, {self.channels}), got {tuple(field.shape)}")
-        self._check(field)
-        L, batch = self.band_limit, field.shape[0]
-        padded = torch.cat([field, field.new_zeros(batch, 1)], 1).index_select(1, self._of_field)
-        # (batch and signal and cos or sin, order, degree) -> (order, degree, ..)
-        coefficients = padded.reshape(batch * self.signals * 2, L, L).permute(1, 2, 0)
-        rings = torch.bmm(self._synthesis, coefficients)
-        # (order, ring, batch and signal, cos or sin) -> (batch and signal, ring, order and cos or sin)
-        rows = rings.reshape(L, self.rings, batch * self.signals, 2).permute(2, 1, 0, 3)
-        samples = rows.reshape(batch * self.signals * self.rings, 2 * L) @ self._trig.t()
-        return samples.reshape(batch, self.signals, self.rings, self.points)
+        with _full_precision(field):
+            return self._synthesis(field, self._constants(field))
 
     def analysis(self, samples: Tensor) -> Tensor:
         """(batch, signal, theta, phi) -> the coefficients, (batch, channel)."""
@@ -81,21 +67,36 @@ class SphereTransform(nn.Module):
                 f"{type(self).__name__} takes samples (batch, {self.signals}, {self.rings}, {self.points}), "
                 f"got {tuple(samples.shape)}"
             )
-        self._check(samples)
+        with _full_precision(samples):
+            return self._analysis(samples, self._constants(samples))
+
+    def _synthesis(self, field: Tensor, of: Constants) -> Tensor:
+        L, batch = self.band_limit, field.shape[0]
+        values = field.to(of.trig.dtype)
+        padded = torch.cat([values, values.new_zeros(batch, 1)], 1).index_select(1, of.of_field)
+        # (batch and signal and cos or sin, order, degree) -> (order, degree, ..)
+        coefficients = padded.reshape(batch * self.signals * 2, L, L).permute(1, 2, 0)
+        rings = torch.bmm(of.synthesis, coefficients)
+        # (order, ring, batch and signal, cos or sin) -> (batch and signal, ring, order and cos or sin)
+        rows = rings.reshape(L, self.rings, batch * self.signals, 2).permute(2, 1, 0, 3)
+        samples = rows.reshape(batch * self.signals * self.rings, 2 * L) @ of.trig.t()
+        return samples.reshape(batch, self.signals, self.rings, self.points).to(field.dtype)
+
+    def _analysis(self, samples: Tensor, of: Constants) -> Tensor:
         L, batch = self.band_limit, samples.shape[0]
-        rows = samples.reshape(batch * self.signals * self.rings, self.points) @ (self._trig / self.points)
+        values = samples.to(of.trig.dtype).reshape(batch * self.signals * self.rings, self.points)
+        rows = values @ (of.trig / self.points)
         # (batch and signal, ring, order, cos or sin) -> (order, ring, ..)
         rings = rows.reshape(batch * self.signals, self.rings, L, 2).permute(2, 1, 0, 3)
-        coefficients = torch.bmm(self._analysis, rings.reshape(L, self.rings, batch * self.signals * 2))
+        coefficients = torch.bmm(of.analysis, rings.reshape(L, self.rings, batch * self.signals * 2))
         # (order, degree, batch, signal and cos or sin) -> (batch, .., order, degree)
         ordered = coefficients.reshape(L, L, batch, self.signals * 2).permute(2, 3, 0, 1)
-        return ordered.reshape(batch, self.signals * 2 * L * L).index_select(1, self._to_field)
+        return ordered.reshape(batch, self.signals * 2 * L * L).index_select(1, of.to_field).to(samples.dtype)
 
     def directions(self) -> Tensor:
-        """The unit vectors (x, y, z) of the samples, (theta, phi, 3)."""
-        points = torch.arange(self.points, device=self._trig.device, dtype=self._trig.dtype)
-        phi = 2 * torch.pi / self.points * points
-        y = self._cos_theta.unsqueeze(1).expand(-1, self.points)
+        """The unit vectors (x, y, z) of the samples, float64 (theta, phi, 3)."""
+        phi = 2 * torch.pi / self.points * torch.arange(self.points, dtype=torch.float64)
+        y = tensors(self.basis_sha256)[f"{self.tables}_cos"].unsqueeze(1).expand(-1, self.points)
         sin = (1 - y**2).clamp(min=0).sqrt()
         return torch.stack([sin * phi.sin(), y, sin * phi.cos()], -1)
 
@@ -103,34 +104,34 @@ class SphereTransform(nn.Module):
         """The line `print(module)` shows."""
         return f"{self.signals} signals, band limit {self.band_limit}, {self.grid}: {self.rings} rings of {self.points}"
 
-    def _check(self, input: Tensor) -> None:
-        if input.dtype != self._trig.dtype:
-            raise ValueError(
-                f"{type(self).__name__} has tables of {self._trig.dtype}, got {input.dtype}. "
-                "Convert one of them with .to(dtype)."
-            )
+    def _constants(self, field: Tensor) -> Constants:
+        """For the device and the precision of a field."""
+        if not field.is_floating_point():
+            raise ValueError(f"{type(self).__name__} takes real numbers, got {field.dtype}")
+        found: Constants = constants(type(self), "_make_constants", field)
+        return found
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        """Moves or casts the tables, afresh from float64: half and back loses nothing."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._take_constants(self._trig)
-        return self
-
-    def _take_constants(self, like: Tensor) -> None:
-        for name, value in self._constants()._asdict().items():
-            dtype = like.dtype if value.is_floating_point() else value.dtype
-            self.register_buffer(f"_{name}", value.to(like.device, dtype, copy=True), persistent=False)
+    @classmethod
+    def _make_constants(cls, at: At) -> Constants:
+        return Constants(*map(at, cls._exact()))
 
     @classmethod
     @functools.cache
-    def _constants(cls) -> Constants:
-        """The constants of the class in float64 on the CPU, made once from basis.safetensors; never changed."""
-        with torch.device("cpu"):
-            return _expand(cls)
+    def _exact(cls) -> Constants:
+        """Float64 on the CPU; made once, never changed."""
+        return _expand(cls)
+
+
+def _full_precision(field: Tensor) -> AbstractContextManager[object]:
+    """Without autocast: a transform is exact, or it is not one."""
+    device = field.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def _expand(cls: type[SphereTransform]) -> Constants:
-    tables = load_file(Path(__file__).with_name("basis.safetensors"))
+    tables = tensors(cls.basis_sha256)
     L, signals = len(cls.field_type), cls.field_type[0][0]
     trigonometric = tables[f"{cls.tables}_trig"]  # (point, m = -(L-1) .. L-1)
     zero = torch.zeros(cls.points, 1, dtype=torch.float64)
@@ -149,6 +150,4 @@ def _expand(cls: type[SphereTransform]) -> Constants:
     place = torch.cat(to_field)
     of_field = torch.full((signals * 2 * L * L,), len(place))
     of_field[place] = torch.arange(len(place))
-    return Constants(
-        trig.flatten(1), analysis, synthesis.transpose(1, 2).contiguous(), place, of_field, tables[f"{cls.tables}_cos"]
-    )
+    return Constants(trig.flatten(1), analysis, synthesis.transpose(1, 2).contiguous(), place, of_field)
