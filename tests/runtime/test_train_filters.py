@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +18,7 @@ from torch import nn
 
 from runtime.train import TrainingError, load_weights, train
 from runtime.train.checkpoint import load, save
+from tests.conftest import REPOSITORY
 
 Compiled = Callable[[str], ModuleType]
 
@@ -86,3 +91,31 @@ def test_what_is_no_statement_is_refused(compile_and_import: Compiled, tmp_path:
     save(tmp_path / "forged.pt", content)
     with pytest.raises(TrainingError, match=r"forged\.pt"):
         load_weights(tmp_path / "forged.pt", network(package))
+
+
+@pytest.mark.slow
+def test_a_new_project_with_another_kernel_size_does_not_go_on_with_the_old_run(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    basisgen = ["-m", "basisgen.cli"]
+
+    def do(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=directory, env=environment, capture_output=True, text=True
+        )
+
+    assert do(tmp_path, *basisgen, "new", "first", "--preset", "tetris").returncode == 0
+    home, training = tmp_path / "first", ("train.py", "--epochs", "2", "--rotations", "1")
+    assert do(home, *basisgen, "compile", "first.toml").returncode == 0
+    assert do(home, *training).returncode == 0
+    spec = home / "first.toml"
+    spec.write_text(
+        re.sub(r"kernel_size = (\d+)", lambda found: f"kernel_size = {int(found[1]) + 2}", spec.read_text())
+    )
+    assert do(home, *basisgen, "compile", "first.toml").returncode == 0
+    again = do(home, *training)
+    assert again.returncode == 1 and again.stdout == "", "no score of a network that never was"
+    message = again.stderr.splitlines()[-1]
+    assert re.search(
+        r"first\.Conv1.* this layer is .*first\.Conv1.*Take another directory \(--runs\), or compile", message
+    )
+    assert do(home, *training, "--runs", "runs/second").returncode == 0
