@@ -15,6 +15,14 @@ settings.register_profile("basisgen", deadline=None)  # a busy machine is no fai
 settings.load_profile("basisgen")
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def gloo_threads() -> list[str]:
+    """The threads of gloo in this process, where the system lists threads: none may outlive its process group."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
 needs_ruff = pytest.mark.skipif(find_spec("ruff") is None, reason="ruff checks the code: pip install 'basisgen[lint]'")
 
 

@@ -110,20 +110,24 @@ def train(
                 stop=stop,
             )
             run.start(resume)
-        log = stack.enter_context(Log(run))
-        try:
-            while not run.is_done:
-                run.learner.set_learning_rate(config.learning_rate_at(run.epoch))
-                for parts in stop.drawn(batches.epoch(run.epoch, run.step), at_first=processes.size == 1):
-                    run.train_step(parts)
-                    log.step()
-                    run.save_or_stop_if_agreed()
-                run.finish_epoch()
-                log.epoch()
-        except StopNow:
-            run.stop_now()
+        _train_epochs(run, stack.enter_context(Log(run)))
         run.save()
         return run.result()
+
+
+def _train_epochs(run: Run, log: Log) -> None:
+    """All epochs that are left, step by step."""
+    try:
+        while not run.is_done:
+            run.learner.set_learning_rate(run.config.learning_rate_at(run.epoch))
+            for parts in run.stop.drawn(run.batches.epoch(run.epoch, run.step), at_first=run.processes.size == 1):
+                run.train_step(parts)
+                log.step()
+                run.save_or_stop_if_agreed()
+            run.finish_epoch()
+            log.epoch()
+    except StopNow:
+        run.stop_now()
 
 
 def classification_metrics(classes: int) -> "MetricCollection":

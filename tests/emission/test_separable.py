@@ -27,6 +27,7 @@ from basisgen.spec import parse_package
 from basisgen.volumes.execution import Execution
 from runtime import freeze
 from runtime.train.processes import join_group, leave_group
+from tests.conftest import gloo_threads
 
 Compile = Callable[[str], ModuleType]
 
@@ -373,6 +374,7 @@ def _process(rank: int, folder: Path, place: Path) -> None:
     join_group(f"file://{folder}/store", "gloo", rank, 2)
     torch.save(_trained(_imported(place), True, slice(3) if rank == 0 else slice(3, None)), folder / f"{rank}.pt")
     leave_group()
+    assert not gloo_threads(), "at the exit they abort the process now and then"
 
 
 def test_two_processes_train_to_the_weights_of_one(package: ModuleType, tmp_path: Path) -> None:
