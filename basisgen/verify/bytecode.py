@@ -47,7 +47,8 @@ def _headers(source: bytes, time: int) -> tuple[bytes, bytes]:
 def _codes(body: bytes, name: str, source: bytes, optimization: int) -> Iterator[bytes]:
     """The code for each path that `body` may have as the path of its source: it serves messages only."""
     for path in islice(_paths(body, name.encode()), _MOST_PATHS):
-        yield dumps(compile(source, path, "exec", dont_inherit=True, optimize=optimization))
+        code = compile(source, path, "exec", dont_inherit=True, optimize=optimization)
+        yield dumps(code)  # which marks what has more than one reference: like the import system we hold one
 
 
 def _paths(body: bytes, name: bytes) -> Iterator[str]:

@@ -18,9 +18,9 @@ import numpy as np
 
 from basisgen.verify.canonical import read_json, to_json
 from basisgen.verify.files import MANIFEST, TENSORS
-from basisgen.verify.floats import differences, free_rows, tensor_shapes
-from basisgen.verify.statement import PARTS, Certificate, Levels
-from basisgen.verify.tensors import Tensor, read_tensors
+from basisgen.verify.floats import differences, free_rows
+from basisgen.verify.statement import PARTS, Filters, Levels
+from basisgen.verify.tensors import Tensor, forms_of, read_tensors
 
 TOLERANCE = 1e-8
 FIGURES = ("each", "random", "worst", "defect_of_random_weights")
@@ -55,20 +55,16 @@ def same_figures(files: Mapping[str, bytes], written: Mapping[str, bytes]) -> bo
 
 
 def check_taps(
-    certificate: Certificate, tensors: Mapping[str, Tensor], written: Mapping[str, bytes]
+    filters: Mapping[str, Filters], tensors: Mapping[str, Tensor], written: Mapping[str, bytes]
 ) -> tuple[float, list[str]]:
     """The largest difference of taps without a formula, relative to the largest of their group, and the complaints."""
-    own, complaints = read_tensors(written[TENSORS], tensor_shapes(certificate))
+    own, complaints = read_tensors(written[TENSORS], forms_of(written[TENSORS]))
     worst = 0.0
     for name in own:
-        free = free_rows(certificate.filters[name]) if name in certificate.filters else []
+        free = free_rows(filters[name]) if name in filters else []
         stem, _, part = name.rpartition("_")
-        if part in PARTS and stem in certificate.filters and isinstance(certificate.filters[stem].products, Levels):
-            residual = float(abs(tensors[name] - own[name]).max(initial=0) / abs(own[name]).max(initial=1e-300))
-            worst = max(worst, residual)
-            if not residual <= TOLERANCE:
-                complaints.append(f"{TENSORS}: {name}: numbers are off by {residual:.1e} of the largest")
-            continue
+        if part in PARTS and stem in filters and isinstance(filters[stem].products, Levels):
+            free = [slice(0, len(own[name]))]
         exactly = np.ones(len(own[name]), dtype=bool)
         for rows in free:
             exactly[rows] = False

@@ -28,7 +28,7 @@ MAX_ENTRIES = 600
 
 _ATTEMPTS = 20
 _PAUSE = 0.05  # seconds
-_MODULE = re.compile(r"[a-z_][a-z0-9_]{0,79}\.py", re.ASCII)
+_MODULE = re.compile(r"[a-z_][a-z0-9_]{0,79}\.(py|cpp)", re.ASCII)
 _BYTECODE = re.compile(r"[a-z_][a-z0-9_]{0,79}\.[a-z0-9_-]{1,40}(\.opt-[12])?\.pyc", re.ASCII)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WHICH = "Name the directory that `basisgen compile` wrote, for example generated/tetris."

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from basisgen.verify.polynomials import Polynomial
 from basisgen.verify.statement import PARTS, Certificate, Filters, Harmonic, Products, Root
-from basisgen.verify.tensors import Shape, Tensor
+from basisgen.verify.tensors import Form, Shape, Tensor
 
 Exact = NDArray[np.object_]  # of Python's integers, or of mpmath numbers
 Factor = tuple[int, int]  # mantissa, exponent of 2
@@ -50,8 +50,8 @@ _exp = np.frompyfunc(mpmath.exp, 1, 1)
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
-def tensor_shapes(certificate: Certificate) -> dict[str, Shape]:
-    """The tensors of a package by name."""
+def tensor_forms(certificate: Certificate) -> dict[str, Form]:
+    """Type and shape of every tensor of the convolutions, by name."""
     shapes: dict[str, Shape] = {}
     for j, l in certificate.clebsch_gordan:
         shapes[f"clebsch_gordan_{j}_{l}"] = (2 * j + 1, 2 * l + 1, (2 * j + 1) * (2 * l + 1))
@@ -63,13 +63,14 @@ def tensor_shapes(certificate: Certificate) -> dict[str, Shape]:
             shapes[f"{name}_products"] = (rows, math.comb(levels + 3, 3))
             for axis, taps in zip("xyz", filters.size, strict=True):
                 shapes[f"{name}_{axis}"] = (levels + 1, taps)
-    return shapes
+    return {name: ("F64", shape) for name, shape in shapes.items()}
 
 
 def check_floats(certificate: Certificate, tensors: Mapping[str, Tensor]) -> tuple[int, list[str]]:
     """How many numbers were compared, and the complaints; rows without a formula are passed over."""
     count, complaints = 0, []
-    for name, tensor in tensors.items():
+    for name in sorted(tensor_forms(certificate).keys() & tensors.keys()):
+        tensor = tensors[name]
         try:
             with mpmath.workdps(DIGITS):
                 for part, element, exact in _exact(name, certificate):
@@ -83,9 +84,10 @@ def check_floats(certificate: Certificate, tensors: Mapping[str, Tensor]) -> tup
 
 def differences(values: Tensor, exact: Tensor) -> Iterator[str]:
     """The entries that are not the same bits, the first few one by one."""
-    wrong = np.argwhere(np.ascontiguousarray(values).view(np.int64) != np.ascontiguousarray(exact).view(np.int64))
+    bits = f"u{values.dtype.itemsize}"
+    wrong = np.argwhere(np.ascontiguousarray(values).view(bits) != np.ascontiguousarray(exact).view(bits))
     for index in wrong[:_SHOWN]:
-        value, right = float(values[tuple(index)]), float(exact[tuple(index)])
+        value, right = values[tuple(index)].item(), exact[tuple(index)].item()
         yield f"entry {tuple(map(int, index))}: {value!r} is not {right!r}"
     if len(wrong) > _SHOWN:
         yield f"and {len(wrong) - _SHOWN} entries more"

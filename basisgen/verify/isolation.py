@@ -23,7 +23,7 @@ from pathlib import Path
 from time import monotonic
 
 MAX_SECONDS = 600
-MAX_MEMORY = 16 << 30  # bytes of address space that hold data
+MAX_MEMORY = 8 << 30  # bytes of address space that hold data
 
 _TICK = 50  # milliseconds
 _CHUNK = 1 << 20

@@ -15,6 +15,7 @@ from basisgen.verify.canonical import read_json
 from basisgen.verify.statement import Certificate, CertificateError, Irrep, read_grid, read_irrep
 
 FORMAT = 2
+CONVOLUTION = "conv"  # the kind whose layers are read here
 MAX_TYPE = 20_000  # characters
 MAX_PAIRS = 1 << 19  # of terms, of all layers together
 
@@ -62,7 +63,8 @@ class Manifest:
 
     name: str
     version: str
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # the convolutions
+    others: dict[str, tuple[str, dict[str, Any]]]  # layers of other kinds: name -> kind, its entry in the spec
     digests: dict[str, str]
     text: dict[str, Any]
 
@@ -74,13 +76,15 @@ def read_manifest(text: bytes) -> Manifest:
         version = _version(table["basisgen"])
         if not isinstance(table["format"], int) or table["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT}. It was made by basisgen {version}: {cure(version)}")
-        layers = tuple(_layer(entry, table["layers"][entry["name"]]) for entry in table["spec"])
+        convolutions = [entry for entry in table["spec"] if entry["kind"] == CONVOLUTION]
+        layers = tuple(_layer(entry, table["layers"][entry["name"]]) for entry in convolutions)
+        others = {_name(e["name"]): (_name(e["kind"]), e) for e in table["spec"] if e["kind"] != CONVOLUTION}
         digests = {_file(name): _digest(digest) for name, digest in table["sha256"].items()}
-        if [layer.name for layer in layers] != list(table["layers"]) or not layers:
+        if [entry["name"] for entry in table["spec"]] != list(table["layers"]) or not table["layers"]:
             raise ValueError("its spec and its layers differ")
         if (pairs := sum(len(layer.into) * len(layer.out) for layer in layers)) > MAX_PAIRS:
             raise ValueError(f"its layers have {pairs} pairs of terms, at most {MAX_PAIRS} can be checked")
-        return Manifest(_name(table["name"]), version, layers, digests, table)
+        return Manifest(_name(table["name"]), version, layers, others, digests, table)
     except (AttributeError, CertificateError, KeyError, RecursionError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())[:300]
         raise ManifestError(

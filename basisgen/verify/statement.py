@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from basisgen.verify.canonical import read_json
 from basisgen.verify.polynomials import Matrix, Polynomial, generators
 
+FORMAT = 1
 MAX_DEGREE = 24  # of a kernel; of a field half of it
 MAX_TAPS_PER_AXIS = 21
 MAX_DILATION = 16
@@ -26,7 +27,7 @@ Powers = tuple[int, int, int]  # a, b, c
 
 PARTS = ("products", "x", "y", "z")  # of the tensors of filters that are sums of products
 
-_KEYS = ["format", "law", "solution", "proved", "harmonics", "clebsch_gordan", "pairs", "filters"]
+_KEYS = ["law", "solution", "proved", "harmonics", "clebsch_gordan", "pairs", "filters"]
 _RATIONAL = re.compile(r"(\d{1,200})(?:/(\d{1,200}))?", re.ASCII)
 _ROOT = re.compile(r"(-?)sqrt\((\d{1,200}(?:/\d{1,200})?)\)", re.ASCII)
 _TERM = re.compile(r"(-|[+-] |)([0-9xyz^*]+)", re.ASCII)
@@ -119,15 +120,28 @@ class Certificate:
         return {l: generators({m: h.polynomial for m, h in rows.items()}) for l, rows in self.harmonics.items()}
 
 
-def read_certificate(text: bytes) -> Certificate:
-    """Reads and cross-references a certificate.
+def read_sections(text: bytes) -> dict[str, Any]:
+    """The sections of a certificate, of every kind of layers, as plain values.
 
-    Raises CertificateError that says where the text is not in the documented form.
+    Raises CertificateError where it is not canonical JSON of the documented format.
     """
     try:
         table = read_json(text)
-        _demand(isinstance(table, dict) and list(table) == _KEYS, f"its keys are not {', '.join(_KEYS)}")
-        _demand(table["format"] == 1, f"format {table['format']!r} is not 1")
+    except ValueError as error:
+        raise CertificateError(f"it is not canonical JSON ({error!s:.200})") from None
+    _demand(isinstance(table, dict) and next(iter(table), None) == "format", "it does not begin with its format")
+    _demand(_is_integer(table["format"]) and table["format"] == FORMAT, f"its format is not {FORMAT}")
+    return {key: value for key, value in table.items() if key != "format"}
+
+
+def read_certificate(text: bytes) -> Certificate:
+    """What a certificate says of convolutions, cross-referenced.
+
+    Raises CertificateError that says where the text is not in the documented form.
+    """
+    table = read_sections(text)
+    try:
+        _demand([key for key in table if key in _KEYS] == _KEYS, f"its sections are not {', '.join(_KEYS)}")
         certificate = Certificate(
             harmonics={_degree(key): _harmonics(key, rows) for key, rows in table["harmonics"].items()},
             clebsch_gordan={_degrees(key): _table(key, rows) for key, rows in table["clebsch_gordan"].items()},

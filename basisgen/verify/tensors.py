@@ -1,8 +1,9 @@
 """basis.safetensors in its one encoding: which bytes stand before the numbers follows from the tensors' shapes.
 
-    length of the header, uint64 | header: compact JSON, by name, blanks up to a multiple of 8 | float64, in order
+    length of the header, uint64 | header: compact JSON, blanks up to a multiple of 8 | the numbers, in order
 
-Nothing in a header is believed, so none is parsed; only the explanation of a wrong one looks into it.
+Tensors stand in the order of their types, I64 before F64 before U8, then by name. Nothing in a header is believed, so
+none is parsed; only the explanation of a wrong one looks into it.
 """
 
 from __future__ import annotations
@@ -10,44 +11,68 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
-Tensor = NDArray[np.float64]
+Form = tuple[str, Shape]  # type and shape
+Tensor = NDArray[Any]
+
+TYPES: dict[str, np.dtype[Any]] = {
+    "I64": np.dtype("<i8"),
+    "F64": np.dtype("<f8"),
+    "U8": np.dtype("u1"),
+}  # in the order of the file
 
 _EXPLAINED = 1 << 20  # bytes of a wrong header that are looked into
 
 
-def read_tensors(body: bytes, shapes: Mapping[str, Shape]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of the given shapes, or none and complaints."""
-    head = header(shapes)
+def read_tensors(body: bytes, forms: Mapping[str, Form]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of the given types and shapes, or none and complaints."""
+    head = header(forms)
     if body[: len(head)] != head:
-        return {}, list(_explanation(body, shapes))
-    size = len(head) + 8 * sum(map(prod, shapes.values()))
+        return {}, list(_explanation(body, forms))
+    size = len(head) + sum(map(_size, forms.values()))
     if len(body) != size:
         return {}, [f"it has {len(body)} bytes, its tensors need {size}"]
     tensors, start = {}, len(head)
-    for name in sorted(shapes):
-        count = prod(shapes[name])
-        tensors[name] = np.frombuffer(body, "<f8", count, start).reshape(shapes[name])
-        start += 8 * count
+    for name in _in_order(forms):
+        dtype, shape = forms[name]
+        tensors[name] = np.frombuffer(body, TYPES[dtype], prod(shape), start).reshape(shape)
+        start += _size(forms[name])
     return tensors, []
 
 
-def header(shapes: Mapping[str, Shape]) -> bytes:
+def header(forms: Mapping[str, Form]) -> bytes:
     """What stands before the numbers."""
     entries, stop = {}, 0
-    for name in sorted(shapes):
-        start, stop = stop, stop + 8 * prod(shapes[name])
-        entries[name] = {"dtype": "F64", "shape": list(shapes[name]), "data_offsets": [start, stop]}
+    for name in _in_order(forms):
+        dtype, shape = forms[name]
+        start, stop = stop, stop + _size(forms[name])
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _explanation(body: bytes, shapes: Mapping[str, Shape]) -> Iterator[str]:
+def forms_of(body: bytes) -> dict[str, Form]:
+    """Types and shapes of the tensors in a file of the compiler's own; others are not to be asked."""
+    table = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+    return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in table.items()}
+
+
+def _in_order(forms: Mapping[str, Form]) -> list[str]:
+    types = list(TYPES)
+    return sorted(forms, key=lambda name: (types.index(forms[name][0]), name))
+
+
+def _size(form: Form) -> int:
+    return int(TYPES[form[0]].itemsize) * prod(form[1])
+
+
+def _explanation(body: bytes, wanted: Mapping[str, Form]) -> Iterator[str]:
     """What is wrong with a header; at least one line."""
     other = "its header is not the canonical one of its tensors"
     length = int.from_bytes(body[:8], "little")
@@ -55,16 +80,13 @@ def _explanation(body: bytes, shapes: Mapping[str, Shape]) -> Iterator[str]:
         yield f"{other}: it would have {length} bytes"
         return
     try:
-        found = {
-            name: (entry["dtype"], tuple(entry["shape"])) for name, entry in json.loads(body[8 : 8 + length]).items()
-        }
+        found = forms_of(body)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         found = {}
-    wanted = {name: ("F64", shape) for name, shape in shapes.items()}
     if found == wanted or not found:
         yield other
-    for name in [] if not found else sorted(found.keys() | wanted.keys()):
+    for name in sorted(found.keys() | wanted.keys()) if found else []:
         if name not in wanted or name not in found:
             yield f"{name:.100} is {'not in the certificate' if name in found else 'missing'}"
         elif found[name] != wanted[name]:
-            yield f"{name} is {found[name][0]!r:.20} {found[name][1]!r:.100}, not float64 {shapes[name]}"
+            yield f"{name} is {found[name]!r:.100}, not {wanted[name]}"

@@ -29,12 +29,12 @@ from basisgen.verify import checker
 from basisgen.verify.bytecode import check_bytecode
 from basisgen.verify.derived import TOLERANCE, check_code, check_taps, same_figures
 from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, Contents, read_contents
-from basisgen.verify.floats import check_floats, tensor_shapes
+from basisgen.verify.floats import check_floats, tensor_forms
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, cure, read_manifest
 from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
-from basisgen.verify.statement import Certificate, CertificateError, Products, read_certificate
-from basisgen.verify.tensors import Tensor, read_tensors
+from basisgen.verify.statement import Certificate, CertificateError, Products, read_certificate, read_sections
+from basisgen.verify.tensors import Tensor, forms_of, read_tensors
 from basisgen.verify.volumes import defect
 from basisgen.verify.volumes.expansions import check_expansions
 from basisgen.verify.volumes.module import ProbeError, affordable, check_module
@@ -42,6 +42,10 @@ from basisgen.verify.volumes.products import check_products
 
 Recompile = Callable[[Mapping[str, Any]], Mapping[str, bytes] | None]  # a manifest -> its files; None: cannot tell
 Written = Mapping[str, bytes]
+OfKind = Callable[[Mapping[str, Mapping[str, Any]], Mapping[str, Any], Mapping[str, Tensor]], list[Check]]
+
+# kind -> the check of its layers by name, of what the certificate says in sections, and of tensors: verify/<space>/
+OTHER_KINDS: Mapping[str, OfKind] = {}
 
 
 def verify_package(
@@ -61,28 +65,46 @@ def verify_contents(
     """Re-checks a package that has been read; `name` is what the report calls it."""
     seed = secrets.randbits(32) if seed is None else seed
     random = np.random.default_rng(seed)
+    files = contents.files
     manifest, files_check = _check_files(contents)
     written, code_check = _check_code(contents, manifest, recompile)
-    certificate, certificate_check = _read_certificate(contents.files, manifest, written)
-    checks = [files_check, code_check, *_check_bytecode(contents, code_check), certificate_check]
-    tensors: dict[str, Tensor] = {}
-    if certificate is not None:
-        checks += _check_mathematics(certificate)
-        if not any(check.complaints for check in checks[-4:]):
-            tensors, numbers = _check_numbers(certificate, contents.files, written)
-            checks += numbers
-            if not any(check.complaints for check in numbers):
-                checks += (filters := _check_filters(certificate, tensors, random))
-                if not any(check.complaints for check in filters):
-                    checks += _check_defect(manifest, certificate, tensors, contents.files, written)
-    done = {check.name for check in checks}
-    checks += [Check(name, "", "", not_done="what it needs failed") for name in _NEED_CERTIFICATE if name not in done]
-    why_not = _reason_not_to_run(run, checks)
-    if why_not is None and manifest is not None and certificate is not None:
-        checks += _check_module(manifest, certificate, tensors, contents.files, random)
-    else:
-        checks += [Check(name, how, "", not_done=why_not, optional=True) for name, how in _MODULE_CHECKS.items()]
+    checks = [files_check, code_check, *_check_bytecode(contents, code_check)]
+    if manifest is not None:
+        certificate, certificate_check = _read_certificate(files, manifest, written)
+        checks.append(certificate_check)
+        if not certificate_check.complaints:
+            checks += _check_content(manifest, certificate, files, written, random)
+    if manifest is None or manifest.layers:
+        done = {check.name for check in checks}
+        checks += [
+            Check(name, "", "", not_done="what it needs failed") for name in _OF_CONVOLUTIONS if name not in done
+        ]
+        why_not = _reason_not_to_run(run, checks)
+        if why_not is None and manifest is not None and certificate is not None:
+            checks += _check_module(manifest, certificate, files, random)
+        else:
+            checks += [Check(name, how, "", not_done=why_not, optional=True) for name, how in _MODULE_CHECKS.items()]
     return Report(name, seed, tuple(checks))
+
+
+def _check_content(
+    manifest: Manifest,
+    certificate: Certificate | None,
+    files: Mapping[str, bytes],
+    written: Written | None,
+    random: np.random.Generator,
+) -> list[Check]:
+    """The lines about what the package claims and computes with; whatever needs something that failed is left out."""
+    checks = [] if certificate is None else _check_mathematics(certificate)
+    if any(check.complaints for check in checks):
+        return checks
+    tensors, numbers = _check_numbers(manifest, certificate, files, written)
+    checks += numbers
+    if certificate is not None and not any(check.complaints for check in numbers):
+        checks += (filters := _check_filters(certificate, tensors, random))
+        if not any(check.complaints for check in filters):
+            checks += _check_defect(manifest, certificate, tensors, files, written)
+    return checks
 
 
 def _check_files(contents: Contents) -> tuple[Manifest | None, Check]:
@@ -138,17 +160,21 @@ def _check_bytecode(contents: Contents, code: Check) -> list[Check]:
 
 
 def _read_certificate(
-    files: Mapping[str, bytes], manifest: Manifest | None, written: Written | None
+    files: Mapping[str, bytes], manifest: Manifest, written: Written | None
 ) -> tuple[Certificate | None, Check]:
-    """None also where the compiler writes another: whatever that claims, it is not worth the time."""
+    """What it says of convolutions, if there are any. One that the compiler would not write is not worth the time."""
     how = "in its documented form, about the pairs and filters of the layers, no other"
     try:
+        if not manifest.layers:
+            read_sections(files.get(CERTIFICATE, b""))
+            return None, Check("certificate", how, "")
         certificate = read_certificate(files.get(CERTIFICATE, b""))
     except CertificateError as error:
         return None, Check("certificate", how, "", (f"{CERTIFICATE}: {error}",))
-    complaints = check_layers(manifest, certificate) if manifest else []
-    believed = not complaints and (written is None or written[CERTIFICATE] == files[CERTIFICATE])
-    return certificate if believed else None, Check("certificate", how, "", tuple(complaints))
+    complaints = check_layers(manifest, certificate)
+    if not complaints and written is not None and written[CERTIFICATE] != files[CERTIFICATE]:
+        complaints = [f"{CERTIFICATE}: it claims something else than the compiler of this version does"]
+    return certificate, Check("certificate", how, "", tuple(complaints))
 
 
 def _check_mathematics(certificate: Certificate) -> list[Check]:
@@ -177,21 +203,41 @@ def _check_products(certificate: Certificate) -> list[Check]:
 
 
 def _check_numbers(
-    certificate: Certificate, files: Mapping[str, bytes], written: Written | None
+    manifest: Manifest, certificate: Certificate | None, files: Mapping[str, bytes], written: Written | None
 ) -> tuple[dict[str, Tensor], list[Check]]:
-    """The tensors, and the lines about products, floats and taps."""
-    shapes = tensor_shapes(certificate)
-    tensors, wrong = read_tensors(files.get(TENSORS, b""), shapes)
-    count, complaints = check_floats(certificate, tensors)
-    how = f"{count} float64 are the exact values, correctly rounded; the file is in its one encoding"
-    complaints = [f"{TENSORS}: {complaint}" for complaint in wrong] + complaints
-    checks = [*_check_products(certificate), Check("floats", how, "", tuple(complaints))]
-    how = f"every float64 is the compiler's own, those without a formula to {TOLERANCE} of the largest"
-    if written is None or wrong:
-        reason = "there is none of the compiler's to compare with" if written is None else "they cannot be read"
-        return tensors, [*checks, Check("taps", how, "", not_done=reason)]
-    worst, complaints = check_taps(certificate, tensors, written)
-    return tensors, [*checks, Check("taps", how, f"{worst:.1e}" if worst else "0, exactly", tuple(complaints))]
+    """The tensors, and the lines about products, floats, taps, and other kinds of layers."""
+    forms = {} if certificate is None else tensor_forms(certificate)
+    forms = {**(forms_of(written[TENSORS]) if written and manifest.others else {}), **forms}
+    tensors, wrong = read_tensors(files.get(TENSORS, b""), forms)
+    complaints = [f"{TENSORS}: {complaint}" for complaint in wrong]
+    checks = []
+    if certificate is not None:
+        count, found = check_floats(certificate, tensors)
+        how = f"{count} float64 are the exact values, correctly rounded; the file is in its one encoding"
+        checks += [*_check_products(certificate), Check("floats", how, "", tuple(complaints + found))]
+    how = f"every number is the compiler's own, taps without a formula to {TOLERANCE} of the largest"
+    if written is None:
+        checks.append(Check("taps", how, "", not_done="there is none of the compiler's to compare with"))
+    elif wrong:
+        checks.append(Check("taps", how, "", () if certificate else tuple(complaints), not_done="they cannot be read"))
+    else:
+        filters = {} if certificate is None else certificate.filters
+        worst, found = check_taps(filters, tensors, written)
+        checks.append(Check("taps", how, f"{worst:.1e}" if worst else "0, exactly", tuple(found)))
+    return tensors, checks + _check_other_kinds(manifest, files, tensors)
+
+
+def _check_other_kinds(manifest: Manifest, files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> list[Check]:
+    """What is known of layers that are no convolutions; without a check of its own a kind is not verified."""
+    checks = []
+    for kind in sorted({kind for kind, _ in manifest.others.values()}):
+        entries = {name: entry for name, (of, entry) in manifest.others.items() if of == kind}
+        if kind in OTHER_KINDS and tensors:
+            checks += OTHER_KINDS[kind](entries, read_sections(files[CERTIFICATE]), tensors)
+        else:
+            how = f"{len(entries)} layers, by mathematics of the verifier's own"
+            checks.append(Check(kind, how, "", not_done="this version compares them with the compiler's only"))
+    return checks
 
 
 def _check_rotations(certificate: Certificate, random: np.random.Generator) -> Check:
@@ -228,7 +274,7 @@ def _check_expansions(certificate: Certificate, tensors: Mapping[str, Any]) -> l
 
 
 def _check_defect(
-    manifest: Manifest | None,
+    manifest: Manifest,
     certificate: Certificate,
     tensors: Mapping[str, Tensor],
     files: Mapping[str, bytes],
@@ -236,8 +282,6 @@ def _check_defect(
 ) -> list[Check]:
     """By quadrature where that takes seconds; filters beyond have the figures that the compiler finds, to the digit."""
     how = f"figures of {MANIFEST}, by quadrature over plane waves: each the nearest of four decimals"
-    if manifest is None:
-        return [Check("defect", how, "", not_done="there is no manifest")]
     if sum(map(defect.work, certificate.filters.values())) > defect.MAX_WORK:
         if written is not None and same_figures(files, written):
             return [Check("defect", how, "", not_done="the filters are too large", optional=True)]
@@ -246,7 +290,7 @@ def _check_defect(
     return [Check("defect", f"{count} {how}", f"{worst:.1e}", tuple(complaints))]
 
 
-_NEED_CERTIFICATE = ("harmonics", "law", "complete", "orthonormal", "floats", "taps", "rotations", "defect")
+_OF_CONVOLUTIONS = ("harmonics", "law", "complete", "orthonormal", "floats", "taps", "rotations", "defect")
 _MODULE_CHECKS = {
     "kernel": "kernel() = random weights times the certificate's basis, in a process apart",
     "convolution": "forward and to_conv3d = correlation with that kernel, stride 1 and more",
@@ -262,12 +306,10 @@ def _reason_not_to_run(run: bool, checks: Iterable[Check]) -> str | None:
 
 
 def _check_module(
-    manifest: Manifest,
-    certificate: Certificate,
-    tensors: Mapping[str, Tensor],
-    files: Mapping[str, bytes],
-    random: np.random.Generator,
+    manifest: Manifest, certificate: Certificate, files: Mapping[str, bytes], random: np.random.Generator
 ) -> list[Check]:
+    forms = tensor_forms(certificate) | (forms_of(files[TENSORS]) if manifest.others else {})  # they passed
+    tensors, _ = read_tensors(files[TENSORS], forms)
     layers = affordable(manifest.layers)
     too_large = [layer.name for layer in manifest.layers if layer not in layers]
     apart = f"; not {', '.join(too_large)}: too large to run" if too_large else ""

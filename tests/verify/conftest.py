@@ -17,7 +17,7 @@ from basisgen.commands.recompile import recompile
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from basisgen.verify.canonical import to_json
-from basisgen.verify.floats import tensor_shapes
+from basisgen.verify.floats import tensor_forms
 from basisgen.verify.manifest import read_manifest
 from basisgen.verify.report import Report
 from basisgen.verify.statement import read_certificate
@@ -47,6 +47,21 @@ kernel_size = [3, 4, 4]
 voxel_spacing = [1.5, 1, 1]
 radial = { family = "shells" }
 """
+
+
+TINY = """
+name = "tiny"
+[[conv]]
+name = "Conv1"
+in = "0"
+out = "0 + 1"
+kernel_size = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Files:
+    return compile_package(parse_package(TINY))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +136,7 @@ def with_tensors(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], 
 def run_module(files: Mapping[str, bytes]) -> Mapping[str, Property]:
     """What the check of the running code finds, whatever the other checks say."""
     manifest, certificate = read_manifest(files["manifest.json"]), read_certificate(files["certificate.json"])
-    tensors, complaints = read_tensors(files["basis.safetensors"], tensor_shapes(certificate))
+    tensors, complaints = read_tensors(files["basis.safetensors"], tensor_forms(certificate))
     assert not complaints
     return check_module(manifest.name, manifest.layers, certificate, tensors, files, np.random.default_rng(0))
 

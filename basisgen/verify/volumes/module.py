@@ -20,7 +20,7 @@ from basisgen.verify.isolation import IsolationError, run_apart, sites
 from basisgen.verify.manifest import Layer, Term
 from basisgen.verify.rotations import Turn, permutation
 from basisgen.verify.statement import Certificate
-from basisgen.verify.tensors import header, read_tensors
+from basisgen.verify.tensors import Form, header, read_tensors
 from basisgen.verify.volumes import expected
 from basisgen.verify.volumes.expected import Array
 
@@ -124,13 +124,13 @@ def run_probe(package: str, experiments: Sequence[Experiment], files: Mapping[st
         save_file({key: np.ascontiguousarray(value) for key, value in inputs.items()}, directory / "inputs.safetensors")
         layers = {e.layer.name: [{"stride": run.stride, "padding": run.padding} for run in e.runs] for e in experiments}
         (directory / "task.json").write_text(json.dumps({"package": package, "layers": layers}))
-        shapes = {name: shape for e in experiments for name, shape in output_shapes(e).items()}
-        most = MAX_FACTS + len(header(shapes)) + 8 * sum(map(prod, shapes.values()))
+        forms = {name: ("F64", shape) for e in experiments for name, shape in output_shapes(e).items()}
+        most = MAX_FACTS + len(header(forms)) + 8 * sum(prod(shape) for _, shape in forms.values())
         try:
             answer = run_apart(PROBE, [str(directory), *sites()], directory, most)
         except IsolationError as error:
             raise ProbeError(f"the package's code {error}") from None
-    facts, outputs = _read_answer(answer, shapes)
+    facts, outputs = _read_answer(answer, forms)
     for experiment in experiments:
         _check_facts(experiment, facts)
     return outputs
@@ -171,7 +171,7 @@ def _volume_size(layer: Layer) -> list[int]:
     return [(n - 1) * d + 2 for n, d in zip(layer.size, layer.dilation, strict=True)]
 
 
-def _read_answer(answer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Any], Mapping[str, Array]]:
+def _read_answer(answer: bytes, forms: Mapping[str, Form]) -> tuple[dict[str, Any], Mapping[str, Array]]:
     stop = 8 + int.from_bytes(answer[:8], "little")
     try:
         facts = json.loads(answer[8:stop])
@@ -180,7 +180,7 @@ def _read_answer(answer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[
         error = "its facts are not JSON"
     if error is not None:
         raise ProbeError(f"the package's code failed: {error!s:.300}")
-    outputs, complaints = read_tensors(answer[stop:], shapes)
+    outputs, complaints = read_tensors(answer[stop:], forms)
     if complaints:
         raise ProbeError(f"the outputs of the package's code: {complaints[0]}")
     return facts, outputs

@@ -1,0 +1,155 @@
+"""`__pycache__`: what the interpreter makes of the modules is left alone, everything else there is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import marshal
+import os
+import py_compile
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from basisgen.verify.report import Report
+from basisgen.verify.verify import verify_package
+from tests.verify.conftest import Files, failed, recompile_once, write
+
+TAG = sys.implementation.cache_tag
+HEADER = 16
+
+
+@pytest.fixture
+def place(tiny: Files, tmp_path: Path) -> Path:
+    write(tiny, tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def verify(place: Path) -> Report:
+    return verify_package(place, run=False, recompile=recompile_once)
+
+
+@pytest.mark.parametrize("options", [[], ["-O"], ["-OO"], ["--check-hash-based-pycs", "always"]])
+def test_what_python_caches_is_left_alone(place: Path, options: list[str]) -> None:
+    """By the import system's own loader, in a process that knows other names, from a relative path."""
+    code = (
+        "import json, sys\n"
+        "from importlib.machinery import SourceFileLoader\n"
+        "for name in sys.argv[1:]: SourceFileLoader('x', f'tiny/{name}.py').get_code('x')"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    command = [sys.executable, *options, "-c", code, "__init__", "conv1", "_steerable"]
+    subprocess.run(command, cwd=place.parent, env=environment, check=True)
+    assert len(list((place / "__pycache__").iterdir())) == 3
+    report = verify(place)
+    assert report.verified, report.complaints
+    assert "bytecode" in {check.name for check in report.checks}
+
+
+@pytest.mark.slow
+def test_what_an_import_caches_is_left_alone(place: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    subprocess.run([sys.executable, "-c", "import tiny; tiny.Conv1()"], cwd=place.parent, env=environment, check=True)
+    assert len(list((place / "__pycache__").iterdir())) == 3 and verify(place).verified
+
+
+@pytest.mark.parametrize("path", ["conv1.py", "/conv1.py", "x" * 300 + "/conv1.py", "./é/conv1.py", "\udcff/conv1.py"])
+def test_the_path_in_the_code_may_be_any(place: Path, path: str) -> None:
+    py_compile.compile(str(place / "conv1.py"), dfile=path)
+    assert verify(place).verified
+
+
+def _planted(place: Path, flags: int, source: bytes, name: str = f"conv1.{TAG}.pyc") -> None:
+    """Code of another source, in a file that pretends to be of the one that is there."""
+    (place / "__pycache__").mkdir(exist_ok=True)
+    module = place / "conv1.py"
+    path = str(module)  # marshal marks what has more than one reference: the import system holds one, and so do we
+    code = compile(source, path, "exec", dont_inherit=True)
+    facts = module.stat()
+    key = importlib.util.source_hash(module.read_bytes())
+    by_time = int(facts.st_mtime).to_bytes(4, "little") + facts.st_size.to_bytes(4, "little")
+    head = importlib.util.MAGIC_NUMBER + flags.to_bytes(4, "little") + (key if flags else by_time)
+    (place / "__pycache__" / name).write_bytes(head + marshal.dumps(code))
+
+
+@pytest.mark.parametrize("flags", [0, 1, 3])
+@pytest.mark.parametrize("own", [True, False])
+def test_planted_code_is_refused(place: Path, flags: int, own: bool) -> None:
+    """Also the right code where Python would never look whether it still is."""
+    source = (place / "conv1.py").read_bytes()
+    _planted(place, flags, source if own else source.replace(b"0, 1, 0", b"0, 0, 0", 1) + b"\nraise SystemExit(7)")
+    report = verify(place)
+    assert report.verified == (own and flags != 1)
+    assert (own and flags != 1) or (failed(report) == {"bytecode"} and "Remove __pycache__" in report.complaints[0])
+
+
+def test_one_byte_of_cached_code_is_found(place: Path) -> None:
+    cached = Path(py_compile.compile(str(place / "conv1.py")))
+    body = cached.read_bytes()
+    path = str(place / "conv1.py").encode()  # it may be any
+    for index in set(range(0, len(body), 61)) - set(range(body.index(path), body.index(path) + len(path))):
+        cached.write_bytes(body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :])
+        assert not verify(place).verified, index
+
+
+def test_stale_code_is_refused(place: Path) -> None:
+    py_compile.compile(str(place / "conv1.py"))
+    os.utime(place / "conv1.py", (1, 1))
+    assert "not of the present conv1.py" in verify(place).complaints[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("conv1.cpython-999.pyc", "conv1.pyc", "torch.{tag}.pyc", "conv1.{tag}.opt-3.pyc", "conv1.{tag}.pyo", "x.so"),
+        *(
+            "conv1.{tag}.so",
+            "CONV1.{tag}.pyc",
+            "conv1.{tag}.pyc.1234",
+            "conv1.{tag}.pyc\n",
+            "\x1b[2J.pyc",
+            ".hidden",
+            "conv1.py",
+        ),
+        *("conv1.{tag}-pytest-8.4.pyc", "conv1.pypy39.pyc", "_product.{tag}.pyc"),
+    ],
+)
+def test_no_other_file_belongs_into_the_cache(place: Path, name: str) -> None:
+    cached = Path(py_compile.compile(str(place / "conv1.py")))
+    cached.rename(cached.with_name(name.format(tag=TAG)))
+    report = verify(place)
+    assert not report.verified and all(line.isprintable() for line in report.complaints)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_only_regular_files_are_read_there(place: Path, kind: str) -> None:
+    cached = Path(py_compile.compile(str(place / "conv1.py")))
+    body = cached.read_bytes()
+    cached.unlink()
+    if kind == "pipe":
+        os.mkfifo(cached)
+    elif kind == "directory":
+        cached.mkdir()
+    else:
+        (place.parent / "elsewhere").write_bytes(body)
+        cached.symlink_to(place.parent / "elsewhere")
+    assert failed(verify(place)) == {"files"}
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_the_cache_is_a_directory(place: Path, kind: str) -> None:
+    if kind == "file":
+        (place / "__pycache__").touch()
+    else:
+        (place.parent / "elsewhere").mkdir()
+        (place / "__pycache__").symlink_to(place.parent / "elsewhere")
+    assert failed(verify(place)) == {"files"}
+
+
+def test_modules_that_are_not_the_compilers_are_not_even_compiled(place: Path) -> None:
+    (place / "conv1.py").write_text("(" * 100_000)
+    (place / "__pycache__").mkdir()
+    (place / "__pycache__" / f"conv1.{TAG}.pyc").write_bytes(bytes(100))
+    report = verify(place)
+    assert {check.name: check.not_done for check in report.checks}["bytecode"] == "the modules are not the compiler's"
