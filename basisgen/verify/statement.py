@@ -134,14 +134,15 @@ def read_sections(text: bytes) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key != "format"}
 
 
-def read_certificate(text: bytes) -> Certificate:
-    """What a certificate says of convolutions, cross-referenced.
+def read_certificate(text: bytes, *, others: bool = False) -> Certificate:
+    """What a certificate says of convolutions, cross-referenced; `others`: it has sections of other kinds of layers.
 
     Raises CertificateError that says where the text is not in the documented form.
     """
     table = read_sections(text)
     try:
-        _demand([key for key in table if key in _KEYS] == _KEYS, f"its sections are not {', '.join(_KEYS)}")
+        sections = [key for key in table if key in _KEYS or not others]
+        _demand(sections == _KEYS, f"its keys are not format, {', '.join(_KEYS)}")
         certificate = Certificate(
             harmonics={_degree(key): _harmonics(key, rows) for key, rows in table["harmonics"].items()},
             clebsch_gordan={_degrees(key): _table(key, rows) for key, rows in table["clebsch_gordan"].items()},

@@ -63,6 +63,10 @@ def forms_of(body: bytes) -> dict[str, Form]:
     return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in table.items()}
 
 
+def _in_words(form: Form) -> str:
+    return f"{form[0]} {form[1]}"
+
+
 def _in_order(forms: Mapping[str, Form]) -> list[str]:
     types = list(TYPES)
     return sorted(forms, key=lambda name: (types.index(forms[name][0]), name))
@@ -89,4 +93,4 @@ def _explanation(body: bytes, wanted: Mapping[str, Form]) -> Iterator[str]:
         if name not in wanted or name not in found:
             yield f"{name:.100} is {'not in the certificate' if name in found else 'missing'}"
         elif found[name] != wanted[name]:
-            yield f"{name} is {found[name]!r:.100}, not {wanted[name]}"
+            yield f"{name} is {_in_words(found[name]):.100}, not {_in_words(wanted[name])}"

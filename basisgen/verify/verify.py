@@ -168,7 +168,7 @@ def _read_certificate(
         if not manifest.layers:
             read_sections(files.get(CERTIFICATE, b""))
             return None, Check("certificate", how, "")
-        certificate = read_certificate(files.get(CERTIFICATE, b""))
+        certificate = read_certificate(files.get(CERTIFICATE, b""), others=bool(manifest.others))
     except CertificateError as error:
         return None, Check("certificate", how, "", (f"{CERTIFICATE}: {error}",))
     complaints = check_layers(manifest, certificate)

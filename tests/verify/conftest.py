@@ -56,6 +56,7 @@ name = "Conv1"
 in = "0"
 out = "0 + 1"
 kernel_size = 2
+radial = { family = "shells" }
 """
 
 

@@ -208,7 +208,7 @@ def test_no_version_excuses_other_code(tiny: Files, verify: Verify, tmp_path: Pa
             assert all(line.isprintable() for line in (report.verdict(), *report.complaints))
 
 
-HERMITE = TINY + 'radial = { family = "hermite" }\n'
+HERMITE = TINY.replace("shells", "hermite")
 SETTING = "cpu, 1 thread, 2 volumes of 24x24x24, stride 1, float32, torch 2.6.0"
 
 
@@ -371,7 +371,7 @@ def test_tensors_have_one_encoding(tiny: Files, verify: Verify) -> None:
         assert "floats" in failed(report) and not report.verified, form
 
 
-OPTIMAL = TINY.replace("kernel_size = 2", 'kernel_size = 5\nradial = { family = "optimal" }')
+OPTIMAL = TINY.replace("kernel_size = 2", "kernel_size = 5").replace("shells", "optimal")
 TAPS = "filters_5x5x5"
 
 
