@@ -21,7 +21,7 @@ from basisgen.errors import OutputError, SpecError, printable
 from basisgen.files import fill, make_parents, read_directory, staged, sync_directory
 from basisgen.volumes.execution import Tuning
 
-_OURS = re.compile(r"[a-z_][a-z0-9_]*\.py|[a-z]+\.safetensors|[a-z]+\.json", re.ASCII)  # whatever a manifest says
+_OURS = re.compile(r"[a-z_][a-z0-9_]*\.(py|cpp)|[a-z]+\.safetensors|[a-z]+\.json", re.ASCII)  # whatever a manifest says
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2
 _RENAME_SWAP = 2  # macOS, renamex_np

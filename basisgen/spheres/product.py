@@ -86,13 +86,12 @@ def gather(layers: Sequence[ProductPlan], proven: Mapping[Path, ProvenInteger]) 
 
 
 def _claim(layer: ProductPlan) -> dict[str, Any]:
-    """Of each irrep of the output: its paths as pairs of degrees, their number with fragments, and that of all."""
-    first, second = layer.spec.factors
+    """Of each irrep of the output: its paths as pairs of terms, how many maps these are, and how many exist."""
     rows = []
     for irrep, pairs in layer.paths_of.items():
-        degrees = [[first.terms[i].irrep.degree, second.terms[j].irrep.degree] for i, j in pairs]
+        terms = [list(pair) for pair in pairs]
         number = sum(path.fragments for path in layer.spec.paths if path.out == irrep)
-        rows.append({"irrep": str(irrep), "paths": degrees, "number": number, "dimension": layer.dimensions[irrep]})
+        rows.append({"irrep": str(irrep), "paths": terms, "number": number, "dimension": layer.dimensions[irrep]})
     mixing = layer.spec.mixing
     return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": rows}
 

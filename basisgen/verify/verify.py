@@ -33,6 +33,7 @@ from basisgen.verify.floats import check_floats, tensor_forms
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, cure, read_manifest
 from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
+from basisgen.verify.spheres import check as spheres
 from basisgen.verify.statement import Certificate, CertificateError, Products, read_certificate, read_sections
 from basisgen.verify.tensors import Tensor, forms_of, read_tensors
 from basisgen.verify.volumes import defect
@@ -45,7 +46,11 @@ Written = Mapping[str, bytes]
 OfKind = Callable[[Mapping[str, Mapping[str, Any]], Mapping[str, Any], Mapping[str, Tensor]], list[Check]]
 
 # kind -> the check of its layers by name, of what the certificate says in sections, and of tensors: verify/<space>/
-OTHER_KINDS: Mapping[str, OfKind] = {}
+OTHER_KINDS: Mapping[str, OfKind] = {
+    "product": spheres.check_products,
+    "linear": spheres.check_linear,
+    "transform": spheres.check_transforms,
+}
 
 
 def verify_package(
@@ -84,6 +89,8 @@ def verify_contents(
             checks += _check_module(manifest, certificate, files, random)
         else:
             checks += [Check(name, how, "", not_done=why_not, optional=True) for name, how in _MODULE_CHECKS.items()]
+    if manifest is not None and manifest.others:
+        checks.append(_check_layers(manifest, files, random, _reason_not_to_run(run, checks)))
     return Report(name, seed, tuple(checks))
 
 
@@ -224,15 +231,17 @@ def _check_numbers(
         filters = {} if certificate is None else certificate.filters
         worst, found = check_taps(filters, tensors, written)
         checks.append(Check("taps", how, f"{worst:.1e}" if worst else "0, exactly", tuple(found)))
-    return tensors, checks + _check_other_kinds(manifest, files, tensors)
+    return tensors, checks + _check_other_kinds(manifest, files, tensors, written is not None and not wrong)
 
 
-def _check_other_kinds(manifest: Manifest, files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> list[Check]:
+def _check_other_kinds(
+    manifest: Manifest, files: Mapping[str, bytes], tensors: Mapping[str, Tensor], readable: bool
+) -> list[Check]:
     """What is known of layers that are no convolutions; without a check of its own a kind is not verified."""
     checks = []
     for kind in sorted({kind for kind, _ in manifest.others.values()}):
         entries = {name: entry for name, (of, entry) in manifest.others.items() if of == kind}
-        if kind in OTHER_KINDS and tensors:
+        if kind in OTHER_KINDS and readable:
             checks += OTHER_KINDS[kind](entries, read_sections(files[CERTIFICATE]), tensors)
         else:
             how = f"{len(entries)} layers, by mathematics of the verifier's own"
@@ -303,6 +312,19 @@ def _reason_not_to_run(run: bool, checks: Iterable[Check]) -> str | None:
         if not check.passed and not check.optional:
             return f"{check.name} {'failed' if check.complaints else 'was not done'}, so no code is run"
     return None if run else "no code of the package is run"
+
+
+def _check_layers(
+    manifest: Manifest, files: Mapping[str, bytes], random: np.random.Generator, why_not: str | None
+) -> Check:
+    """The code of layers that are no convolutions."""
+    entries = {name: entry for name, (kind, entry) in manifest.others.items() if kind in spheres.KINDS}
+    sections, tensors = ({}, {}) if why_not else (read_sections(files[CERTIFICATE]), _all_tensors(files))  # they passed
+    return spheres.check_layers(manifest.name, entries, sections, tensors, files, random, why_not)
+
+
+def _all_tensors(files: Mapping[str, bytes]) -> dict[str, Tensor]:
+    return read_tensors(files[TENSORS], forms_of(files[TENSORS]))[0]
 
 
 def _check_module(

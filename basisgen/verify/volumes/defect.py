@@ -93,7 +93,7 @@ def check_defect(
     facts: dict[str, dict[str, Any]] = manifest.text["layers"]
     stated = {
         "filters": manifest.text.get("filters"),
-        "layers": {name: {_RANDOM: fact.get(_RANDOM)} for name, fact in facts.items()},
+        "layers": {layer.name: {_RANDOM: facts[layer.name].get(_RANDOM)} for layer in manifest.layers},
     }
     found = list(_differences(stated, expected, "manifest.json: "))
     complaints = [complaint for difference, doubt, complaint in found if not difference <= UNIT / 2 + doubt]

@@ -1,0 +1,242 @@
+"""The package's own products, linear maps and transforms, run apart on random fields, against their definitions.
+
+product    out[path, t, t', k, M] = sum_mn C[m, n; M] f[t, k, m] g[t', k, n]
+linear     one matrix per irrep, or its uniform, channel-wise and cross-channel factors, over the root of the fan in
+transform  the sums over harmonics at the samples, and over samples, by the tables
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save_file
+
+from basisgen.verify.isolation import IsolationError, run_apart, sites
+from basisgen.verify.spheres.statement import Linear, Product, Statement, Term, Transform
+
+Array = NDArray[Any]
+Coupling = Mapping[tuple[int, int, int], float]
+
+BATCH = 2
+MAX_NUMBERS = 1 << 22  # of one layer's input or output
+MAX_FACTS = 1 << 16
+MAX_RESIDUAL = 1e-12
+PROBE = Path(__file__).with_name("probe.py")
+
+
+def check_modules(
+    package: str,
+    statement: Statement,
+    entries: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, bytes],
+    tensors: Mapping[str, Array],
+    couplings: Mapping[tuple[int, int, int], Coupling],
+    random: np.random.Generator,
+) -> tuple[float, list[str], list[str]]:
+    """The worst residual, the complaints, and the layers that are too large to run. `entries` is the spec by name."""
+    inputs: dict[str, Array] = {}
+    wanted: dict[str, Array] = {}
+    layers, too_large = {}, []
+    of_all: list[Product | Linear | Transform] = [*statement.products, *statement.linear, *statement.transforms]
+    for layer in of_all:
+        if _size(layer, entries[layer.name]) > MAX_NUMBERS:
+            too_large.append(layer.name)
+            continue
+        layers[layer.name] = entries[layer.name]["kind"]
+        if isinstance(layer, Product):
+            fields = [
+                random.normal(size=(BATCH, _channels(terms))) for terms in layer.factors[: 2 if layer.second else 1]
+            ]
+            wanted[layer.name] = product(layer, fields[0], fields[-1], couplings)
+        elif isinstance(layer, Linear):
+            fields = [random.normal(size=(BATCH, _channels(layer.into)))]
+            weight, bias, wanted[layer.name] = linear(layer, entries[layer.name], fields[0], random)
+            inputs |= {f"{layer.name}.weight": weight} | ({f"{layer.name}.bias": bias} if len(bias) else {})
+        else:
+            name = f"transform_{layer.grid}_{layer.band_limit}"
+            rings, points = len(tensors[f"{name}_cos"]), len(tensors[f"{name}_trig"])
+            field = random.normal(size=(BATCH, _channels(layer.field)))
+            samples = random.normal(size=(BATCH, layer.field[0].copies, rings, points))
+            fields = [field, samples]
+            wanted[layer.name] = synthesis(layer, field, tensors, name)
+            wanted[f"{layer.name}.analysis"] = analysis(layer, samples, tensors, name)
+        inputs |= {f"{layer.name}.{k}": field for k, field in enumerate(fields)}
+    if not layers:
+        return 0.0, [], too_large
+    outputs, error = _run(package, layers, inputs, files, 8 * sum(value.size for value in wanted.values()))
+    if error is not None:
+        return 0.0, [error], too_large
+    worst, complaints = 0.0, []
+    for name, right in wanted.items():
+        value = outputs.get(name)
+        if value is None or value.shape != right.shape or value.dtype != np.float64:
+            complaints.append(f"{name}: the output is {'missing' if value is None else value.shape}, not {right.shape}")
+            continue
+        residual = float(abs(value - right).max() / (abs(right).max() or 1.0))
+        worst = max(worst, residual)
+        if not residual <= MAX_RESIDUAL:
+            complaints.append(f"{name}: the output is off by {residual:.1e} of its largest value")
+    return worst, complaints, too_large
+
+
+def product(layer: Product, x: Array, y: Array, couplings: Mapping[tuple[int, int, int], Coupling]) -> Array:
+    """By the definition."""
+    first, second = (_split(field, terms, layer.channels) for field, terms in zip((x, y), layer.factors, strict=True))
+    parts = []
+    for row in layer.rows:
+        for i, j in row.paths:
+            l1, l2, l = layer.path(row, (i, j))
+            table = couplings[l1, l2, l]
+            orders = np.array(list(table))
+            m, n, M = orders[:, 0] + l1, orders[:, 1] + l2, orders[:, 2] + l
+            for t in range(first[i].shape[1]):
+                for u in range(second[j].shape[1]):
+                    if layer.second is None and i == j and (t > u or (t == u and l % 2)):
+                        continue
+                    # (batch, channel, coefficient)
+                    terms = first[i][:, t][..., m] * second[j][:, u][..., n] * np.array(list(table.values()))
+                    out = np.zeros((len(x), layer.channels, 2 * l + 1))
+                    for order in range(2 * l + 1):
+                        out[..., order] = terms[..., order == M].sum(axis=-1)
+                    parts.append(out.reshape(len(x), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def linear(
+    layer: Linear, entry: Mapping[str, Any], x: Array, random: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """Random weights and bias, and the output by the definition."""
+    channels, after = int(entry["channels"] or 1), int(entry["out_channels"] or 1)
+    weights, results = [], {}
+    fields = _by_irrep(x, layer.into)
+    for irrep, copies in _copies(layer.out).items():
+        field = fields[irrep]  # (batch, copy, component)
+        for name in layer.maps or ("dense",):
+            shape, subscripts, view = _factor(name, field, copies, channels, after)
+            weight = random.normal(size=shape)
+            weights.append(weight.ravel())
+            made = np.einsum(subscripts, weight, field.reshape(view)) / shape[-1] ** 0.5
+            field = made.reshape(len(x), -1, field.shape[2])
+        results[irrep] = field
+    bias = random.normal(size=sum(term.copies for term in layer.out if term.degree == 0 and term.parity != -1))
+    parts, taken, first = [], dict.fromkeys(results, 0), 0
+    for term in layer.out:
+        irrep = term.degree, term.parity
+        part = results[irrep][:, taken[irrep] : taken[irrep] + term.copies]
+        taken[irrep] += term.copies
+        if term.degree == 0 and term.parity != -1:
+            part = part + bias[first : first + term.copies, None]
+            first += term.copies
+        parts.append(part.reshape(len(x), -1))
+    return np.concatenate(weights), bias, np.concatenate(parts, axis=1)
+
+
+def synthesis(layer: Transform, field: Array, tensors: Mapping[str, Array], name: str) -> Array:
+    """sum_lm f_lm P_l|m|(theta_t) trig_m(phi_p)."""
+    L, K = layer.band_limit, layer.field[0].copies
+    trig, table = tensors[f"{name}_trig"], tensors[f"{name}_synthesis"]
+    out = np.zeros((len(field), K, table.shape[1], len(trig)))
+    for l, part in enumerate(_split(field, layer.field, K)):
+        for m in range(-l, l + 1):
+            out += part[:, 0, :, m + l, None, None] * table[_row(L, abs(m), l)][:, None] * trig[:, m + L - 1]
+    return out
+
+
+def analysis(layer: Transform, samples: Array, tensors: Mapping[str, Array], name: str) -> Array:
+    """sum_t analysis[|m|, l, t] 1/n sum_p f(t, p) trig_m(phi_p)."""
+    L = layer.band_limit
+    waves = samples @ tensors[f"{name}_trig"] / samples.shape[-1]  # (batch, signal, ring, order)
+    parts = []
+    for l in range(L):
+        orders = [waves[..., m + L - 1] @ tensors[f"{name}_analysis"][_row(L, abs(m), l)] for m in range(-l, l + 1)]
+        parts.append(np.stack(orders, axis=-1).reshape(len(samples), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def _factor(
+    name: str, field: Array, copies: int, channels: int, after: int
+) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
+    """Shape of the weights, the sum, and how the field (batch, copy, component) is seen."""
+    batch, now, components = field.shape
+    t = now // channels
+    if name == "dense":
+        return (copies, now), "oi,bim->bom", (batch, now, components)
+    view = (batch, t, channels, components)
+    if name == "uniform":
+        return (copies // after, t), "ut,btkm->bukm", view
+    if name == "channel":
+        return (channels, t, t), "kut,btkm->bukm", view
+    return (t, after, channels), "tck,btkm->btcm", view
+
+
+def _run(
+    package: str, layers: Mapping[str, str], inputs: Mapping[str, Array], files: Mapping[str, bytes], size: int
+) -> tuple[Mapping[str, Array], str | None]:
+    with tempfile.TemporaryDirectory(prefix="basisgen-verify-") as temporary:
+        directory = Path(temporary)
+        place = directory / "generated" / package
+        place.mkdir(parents=True)
+        for file, body in files.items():
+            (place / file).write_bytes(body)
+        save_file({key: np.ascontiguousarray(value) for key, value in inputs.items()}, directory / "inputs.safetensors")
+        (directory / "task.json").write_text(json.dumps({"package": package, "layers": layers}))
+        try:
+            answer = run_apart(PROBE, [str(directory), *sites()], directory, MAX_FACTS + size + 1024 * len(layers))
+        except IsolationError as error:
+            return {}, f"the package's code {error}"
+    length = int.from_bytes(answer[:8], "little")
+    try:
+        facts = json.loads(answer[8 : 8 + length])
+        return ({}, f"the package's code failed: {facts['error']}") if facts else (load(answer[8 + length :]), None)
+    except (ValueError, KeyError, TypeError) as error:
+        return {}, f"the package's code left no readable result: {error}"
+
+
+def _size(layer: Product | Linear | Transform, entry: Mapping[str, Any]) -> int:
+    if isinstance(layer, Product):
+        out = sum(row.number * layer.channels * (2 * row.degree + 1) for row in layer.rows)
+        return max(out, *map(_channels, layer.factors))
+    if isinstance(layer, Linear):
+        pairs = [into * _copies(layer.out).get(irrep, 0) for irrep, into in _copies(layer.into).items()]
+        return max(sum(pairs), _channels(layer.into), _channels(layer.out))
+    return 8 * layer.field[0].copies * layer.band_limit**2
+
+
+def _channels(terms: Sequence[Term]) -> int:
+    return sum(term.copies * (2 * term.degree + 1) for term in terms)
+
+
+def _split(field: Array, terms: Sequence[Term], channels: int) -> list[Array]:
+    """(batch, fragment, channel, component) of every term."""
+    found, first = [], 0
+    for term in terms:
+        shape = (len(field), term.copies // channels, channels, 2 * term.degree + 1)
+        found.append(field[:, first : first + prod(shape[1:])].reshape(shape))
+        first += prod(shape[1:])
+    return found
+
+
+def _by_irrep(field: Array, terms: Sequence[Term]) -> dict[tuple[int, int | None], Array]:
+    parts: dict[tuple[int, int | None], list[Array]] = {}
+    for term, part in zip(terms, _split(field, terms, 1), strict=True):
+        parts.setdefault((term.degree, term.parity), []).append(part[:, :, 0])
+    return {irrep: np.concatenate(found, axis=1) for irrep, found in parts.items()}
+
+
+def _copies(terms: Sequence[Term]) -> dict[tuple[int, int | None], int]:
+    found: dict[tuple[int, int | None], int] = {}
+    for term in terms:
+        found[term.degree, term.parity] = found.get((term.degree, term.parity), 0) + term.copies
+    return found
+
+
+def _row(L: int, m: int, l: int) -> int:
+    """Of (m, l) among rows with l >= m, in order of m, then l."""
+    return m * L - m * (m - 1) // 2 + l - m

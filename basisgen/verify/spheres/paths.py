@@ -1,0 +1,130 @@
+"""The paths of products: coupled, independent, complete, and trees that are trees.
+
+complete    the multiplicity of D^l in V x W, or Sym^2 V, from characters: with chi_V(z) = sum_m n(m) z^m,
+            chi = chi_V chi_W, or (chi_V(z)^2 + chi_V(z^2)) / 2; the multiplicity is chi_l - chi_(l+1)
+tree        by Prim's algorithm, grown from the largest degree; costs counted one pair of orders after another.
+            (cost, l2, l1) orders all edges strictly, so that there is one minimal tree
+reduced     of the tree in that order the positions 0, 1, 2, 4, 8, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from basisgen.verify.spheres.statement import Pair, Product, Row, Term
+
+Character = dict[int, int]  # weight -> dimension
+
+
+def check_paths(product: Product) -> Iterator[str]:
+    """Complaints about one product."""
+    for row in product.rows:
+        where = f"certificate.json: products: {product.name}, irrep {row.degree}"
+        fragments = _fragments(product, row)
+        if fragments is None:
+            yield f"{where}: a path couples degrees or parities that do not meet"
+            continue
+        if len(set(fragments)) != len(fragments):
+            yield f"{where}: two paths multiply the same fragments"
+        dimension = multiplicity(product, row)
+        whole = product.mixing == "all" and product.self_products is not False
+        if row.number != len(fragments) or row.dimension != dimension or (whole and dimension != len(fragments)):
+            yield f"{where}: {len(fragments)} maps of {dimension}, stated are {row.number} of {row.dimension}"
+        if product.mixing in ("tree", "reduced"):
+            yield from (f"{where}: {wrong}" for wrong in _check_tree(product, row))
+
+
+def multiplicity(product: Product, row: Row) -> int:
+    """How many bilinear maps to an irrep there are."""
+    total: Character = {}
+    for p in (1, -1) if row.parity is not None else (None,):
+        q = None if row.parity is None or p is None else p * row.parity
+        left, right = (
+            _character(terms, parity, product.channels) for terms, parity in zip(product.factors, (p, q), strict=True)
+        )
+        for a, m in left.items():
+            for b, n in right.items():
+                total[a + b] = total.get(a + b, 0) + m * n
+        if product.second is None and row.parity in (None, 1):
+            for a, m in left.items():
+                total[2 * a] = total.get(2 * a, 0) + m
+    half = 2 if product.second is None else 1
+    return (total.get(row.degree, 0) - total.get(row.degree + 1, 0)) // half
+
+
+def prim(degrees: list[int], l: int) -> list[Pair] | None:
+    """The minimal spanning tree for products of degree l, in order of cost; None where there is none."""
+    inside, tree = {degrees[-1]}, []
+    while len(inside) < len(degrees):
+        edges = [
+            (cost(min(a, b), max(a, b), l), max(a, b), min(a, b))
+            for a in inside
+            for b in degrees
+            if b not in inside and abs(a - b) <= l <= a + b
+        ]
+        if not edges:
+            return None
+        best = min(edges)
+        tree.append(best)
+        inside |= set(best[1:])
+    return [(a, b) for _, b, a in sorted(tree)]
+
+
+@cache
+def cost(l1: int, l2: int, l: int) -> int:
+    """#{(m1, m2) : |m1 + m2| <= l}."""
+    return sum(max(0, min(l2, l - m) - max(-l2, -l - m) + 1) for m in range(-l1, l1 + 1))
+
+
+def _check_tree(product: Product, row: Row) -> Iterator[str]:
+    pairs = {(min(a, b), max(a, b)) for a, b, _ in (product.path(row, pair) for pair in row.paths)}
+    edges, loops = {pair for pair in pairs if pair[0] != pair[1]}, {pair for pair in pairs if pair[0] == pair[1]}
+    degrees = sorted({term.degree for terms in product.factors for term in terms})
+    if row.degree:
+        tree = prim(degrees, row.degree)
+        if tree is None:
+            yield "there is no spanning tree"
+            return
+        wanted = set(_kept(tree) if product.mixing == "reduced" else tree)
+        if product.second is None and row.parity is None and edges != wanted:
+            yield f"its products are not the {product.mixing} set"
+        if not edges <= wanted:
+            yield f"a product is not in the {product.mixing} set"
+    if loops and row.degree and not product.self_products:
+        yield "it has self products, which the spec has not"
+
+
+def _kept(pairs: list[Pair]) -> list[Pair]:
+    return [pair for position, pair in enumerate(pairs) if position & (position - 1) == 0]
+
+
+def _fragments(product: Product, row: Row) -> list[tuple[Pair, Pair]] | None:
+    """Every pair of fragments (term, t) multiplied into an irrep, of one field the smaller first."""
+    found = []
+    first, second = product.factors
+    for i, j in row.paths:
+        if i >= len(first) or j >= len(second):
+            return None
+        a, b = first[i], second[j]
+        parity = None if a.parity is None or b.parity is None else a.parity * b.parity
+        if not abs(a.degree - b.degree) <= row.degree <= a.degree + b.degree or parity != row.parity:
+            return None
+        for t in range(a.copies // product.channels):
+            for u in range(b.copies // product.channels):
+                pair = ((i, t), (j, u))
+                if product.second is None:
+                    if i == j and (t > u or (t == u and row.degree % 2)):
+                        continue  # counted from the other side, or it vanishes
+                    pair = (min(pair), max(pair))
+                found.append(pair)
+    return found
+
+
+def _character(terms: tuple[Term, ...], parity: int | None, channels: int) -> Character:
+    weights: Character = {}
+    for term in terms:
+        if term.parity == parity:
+            for m in range(-term.degree, term.degree + 1):
+                weights[m] = weights.get(m, 0) + term.copies // channels
+    return weights

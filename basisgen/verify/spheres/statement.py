@@ -1,0 +1,185 @@
+"""What a package's spec and certificate say of products, linear maps and transforms. Untrusted, so read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_DEGREE = 256
+
+_TERM = re.compile(r"([1-9]\d{0,8})x(\d{1,3})([eo]?)", re.ASCII)
+
+Pair = tuple[int, int]
+Path = tuple[int, int, int]  # l1, l2, l
+
+
+class StatementError(ValueError):
+    """Spec or certificate do not say what they should."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """Copies of one irrep."""
+
+    copies: int
+    degree: int
+    parity: int | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is claimed of one irrep of a product: paths as pairs of terms, how many maps these are, how many exist."""
+
+    degree: int
+    parity: int | None
+    paths: tuple[Pair, ...]
+    number: int
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product as spec and certificate state it."""
+
+    name: str
+    first: tuple[Term, ...]
+    second: tuple[Term, ...] | None
+    channels: int
+    mixing: str  # all, tree, reduced or listed
+    self_products: bool | None
+    rows: tuple[Row, ...]
+
+    @property
+    def factors(self) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+        """Both, the same twice for a square."""
+        return self.first, self.second or self.first
+
+    def path(self, row: Row, pair: Pair) -> Path:
+        """Degrees of one path."""
+        return self.factors[0][pair[0]].degree, self.factors[1][pair[1]].degree, row.degree
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear map as the spec states it."""
+
+    name: str
+    into: tuple[Term, ...]
+    out: tuple[Term, ...]
+    maps: tuple[str, ...]
+    channels: int
+    channels_out: int
+
+    @property
+    def copies(self) -> list[tuple[int, int]]:
+        """In and out, of every irrep of the output."""
+        irreps = dict.fromkeys((term.degree, term.parity) for term in self.out)
+        return [(_copies(self.into, irrep), _copies(self.out, irrep)) for irrep in irreps]
+
+    @property
+    def dimension(self) -> int:
+        """That of all equivariant linear maps: numbers between copies of one irrep (Schur), none between others."""
+        return sum(into * out for into, out in self.copies)
+
+    @property
+    def weights(self) -> int:
+        """What the factors hold: t fragments of k channels become t', then k'."""
+        if not self.maps:
+            return self.dimension
+        total = 0
+        for into, out in self.copies:
+            before, after = into // self.channels, out // self.channels_out
+            total += before * after if "uniform" in self.maps else 0
+            total += self.channels * after**2 if "channel" in self.maps else 0
+            total += self.channels * self.channels_out * after if "cross" in self.maps else 0
+        return total
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One transform as the spec states it."""
+
+    name: str
+    field: tuple[Term, ...]
+    grid: str
+
+    @property
+    def band_limit(self) -> int:
+        """L."""
+        return len(self.field)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """All layers of these kinds."""
+
+    products: tuple[Product, ...]
+    linear: tuple[Linear, ...]
+    transforms: tuple[Transform, ...]
+
+
+def read_statement(entries: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Any]) -> Statement:
+    """The layers of these kinds: `entries` is the spec by name, `sections` what the certificate says.
+
+    Raises StatementError.
+    """
+    try:
+        return Statement(
+            tuple(_product(entry, sections["products"]["layers"][entry["name"]]) for entry in _of(entries, "product")),
+            tuple(_linear(entry) for entry in _of(entries, "linear")),
+            tuple(
+                Transform(entry["name"], read_type(entry["in"]), entry["grid"]) for entry in _of(entries, "transform")
+            ),
+        )
+    except StatementError:
+        raise
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, ZeroDivisionError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise StatementError(f"not in the documented form ({type(error).__name__}: {message})") from None
+
+
+def read_type(text: str) -> tuple[Term, ...]:
+    """`8x0 + 8x1e`; raises StatementError."""
+    return tuple(_term(part) for part in text.split(" + "))
+
+
+def _of(entries: Mapping[str, Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries.values() if entry["kind"] == kind]
+
+
+def _linear(entry: Mapping[str, Any]) -> Linear:
+    channels, after = int(entry["channels"] or 1), int(entry["out_channels"] or 1)
+    return Linear(
+        entry["name"], read_type(entry["in"]), read_type(entry["out"]), tuple(entry["maps"] or ()), channels, after
+    )
+
+
+def _copies(terms: tuple[Term, ...], irrep: tuple[int, int | None]) -> int:
+    return sum(term.copies for term in terms if (term.degree, term.parity) == irrep)
+
+
+def _term(text: str) -> Term:
+    match = _TERM.fullmatch(text)
+    if match is None or int(match[2]) > MAX_DEGREE:
+        raise StatementError(f"{text!r:.100} is no term of a field type")
+    return Term(int(match[1]), int(match[2]), {"e": 1, "o": -1, "": None}[match[3]])
+
+
+def _product(entry: Mapping[str, Any], claim: Mapping[str, Any]) -> Product:
+    first = read_type(entry["in"])
+    second = None if entry["second"] is None else read_type(entry["second"])
+    rows = tuple(_row(row) for row in claim["of"])
+    mixing = entry["mixing"] if isinstance(entry["mixing"], str) else "listed"
+    if claim["mixing"] != mixing:
+        raise StatementError(f"{entry['name']} has mixing {mixing}, its certificate says {claim['mixing']!r:.50}")
+    return Product(entry["name"], first, second, int(entry["channels"]), mixing, entry["self_products"], rows)
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    irrep = _term(f"1x{row['irrep']}")
+    pairs = tuple((int(i), int(j)) for i, j in row["paths"])
+    if any(i < 0 or j < 0 for i, j in pairs):
+        raise StatementError("a path has a negative term")
+    return Row(irrep.degree, irrep.parity, pairs, int(row["number"]), int(row["dimension"]))

@@ -1,0 +1,162 @@
+"""The tables of transforms in 60 digits, each number the nearest float64: what `transform_*` of a package must hold.
+
+    P_lm = sqrt((2l+1)/4pi (l-m)!/(l+m)!) P_l^m without the Condon-Shortley phase, in floating point of 60 digits
+    rings   gauss: roots of P_L (Newton); the others by their formula
+    weights gauss: 2 / ((1-x^2) P_L'(x)^2); the others solve  sum_t w_t cos(k theta_t) = 2/(1-k^2) [k even]
+            in closed form, by the discrete cosine transform
+    mw      2 pi int P_lm(theta) I_m(theta, t) sin(theta) dtheta by 2L Gauss nodes; I_m by sines of differences
+
+Source: as sphere grids: Driscoll, Healy 1994; McEwen, Wiaux 2011; Clenshaw, Curtis 1960.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 60
+FIXED = 320  # bits of the products of `mw`
+Real = Any  # mpmath's
+Array = NDArray[np.float64]
+
+
+def expected(name: str, grid: str, L: int) -> dict[str, Array]:
+    """The four tensors of one transform."""
+    with mpmath.workdps(DIGITS + 20):
+        angles = _angles(grid, L)
+        rings = _gauss(L)[0] if angles is None else [_cos_sin(angle) for angle in angles]
+        synthesis = _harmonics(L, rings)
+        if grid == "mw":
+            assert angles is not None
+            analysis = _analysis_of_mw(L, angles)
+        else:
+            weights = _gauss(L)[1] if angles is None else [_weight(grid, L, angle) for angle in angles]
+            analysis = [[2 * mpmath.pi * w * p for w, p in zip(weights, row, strict=True)] for row in synthesis]
+        points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
+        trig = [[_trig(m, Fraction(2 * p, points)) for m in range(1 - L, L)] for p in range(points)]
+        return {
+            f"{name}_analysis": _floats(analysis),
+            f"{name}_synthesis": _floats(synthesis),
+            f"{name}_trig": _floats(trig),
+            f"{name}_cos": _floats([[cos for cos, _ in rings]])[0],
+        }
+
+
+def _angles(grid: str, L: int) -> list[Fraction] | None:
+    """theta / pi of the rings; None for gauss."""
+    if grid == "mw":
+        return [Fraction(2 * t + 1, 2 * L - 1) for t in range(L)]
+    if grid == "driscoll_healy":
+        return [Fraction(2 * t + 1, 4 * L) for t in range(2 * L)]
+    if grid == "equiangular":
+        return [Fraction(t, 2 * L - 1) for t in range(2 * L)]
+    return None
+
+
+def _cos_sin(angle: Fraction) -> tuple[Real, Real]:
+    """Of pi times `angle`, exactly 0 and 1 where they are."""
+    return mpmath.cospi(mpmath.mpf(angle.numerator) / angle.denominator), mpmath.sinpi(
+        mpmath.mpf(angle.numerator) / angle.denominator
+    )
+
+
+def _weight(grid: str, L: int, angle: Fraction) -> Real:
+    """sum_k of (2 - [k = 0]) / n 2/(1-k^2) cos(k theta) over even k: midpoints halve nothing, poles the ends."""
+    n = 2 * L if grid == "driscoll_healy" else 2 * L - 1
+    total = mpmath.mpf(2)
+    for k in range(2, n, 2):
+        total += 4 * _cos_sin(k * angle)[0] / (1 - k * k)
+    return total / n / (2 if grid == "equiangular" and angle in (0, 1) else 1)
+
+
+def _gauss(n: int) -> tuple[list[tuple[Real, Real]], list[Real]]:
+    """Roots of P_n as (cos, sin), from 1 to -1, and weights."""
+    rings, weights = [], []
+    for guess in np.polynomial.legendre.leggauss(n)[0][::-1].tolist():
+        x = mpmath.mpf(guess) if abs(guess) > 1e-12 else mpmath.mpf(0)
+        for _ in range(6):
+            value, slope = _legendre(n, x)
+            x -= value / slope
+        x = x if abs(guess) > 1e-12 else mpmath.mpf(0)
+        slope = _legendre(n, x)[1]
+        rings.append((x, mpmath.sqrt(1 - x * x)))
+        weights.append(2 / ((1 - x * x) * slope**2))
+    return rings, weights
+
+
+def _legendre(n: int, x: Real) -> tuple[Real, Real]:
+    before, present = mpmath.mpf(0), mpmath.mpf(1)
+    for k in range(n):
+        before, present = present, ((2 * k + 1) * x * present - k * before) / (k + 1)
+    return present, n * (before - x * present) / (1 - x * x)
+
+
+def _harmonics(L: int, rings: list[tuple[Real, Real]]) -> list[list[Real]]:
+    """P_lm, one row per (m, l), l >= m, in order of m, then l; one number per ring."""
+    rows: list[list[Real]] = []
+    for m in range(L):
+        # P_mm = sqrt((2m+1)/4pi / (2m)!) (2m-1)!! sin^m
+        top = mpmath.sqrt(mpmath.mpf(2 * m + 1) / (4 * mpmath.pi) / mpmath.factorial(2 * m)) * mpmath.fac2(2 * m - 1)
+        before, present = [mpmath.mpf(0)] * len(rings), [top * sin**m for _, sin in rings]
+        for l in range(m, L):
+            rows.append(present)
+            up = mpmath.sqrt(mpmath.mpf((2 * l + 1) * (2 * l + 3)) / ((l + 1) ** 2 - m * m))
+            down = (
+                mpmath.sqrt(mpmath.mpf((2 * l + 3) * (l * l - m * m)) / ((2 * l - 1) * ((l + 1) ** 2 - m * m)))
+                if l > m
+                else 0
+            )
+            ahead = [up * cos * p - down * b for (cos, _), p, b in zip(rings, present, before, strict=True)]
+            before, present = present, ahead
+    return rows
+
+
+def _analysis_of_mw(L: int, angles: list[Fraction]) -> list[list[Real]]:
+    nodes, weights = _gauss(2 * L)
+    thetas = [mpmath.acos(cos) for cos, _ in nodes]
+    N = 2 * L - 1
+    matrices = []
+    for sign in (1, -1):
+        matrix = np.zeros((2 * L, L), object)
+        for g, theta in enumerate(thetas):
+            for t, angle in enumerate(angles):
+                at = mpmath.pi * angle.numerator / angle.denominator
+                near = mpmath.sin(N * (theta - at) / 2) / mpmath.sin((theta - at) / 2) / N
+                if t == L - 1:
+                    matrix[g, t] = _fixed(near) if sign == 1 else 0
+                else:
+                    far = mpmath.sin(N * (theta + at) / 2) / mpmath.sin((theta + at) / 2) / N
+                    matrix[g, t] = _fixed(near + sign * far)
+        matrices.append(matrix)
+    harmonics = _harmonics(L, nodes)
+    rows: list[list[Real]] = []
+    start = 0
+    for m in range(L):
+        of_order = harmonics[start : start + L - m]
+        start += L - m
+        left = np.array(
+            [[_fixed(2 * mpmath.pi * w * p) for w, p in zip(weights, row, strict=True)] for row in of_order], object
+        )
+        found = left.dot(matrices[m % 2])
+        rows += [[mpmath.ldexp(mpmath.mpf(int(value)), -2 * FIXED) for value in row] for row in found.tolist()]
+    return [[value if abs(value) > mpmath.mpf(10) ** -DIGITS else mpmath.mpf(0) for value in row] for row in rows]
+
+
+def _fixed(value: Real) -> int:
+    return int(mpmath.nint(mpmath.ldexp(value, FIXED)))
+
+
+def _trig(m: int, angle: Fraction) -> Real:
+    """trig_m at pi times `angle`."""
+    if m == 0:
+        return mpmath.mpf(1)
+    cos, sin = _cos_sin(abs(m) * angle)
+    return mpmath.sqrt(2) * (cos if m > 0 else sin)
+
+
+def _floats(rows: list[list[Real]]) -> Array:
+    return np.array([[float(value) + 0.0 for value in row] for row in rows])

@@ -1,0 +1,251 @@
+"""`basisgen verify` on packages of products, linear maps and transforms: accepts what is right, rejects what is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from basisgen.commands.recompile import recompile
+from basisgen.pipeline import compile_package
+from basisgen.spec import parse_package
+from basisgen.spheres.harmonic_tables import tables
+from basisgen.spheres.mixing import Mixing, mixing_set
+from basisgen.spheres.sphere_grid import Sampling
+from basisgen.verify.report import Report
+from basisgen.verify.spheres import transforms
+from basisgen.verify.spheres.paths import check_paths, prim
+from basisgen.verify.spheres.statement import StatementError, read_statement
+from basisgen.verify.verify import verify_package
+
+SPEC = """
+name = "verified"
+[[layer]]
+kind = "product"
+name = "Tree"
+in = "2x0..5"
+mixing = "tree"
+[[layer]]
+kind = "product"
+name = "Reduced"
+in = "2x0..5"
+mixing = "reduced"
+self_products = true
+[[layer]]
+kind = "product"
+name = "Two"
+in = "4x0e + 2x1o"
+second = "2x1o + 2x1e"
+channels = 2
+mixing = "all"
+[[layer]]
+kind = "linear"
+name = "Mix"
+in = "Tree"
+out = "4x0..5"
+maps = ["uniform", "channel", "cross"]
+channels = 2
+[[layer]]
+kind = "transform"
+name = "Grid"
+in = "2x0..5"
+grid = "mw"
+"""
+CONVOLUTION = """
+[[layer]]
+kind = "conv"
+name = "Conv"
+in = "1x0 + 1x1"
+out = "1x0"
+kernel_size = 3
+radial = { family = "shells" }
+"""
+Files = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def files() -> Files:
+    return compile_package(parse_package(SPEC))
+
+
+def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Report:
+    place = directory / "verified"
+    place.mkdir()
+    for name, body in files.items():
+        (place / name).write_bytes(body)
+    return verify_package(place, run=run, recompile=recompile, seed=1)
+
+
+def _forged(files: Files, **changed: bytes) -> Files:
+    """Files with others in their place, and every digest made to fit."""
+    names = {"tensors": "basis.safetensors", "certificate": "certificate.json"}
+    result = dict(files)
+    for key, body in changed.items():
+        result[names.get(key, key.replace("__", "."))] = body
+    old, new = (hashlib.sha256(of["basis.safetensors"]).hexdigest().encode() for of in (files, result))
+    result = {name: body.replace(old, new) if name.endswith(".py") else body for name, body in result.items()}
+    manifest = result["manifest.json"].decode()
+    for name, body in files.items():
+        if name != "manifest.json":
+            manifest = manifest.replace(hashlib.sha256(body).hexdigest(), hashlib.sha256(result[name]).hexdigest())
+    return {**result, "manifest.json": manifest.encode()}
+
+
+def test_accepts_its_own(files: Files, tmp_path: Path) -> None:
+    report = _verify(files, tmp_path)
+    assert report.verified, report.as_text()
+    assert {"paths", "couplings", "transforms", "linear", "layers"} <= {
+        check.name for check in report.checks if check.passed
+    }
+
+
+@pytest.mark.slow
+def test_accepts_packages_with_convolutions(tmp_path: Path) -> None:
+    report = _verify(compile_package(parse_package(SPEC + CONVOLUTION)), tmp_path)
+    assert report.verified, report.as_text()
+    assert {"law", "kernel", "paths", "layers"} <= {check.name for check in report.checks if check.passed}
+
+
+def _negate(values: dict[str, Any]) -> None:
+    values["coupling_values"][10] *= -1
+
+
+def _ulp(values: dict[str, Any]) -> None:
+    values["coupling_values"][7] = np.nextafter(values["coupling_values"][7], 2)
+
+
+def _order(values: dict[str, Any]) -> None:
+    values["coupling_orders"][[3, 4]] = values["coupling_orders"][[4, 3]]
+
+
+def _degrees(values: dict[str, Any]) -> None:
+    values["coupling_degrees"][[1, 2]] = values["coupling_degrees"][[2, 1]]
+
+
+def _weight_of_a_ring(values: dict[str, Any]) -> None:
+    values["transform_mw_6_analysis"][:, 2] *= 1 + 2**-50
+
+
+def _exchange(values: dict[str, Any]) -> None:
+    a, b = "transform_mw_6_analysis", "transform_mw_6_synthesis"
+    values[a], values[b] = values[b], values[a]
+
+
+def _more(values: dict[str, Any]) -> None:
+    values["transform_more"] = np.zeros(3)
+
+
+def _less(values: dict[str, Any]) -> None:
+    del values["transform_mw_6_cos"]
+
+
+def _types(values: dict[str, Any]) -> None:
+    values["coupling_counts"] = values["coupling_counts"].astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (_negate, "couplings"),
+        (_ulp, "couplings"),
+        (_order, "couplings"),
+        (_degrees, "couplings"),
+        (_weight_of_a_ring, "transforms"),
+        (_exchange, "transforms"),
+        (_more, "taps"),
+        (_less, "taps"),
+        (_types, "taps"),
+    ],
+)
+def test_rejects_other_numbers(
+    files: Files, change: Callable[[dict[str, Any]], None], line: str, tmp_path: Path
+) -> None:
+    values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
+    change(values)
+    report = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
+    assert not report.verified
+    found = {check.name: check for check in report.checks}
+    assert found[line].complaints and found["taps"].complaints, report.as_text()
+
+
+def test_rejects_another_encoding(files: Files, tmp_path: Path) -> None:
+    body = files["basis.safetensors"]
+    length = int.from_bytes(body[:8], "little")
+    padded = (length + 8).to_bytes(8, "little") + body[8 : 8 + length] + b" " * 8 + body[8 + length :]
+    report = _verify(_forged(files, tensors=padded), tmp_path, run=False)
+    assert not report.verified and "header" in " ".join(report.complaints)
+
+
+@pytest.mark.parametrize("name", ["_product.py", "_product.cpp", "_compiled.py", "_linear.py", "tree.py", "grid.py"])
+def test_rejects_other_code(files: Files, name: str, tmp_path: Path) -> None:
+    forged = _forged(files, **{name.replace(".", "__"): files[name] + b"\n"})
+    report = _verify(forged, tmp_path, run=False)
+    assert any(name in complaint for complaint in report.complaints)
+
+
+def _claims(files: Files) -> Any:
+    return json.loads(files["certificate.json"])
+
+
+def _statement(files: Files, claims: Any) -> Any:
+    return read_statement({entry["name"]: entry for entry in json.loads(files["manifest.json"])["spec"]}, claims)
+
+
+def test_paths_are_checked_without_the_compiler(files: Files) -> None:
+    statement = _statement(files, _claims(files))
+    assert [list(check_paths(product)) for product in statement.products] == [[], [], []]
+
+
+@pytest.mark.parametrize(("name", "row"), [("Tree", 3), ("Tree", 1), ("Reduced", 2), ("Two", 1)])
+def test_a_missing_an_added_and_an_exchanged_path_are_found(files: Files, name: str, row: int) -> None:
+    for change in ("less", "double", "heavier", "number", "dimension", "triangle"):
+        claims = _claims(files)
+        of = claims["products"]["layers"][name]["of"][row]
+        if change == "less":
+            of["paths"], of["number"] = of["paths"][1:], of["number"] - 1
+        elif change == "double":
+            of["paths"], of["number"] = [*of["paths"], of["paths"][0]], of["number"] + 1
+        elif change == "heavier" and name != "Two":
+            of["paths"] = [*of["paths"][:-1], [4, 5] if [4, 5] not in of["paths"] else [3, 5]]
+        elif change == "triangle":
+            of["paths"] = [[0, 0], *of["paths"][1:]]
+        elif change in ("number", "dimension"):
+            of[change] += 1
+        else:
+            continue
+        product = next(product for product in _statement(files, claims).products if product.name == name)
+        if name == "Reduced" and change == "less" and list(check_paths(product)) == []:
+            continue  # a self product, which may be left out of no set but `all`
+        assert list(check_paths(product)), change
+
+
+def test_hostile_claims_are_one_error(files: Files) -> None:
+    for claims in (
+        {}, [], {"products": 3}, {"products": {"layers": {}}},
+        {"products": {"layers": {"Tree": {"mixing": "all", "of": []}, "Reduced": {}, "Two": {}}}},
+    ):  # fmt: skip
+        with pytest.raises(StatementError):
+            _statement(files, claims)
+
+
+@pytest.mark.parametrize("L", [2, 5, 9, 16])
+def test_prim_and_kruskal_agree(L: int) -> None:
+    for l in range(1, L):
+        assert sorted(prim(list(range(L)), l) or []) == list(mixing_set(Mixing.TREE, range(L), l))
+    assert prim([0, 2, 3], 1) is None
+
+
+@pytest.mark.parametrize("grid", list(Sampling))
+def test_two_ways_to_every_number_of_a_transform(grid: Sampling) -> None:
+    for L in (1, 2, 6, 11):
+        ours, theirs = tables(grid, L), transforms.expected("t", grid.value, L)
+        assert np.array_equal(ours.analysis, theirs["t_analysis"])
+        assert np.array_equal(ours.synthesis, theirs["t_synthesis"])
+        assert np.array_equal(ours.trigonometric, theirs["t_trig"])
+        assert np.array_equal(ours.cos_theta, theirs["t_cos"])
