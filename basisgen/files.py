@@ -109,9 +109,8 @@ def write_file(path: Path, text: str) -> None:
 def staged(place: Path) -> Iterator[Path]:
     """An empty directory beside a place, for what is to be renamed onto it; in the end it is gone, whatever happens.
 
-    Makes the place's parents, and removes what writers that were killed have left. Raises OSError.
+    Removes what writers that were killed have left. Raises OSError.
     """
-    make_parents(place)
     _remove_abandoned(place)
     temporary = Path(tempfile.mkdtemp(prefix=f"{_prefix(place)}{os.getpid()}.", dir=place.parent))
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from basisgen.commands.new.presets import PRESETS
 from basisgen.errors import OutputError
-from basisgen.files import fill, staged
+from basisgen.files import fill, make_parents, staged
 from basisgen.reading import identifier
 from basisgen.text import template
 
@@ -40,6 +40,7 @@ def write_project(content: dict[str, str], directory: Path) -> None:
     Raises OutputError where something is there already, other than an empty directory, or nothing can be written.
     """
     try:
+        make_parents(directory)
         with staged(directory) as temporary:
             fill(temporary, {name: text.encode() for name, text in content.items()})
             temporary.rename(directory)  # fails unless the place is free or an empty directory
