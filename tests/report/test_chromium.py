@@ -47,6 +47,11 @@ _TOO_WIDE = """
   return e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5;
 }).map(e => e.tagName + "." + e.className)
 """
+_CUT = """
+[...document.querySelectorAll("table")].filter(t => t.getBoundingClientRect().width > 0).filter(t =>
+  t.scrollWidth > t.parentElement.clientWidth + 1 || t.getBoundingClientRect().right > innerWidth
+).map(t => t.textContent.trim().slice(0, 40))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +87,7 @@ def test_the_page_in_a_browser(browser: Browser, page: Path, width: int, scheme:
     assert browser.evaluate("innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate(_TOO_WIDE) == []
+    assert browser.evaluate(_CUT) == []
     assert browser.evaluate(_PALE) == []
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
@@ -103,7 +109,9 @@ def test_the_checks_see_a_page_that_is_wrong(browser: Browser, tmp_path: Path) -
     wrong.write_text(
         "<!doctype html><meta name='viewport' content='width=device-width'>"
         "<img src='http://127.0.0.1:9/picture.png'><p style='color: #ccc; font-size: 6px'>pale</p>"
-        "<div style='width: 900px'>wide</div><script>console.error('broken'); missing()</script>"
+        "<div style='width: 900px'>wide</div>"
+        "<div style='overflow-x: auto'><table style='width: 600px'><tr><td>cut</table></div>"
+        "<script>console.error('broken'); missing()</script>"
     )
     browser.open(wrong.as_uri(), 390)
     assert any("broken" in complaint for complaint in complaints(browser))
@@ -112,6 +120,7 @@ def test_the_checks_see_a_page_that_is_wrong(browser: Browser, tmp_path: Path) -
     assert browser.evaluate("document.images[0].naturalWidth") == 0
     assert browser.evaluate(_PALE)[0][0] == "P"
     assert browser.evaluate(_TOO_WIDE) == ["DIV."]
+    assert browser.evaluate(_CUT) == ["cut"]
 
 
 def complaints(browser: Browser) -> list[str]:

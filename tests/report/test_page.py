@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import html
+import importlib
 import io
 import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from math import sqrt
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,11 +24,14 @@ from markup import parse, pixels
 
 from basisgen.cli import main
 from basisgen.commands.report import pictures, usage
+from basisgen.commands.report.error import STATED, TESTED, WAVELENGTHS, WIDTH, Waves, predicted
 from basisgen.commands.report.page import render, report
 from basisgen.commands.report.read import Package, read_package
 from basisgen.commands.report.turns import named
 from basisgen.commands.report.words import in_words
 from basisgen.errors import OutputError
+from basisgen.pipeline import plan
+from basisgen.spec import parse_package
 from basisgen.text import percent, times
 from basisgen.verify.canonical import to_json
 from basisgen.verify.manifest import Term
@@ -114,14 +118,55 @@ def test_the_page_says_what_the_manifest_says(plain: Path, plain_page: str) -> N
     for name, layer in manifest["layers"].items():
         assert f"{layer['weights']:,} instead of {layer['dense_weights']:,}" in text
         (row,) = re.findall(rf"<tr><td>{name}</td>.*?</tr>", text)
-        error, *_, defect, _, _ = percentages(row)
+        *_, defect, _, _ = percentages(row)
         assert defect == pytest.approx(layer["defect_of_random_weights"], abs=6e-3)
-        assert error == pytest.approx(sqrt(2) * layer["defect_of_random_weights"], abs=6e-3)
     degrees = re.findall(r"<h4>.*?(?=<h4>|</section>)", text, re.DOTALL)
     stated = manifest["filters"]["filters_3x3x3"]["defect"].values()
     for shown, degree in zip(degrees, stated, strict=True):
         figures = [degree["random"], degree["worst"], *degree["each"]]
         assert percentages(shown) == pytest.approx(figures, abs=6e-3, rel=0.02)
+
+
+def test_the_error_is_one_number_in_head_list_and_table(plain: Path, plain_page: str) -> None:
+    text, package = html.unescape(plain_page), read_package(plain)
+    errors = []
+    for layer in package.layers:
+        (listed,) = re.findall(rf'<a href="#layer-{layer.name}">.*?</tr>', text)
+        (row,) = re.findall(rf"<tr><td>{layer.name}</td>.*?</tr>", text)
+        assert percentages(row)[WAVELENGTHS.index(STATED)] == percentages(listed)[-1]
+        errors.append(percentages(listed)[-1])
+    (card,) = re.findall(r"<li><strong>[^<]*</strong> error at other angles", text)
+    assert percentages(card) == [min(errors), max(errors)]
+
+
+def test_the_error_is_what_assert_equivariant_measures(compile_and_import: Callable[[str], ModuleType]) -> None:
+    """Under a narrow envelope, and many fields and directions, so that few voxels and one module are enough."""
+    import torch
+
+    from runtime.testing import assert_equivariant
+
+    text = 'name = "many"\n[[conv]]\nname = "Conv"\nin = "6x0 + 4x1"\nout = "6x0 + 4x1 + 4x2"\nkernel_size = 3\n'
+    torch.manual_seed(0)
+    module, (layer,) = compile_and_import(text).Conv(), plan(parse_package(text)).layers
+    few = {"turns": torch.eye(3)[None], "turn_tolerance": 1.0, "batch": 16, "rotations": 6}
+    measured = assert_equivariant(module, rotation_size=9, **few).rotation_errors
+    assert [wavelength for wavelength, _ in measured] == list(TESTED)
+    for wavelength, error in measured:
+        defects = measure(layer.filters, Waves(wavelength, width=0.9))
+        assert error == pytest.approx(predicted(defects, layer.variance), rel=0.25)
+    assert error != pytest.approx(predicted(measure(layer.filters), layer.variance), rel=0.5)  # the control, at 16
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_envelope_is_the_one_of_assert_equivariant_by_default(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runtime import testing
+
+    widths, random = [], testing.SmoothField.random
+    monkeypatch.setattr(
+        testing.SmoothField, "random", lambda *a, **k: widths.append(a[2] if len(a) > 2 else 0) or random(*a, **k)
+    )
+    testing.assert_equivariant(importlib.import_module("plain").Conv1(), rotations=1)
+    assert widths[-1] == WIDTH
 
 
 def percentages(text: str) -> list[float]:
@@ -295,16 +340,32 @@ def test_the_network_runs_on_a_volume(plain_page: str) -> None:
     (code,) = (code for code in re.findall(r"<code>(.*?)</code>", plain_page, re.DOTALL) if "nn.Sequential" in code)
     names: dict[str, object] = {}
     exec(html.unescape(code), names)
-    model = names["model"]
+    model = names["example"]
     assert isinstance(model, torch.nn.Module) and model(torch.randn(1, 1, 7, 7, 7)).shape == (1, 8)
 
 
 @pytest.mark.parametrize(
-    ("directory", "module"),
-    [("generated/tetris", "generated.tetris"), ("tetris", "tetris"), ("/home/me/tetris", "tetris"), ("../x/y", "y")],
+    ("directory", "lines"),
+    [
+        ("generated/tetris", "from generated.tetris import Conv1"),
+        ("tetris", "from tetris import Conv1"),
+        ("HERE/generated/tetris", "from generated.tetris import Conv1"),
+        ("HERE-too/tetris", "import sys|sys.path.insert(0, 'HERE-too')|from tetris import Conv1"),
+        ("../x/tetris", "import sys|sys.path.insert(0, '../x')|from tetris import Conv1"),
+        ("my-models/tetris", "import sys|sys.path.insert(0, 'my-models')|from tetris import Conv1"),
+        ("json/tetris", "import sys|sys.path.insert(0, 'json')|from tetris import Conv1"),
+        ("class/tetris", "import sys|sys.path.insert(0, 'class')|from tetris import Conv1"),
+        ("tetris-2", "import sys|sys.path.insert(0, '.')|from tetris_2 import Conv1"),
+    ],
 )
-def test_the_package_is_imported_from_where_it_is(directory: str, module: str) -> None:
-    assert usage.module(Path(directory)) == module
+def test_the_package_is_imported_from_where_it_is(
+    directory: str, lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code = usage.imports(Path(directory.replace("HERE", str(Path.cwd()))), ["Conv1"])
+    found = [line.partition("  #")[0] for line in code.splitlines() if line and not line.startswith("#")]
+    assert found == lines.replace("HERE", str(Path.cwd())).split("|")
 
 
 # ---- the command ----

@@ -8,7 +8,6 @@ The page holds no script and asks nothing of any network. Same package, same pag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import pi, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,17 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from basisgen.commands.report import mathml, pictures, usage
+from basisgen.commands.report.error import STATED, WAVELENGTHS, WIDTH, by_wavelength, predicted
 from basisgen.commands.report.formulas import ExactKernel, exact_kernel
 from basisgen.commands.report.read import Layer, Package, read_package
 from basisgen.commands.report.turns import named
 from basisgen.commands.report.words import field_type, in_words
 from basisgen.text import counted, grouped, percent, source_text, template, times
 from basisgen.verify.statement import Pair
-from basisgen.volumes.sampling.defect import Defects, SingleFrequency, measure
+from basisgen.volumes.sampling.defect import Defects, measure
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import Turn, VoxelGrid
-from basisgen.volumes.sampling.sample import SampledFilters
 
-WAVELENGTHS = (24, 16, 12, 8, 6, 5, 4, 3)  # in distances of neighbouring taps
 MOST_TERMS = 150  # monomials of a matrix that is printed in full
 _HUGE = "too long to read; {} monomials. `basisgen show {} {}` prints it, certificate.json holds it."
 
@@ -44,15 +42,17 @@ def report(directory: Path) -> str:
 def render(package: Package, directory: Path) -> str:
     """The page about a package that was read and checked; `directory` is where users will import it from."""
     defects = {name: measure(filters) for name, filters in package.filters.items()}
-    waves = {name: _by_wavelength(filters) for name, filters in package.filters.items()}
+    waves = {name: by_wavelength(filters) for name, filters in package.filters.items()}
     page = template("basisgen.commands.report", "templates", "page.html.jinja", html=True)
     return page.render(
         package=package,
         style=Markup(source_text("basisgen.commands.report", "templates", "style.css")),
         group="rotations and reflections, O(3)" if package.has_parity else "rotations, SO(3)",
-        summary=_summary(package, defects),
+        summary=_summary(package, waves),
         layers=[_layer(layer, defects, waves, directory) for layer in package.layers],
         wavelengths=WAVELENGTHS,
+        stated=STATED,
+        width=WIDTH,
         network=usage.network(package, directory),
         test=usage.test(package.layers[0], directory),
         grids=_grids(package),
@@ -65,10 +65,10 @@ def render(package: Package, directory: Path) -> str:
     )
 
 
-def _summary(package: Package, defects: Mapping[str, Defects]) -> list[dict[str, str]]:
+def _summary(package: Package, waves: Mapping[str, list[Defects]]) -> list[dict[str, str]]:
     weights = sum(layer.weights for layer in package.layers)
     dense = sum(layer.dense_weights for layer in package.layers)
-    errors = sorted(_predicted(defects[layer.stated.filter_tensor], layer) for layer in package.layers)
+    errors = sorted(_stated_error(waves[layer.stated.filter_tensor], layer) for layer in package.layers)
     turns = sorted({len(_turns(layer.filters.grid, package)) for layer in package.layers})
     span = percent(errors[0]) if len(errors) == 1 else f"{percent(errors[0])} – {percent(errors[-1])}"
     return [
@@ -77,9 +77,13 @@ def _summary(package: Package, defects: Mapping[str, Defects]) -> list[dict[str,
         {
             "figure": " or ".join(map(str, turns)),
             "says": "exact turns",
-            "more": "of the voxel grid: error 0 but for rounding",
+            "more": "of the voxel grid: error 0, up to rounding",
         },
-        {"figure": span, "says": "error at other angles", "more": "predicted, per layer, weights as initialised"},
+        {
+            "figure": span,
+            "says": "error at other angles",
+            "more": f"per layer, for waves of {STATED} voxels: what assert_equivariant measures",
+        },
     ]
 
 
@@ -87,7 +91,7 @@ def _layer(
     layer: Layer, defects: Mapping[str, Defects], waves: Mapping[str, list[Defects]], directory: Path
 ) -> dict[str, Any]:
     tensor = layer.stated.filter_tensor
-    errors = [_predicted(measured, layer) for measured in waves[tensor]]
+    errors = [predicted(measured, layer.variance) for measured in waves[tensor]]
     return {
         "name": layer.name,
         "into": field_type(layer.stated.into),
@@ -106,7 +110,7 @@ def _layer(
         "code": usage.layer(layer, directory),
         "silent": ", ".join(layer.silent_terms),
         "defect": percent(defects[tensor].layer(layer.variance)),
-        "error": percent(_predicted(defects[tensor], layer)),
+        "error": percent(_stated_error(waves[tensor], layer)),
         "worst": percent(max(defects[tensor].by_degree[J].worst for J in layer.degrees)),
         "by_wavelength": [{"text": percent(error), "shade": f"{min(1.0, error / 0.3):.2f}"} for error in errors],
         "compare": usage.compare(layer),
@@ -172,7 +176,7 @@ def _pair(pair: Pair, package: Package) -> dict[str, Any]:
         "kernels": [
             {
                 "J": J,
-                "formula": _formula(exact_kernel(package.certificate, j, l, J), j, l),
+                "formula": _formula(exact_kernel(package.certificate, j, l, J), pair),
                 "arrows": _arrows(pair, J, package),
                 "used": any(J in layer.degrees for layer in package.layers if layer.name in _using(pair, package)),
             }
@@ -185,9 +189,9 @@ def _title(pair: Pair) -> str:
     return f"{pair.into} → {pair.out}"
 
 
-def _formula(exact: ExactKernel, j: int, l: int) -> Markup:
+def _formula(exact: ExactKernel, pair: Pair) -> Markup:
     if exact.terms > MOST_TERMS:
-        return Markup("<p>{}</p>").format(_HUGE.format(exact.terms, j, l))
+        return Markup("<p>{}</p>").format(_HUGE.format(exact.terms, pair.into, pair.out))
     return mathml.kernel(exact)
 
 
@@ -258,14 +262,9 @@ def _profile(group: FilterGroup, index: int) -> Markup:
     return Markup("φ(r) = ") + mathml.profile(group.formula)
 
 
-def _by_wavelength(filters: SampledFilters) -> list[Defects]:
-    pitch = float(max(filters.grid.pitch))
-    return [measure(filters, SingleFrequency(2 * pi / (wavelength * pitch))) for wavelength in WAVELENGTHS]
-
-
-def _predicted(defects: Defects, layer: Layer) -> float:
-    """The equivariance error: the errors before and after a turn are uncorrelated, hence the root of 2."""
-    return sqrt(2) * defects.layer(layer.variance)
+def _stated_error(waves: list[Defects], layer: Layer) -> float:
+    """The one number that stands for a layer."""
+    return predicted(waves[WAVELENGTHS.index(STATED)], layer.variance)
 
 
 def _turns(grid: VoxelGrid, package: Package) -> tuple[Turn, ...]:

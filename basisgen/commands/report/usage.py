@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import keyword
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from basisgen.commands.report.error import TESTED
 from basisgen.commands.report.read import Layer, Package
 from basisgen.commands.report.words import field_type
 
 LINE = 88
 
 
-def module(directory: Path) -> str:
-    """How the package is imported: `generated.tetris`, or `tetris` where the directory is not below the current one."""
-    inside = not directory.is_absolute() and all(part.isidentifier() for part in directory.parts)
-    return ".".join(directory.parts) if inside else directory.name
+def imports(directory: Path, names: Sequence[str]) -> str:
+    """The lines that import from the package in a directory, in a script that runs where the report was written.
+
+    Below the current directory a package is `generated.tetris`; elsewhere its parent goes into the search path first.
+    """
+    place = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
+    parts = place.parts
+    if parts and all(map(_importable, parts)) and parts[0] not in sys.stdlib_module_names:
+        return _from(".".join(parts), names)
+    parent = f"import sys\n\nsys.path.insert(0, {place.parent.as_posix()!r})  # where the package lies\n"
+    name = place.resolve().name
+    if not _importable(name):
+        parent += f"# {name!r} is no name that Python can import: give the directory another first\n"
+        name = re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII)
+    return parent + _from(name, names)
 
 
 def layer(layer: Layer, directory: Path) -> str:
@@ -28,7 +44,7 @@ def layer(layer: Layer, directory: Path) -> str:
     volume, result = (", ".join(map(str, shape)) for shape in (size, out))
     return (
         "import torch\n"
-        f"from {module(directory)} import {layer.name}\n\n"
+        f"{imports(directory, [layer.name])}\n"
         f"conv = {layer.name}()  # a torch.nn.Module\n"
         f"volume = torch.randn(1, {layer.in_channels}, {volume})  # (batch, channel, x, y, z)\n"
         f"assert conv(volume).shape == (1, {layer.out_channels}, {result})\n"
@@ -49,29 +65,23 @@ def network(package: Package, directory: Path) -> str | None:
     end = f"    {last.name}(), " + (
         f"Gate({last.name}.out_type),\n" if last.gated else f"GlobalMean({last.name}.out_type),\n"
     )
-    imports = "Gate" if last.gated else "Gate, GlobalMean"
+    layers = "Gate" if last.gated else "Gate, GlobalMean"
     return (
         "from torch import nn\n"
-        f"{_imported(module(directory), names)}"
-        f"from runtime import {imports}\n\n"
-        f"model = nn.Sequential(\n{''.join(lines)}{end})\n"
+        f"{imports(directory, names)}"
+        f"from runtime import {layers}\n\n"
+        f"example = nn.Sequential(\n{''.join(lines)}{end})\n"
     )
 
 
 def test(layer: Layer, directory: Path) -> str:
     """The equivariance of one layer: exact under the turns of its grid, measured elsewhere."""
-    head = f"from {module(directory)} import {layer.name}\nfrom runtime.testing import assert_equivariant\n\n"
-    if len(layer.filters.grid.exact_turns(mirrors=False)) == 24:
-        return head + f"print(assert_equivariant({layer.name}()))\n"
-    facts = list(zip(layer.stated.size, layer.stated.spacing, layer.stated.dilation, strict=True))
-    kinds = [facts.index(fact) for fact in facts]
-    mirrors = "reflections=True" if layer.stated.out[0].irrep.parity is not None else ""
-    spacing = ", ".join(f"{float(length):g}" for length in layer.stated.spacing)
+    longest = float(max(layer.stated.spacing))
+    lengths = ", ".join(f"{wavelength * longest:g}" for wavelength in TESTED)
     return (
-        f"import torch\n{head.rstrip()}\nfrom runtime.so3 import cube_turns\n\n"
-        f"axes = torch.tensor({kinds})  # axes of one kind may change places\n"
-        f"turns = [turn for turn in cube_turns({mirrors}) if torch.equal(turn.abs() @ axes, axes)]\n"
-        f"print(assert_equivariant({layer.name}(), turns=torch.stack(turns), voxel_spacing=({spacing})))\n"
+        imports(directory, [layer.name])
+        + "from runtime.testing import assert_equivariant\n\n"
+        + f"print(assert_equivariant({layer.name}(), wavelengths=({lengths})))\n"
     )
 
 
@@ -89,7 +99,11 @@ def compare(layer: Layer) -> str:
     return command
 
 
-def _imported(module: str, names: list[str]) -> str:
+def _importable(part: str) -> bool:
+    return part.isidentifier() and not keyword.iskeyword(part)
+
+
+def _from(module: str, names: Sequence[str]) -> str:
     line = f"from {module} import {', '.join(names)}\n"
     if len(line) <= LINE:
         return line
