@@ -117,7 +117,7 @@ def test_the_page_says_what_the_manifest_says(plain: Path, plain_page: str) -> N
     text = html.unescape(plain_page)
     for name, layer in manifest["layers"].items():
         assert f"{layer['weights']:,} instead of {layer['dense_weights']:,}" in text
-        (row,) = re.findall(rf"<tr><td>{name}</td>.*?</tr>", text)
+        (row,) = re.findall(rf'<tr><td data-label="layer">{name}</td>.*?</tr>', text)
         *_, defect, _, _ = percentages(row)
         assert defect == pytest.approx(layer["defect_of_random_weights"], abs=6e-3)
     degrees = re.findall(r"<h4>.*?(?=<h4>|</section>)", text, re.DOTALL)
@@ -132,7 +132,7 @@ def test_the_error_is_one_number_in_head_list_and_table(plain: Path, plain_page:
     errors = []
     for layer in package.layers:
         (listed,) = re.findall(rf'<a href="#layer-{layer.name}">.*?</tr>', text)
-        (row,) = re.findall(rf"<tr><td>{layer.name}</td>.*?</tr>", text)
+        (row,) = re.findall(rf'<tr><td data-label="layer">{layer.name}</td>.*?</tr>', text)
         assert percentages(row)[WAVELENGTHS.index(STATED)] == percentages(listed)[-1]
         errors.append(percentages(listed)[-1])
     (card,) = re.findall(r"<li><strong>[^<]*</strong> error at other angles", text)
