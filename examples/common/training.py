@@ -20,7 +20,7 @@ from runtime.train import TrainConfig, train
 from runtime.train.calibration import calibrate
 
 CALIBRATION_SAMPLES = 32
-GO_ON = "To go on, run the same command with --resume; `make demo` has it already."
+GO_ON = "run the same command with --resume (`make demo` has it)"
 
 
 class Stopwatch:

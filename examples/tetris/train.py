@@ -29,7 +29,7 @@ from examples.tetris.experiment import OneOrientation, build, evaluate  # noqa: 
 from examples.tetris.presets import load_preset  # noqa: E402
 from runtime.train import Precision, TrainingError, log_to_stderr, train  # noqa: E402
 
-GO_ON = "To go on, run the same command with --resume."
+GO_ON = "run the same command with --resume"
 
 
 @click.command()

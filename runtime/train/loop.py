@@ -76,7 +76,7 @@ def train(
     forward     called as forward(model, inputs) instead of model(inputs): for several inputs, and for models that
                 return more than a tensor. What it returns, a tensor or several, goes to loss and metrics
     resume      go on from the newest checkpoint in `directory`; start anew where there is none
-    go_on       the sentence that tells a person how to go on after a stop, for commands
+    go_on       what messages tell a person to do to go on with the run, for commands: "add --resume"
 
     The global random generators are reseeded at every step. Batch statistics are those of one part of a step unless the
     model's norms are synchronised (runtime.BatchNorm, nn.SyncBatchNorm).
@@ -87,10 +87,11 @@ def train(
     Ctrl-C, SIGTERM or SIGHUP.
     """
     check_arguments(model, config, directory, loss, metrics, optimizer, forward)
-    place, cure = Path(directory), f"To go on, run the same {'again' if resume else 'with resume=True'}."
+    place = Path(directory)
+    go_on = go_on or ("run the same again" if resume else "run the same with resume=True")
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(config.device))
-        stop = stack.enter_context(StopSignals(cure if go_on is None else go_on))
+        stop = stack.enter_context(StopSignals(go_on))
         with stop.before_the_first_step():
             if processes.is_first:
                 stack.enter_context(locked(place))

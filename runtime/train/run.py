@@ -98,7 +98,7 @@ class Run:
         left = [*found, *self.directory.glob(BEST), *self.directory.glob(LOG)]
         if left and not resume:
             raise TrainingError(
-                f"{self.directory} holds an earlier run ({left[-1].name}). Go on from it with resume=True, "
+                f"{self.directory} holds an earlier run ({left[-1].name}). To go on with it, {self.stop.go_on}; "
                 f"or choose another directory."
             )
         if found:

@@ -36,12 +36,12 @@ class StopNow(BaseException):
 class StopSignals:
     """Signals noted instead of obeyed. Only the main thread can listen. SIGHUP under nohup stays ignored.
 
-    cure: the sentence that tells how to go on after the stop.
+    go_on: what a person does to go on after the stop.
     """
 
-    def __init__(self, cure: str = "") -> None:
+    def __init__(self, go_on: str = "start it again") -> None:
         self.requested = False
-        self._cure = cure
+        self.go_on = go_on
         self.number = int(signal.SIGTERM)
         self._since = 0.0
         self._open: bool | None = None  # whether the first signal acts at once; None: neither does the second
@@ -76,7 +76,7 @@ class StopSignals:
         """Say when training stopped and how to go on, then raise Interrupted."""
         if not silent:
             with suppress(OSError):  # a terminal that is gone
-                print(f"\nTraining stopped by {self.name} {when}.\n{self._cure}".rstrip(), file=sys.stderr)
+                print(f"\nTraining stopped by {self.name} {when}.\nTo go on, {self.go_on}.", file=sys.stderr)
         raise Interrupted(128 + self.number)
 
     @contextmanager

@@ -85,5 +85,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
     before = losses(tmp_path)
     process = start([sys.executable], "--epochs", "1", "--out", tmp_path)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "holds an earlier run" in err and "Traceback" not in err
+    assert (
+        process.returncode == 1 and "holds an earlier run" in err and "with --resume" in err and "Traceback" not in err
+    )
     assert losses(tmp_path) == before

@@ -190,7 +190,7 @@ def test_under_nohup_a_terminal_that_goes_changes_nothing(tmp_path: Path) -> Non
     [
         ({}, "To go on, run the same with resume=True."),
         ({"resume": True}, "To go on, run the same again."),
-        ({"go_on": "To go on, add --resume."}, "To go on, add --resume."),
+        ({"go_on": "add --resume"}, "To go on, add --resume."),
     ],
 )
 def test_the_message_says_how_to_go_on(
