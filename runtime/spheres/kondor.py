@@ -117,12 +117,13 @@ class ComplexProductLayer(nn.Module):
     def forward(self, real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary part, (batch, channel) each -> the same of the out type."""
         of_real, of_imaginary, of_sum = (self.product(x) for x in (real, imaginary, real + imaginary))
-        pair = torch.cat([of_real - of_imaginary, of_sum - of_real - of_imaginary])  # (2 batch, channel)
+        # (batch, channel, part): real and imaginary part as two places
+        pair = torch.stack([of_real - of_imaginary, of_sum - of_real - of_imaginary], 2)
         if self.expand is not None:
             pair = self.expand(pair)
         pair = self.norm(pair) * math.sqrt(0.5)  # the size of a complex number is sqrt(2) that of its parts
-        (u_x, u_y), (v_x, v_y) = self.real(pair).chunk(2), self.imaginary(pair).chunk(2)
-        return u_x - v_y, u_y + v_x
+        u, v = self.real(pair), self.imaginary(pair)
+        return u[..., 0] - v[..., 1], u[..., 1] + v[..., 0]
 
 
 class OrderedPairs(FieldLayer):
@@ -143,7 +144,7 @@ class OrderedPairs(FieldLayer):
         super().__init__(product.out_type, out)
 
     def forward(self, fields: Tensor) -> Tensor:
-        """(batch, channel) -> (batch, channel out)."""
+        """(batch, channel, *space) -> (batch, channel out, *space)."""
         self.check(fields)
         parts = []
         for term, part, key in zip(self.in_type, split_terms(fields, self.in_type), self._terms, strict=True):
@@ -152,7 +153,8 @@ class OrderedPairs(FieldLayer):
             )  # (ordered pair, place and sign)
             copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))
             signs = table[:, 1:].to(fields.dtype)
-            parts.append((copies.index_select(1, table[:, 0].long()) * signs).flatten(1))
+            chosen = copies.index_select(1, table[:, 0].long())  # (batch, ordered pair, component, *space)
+            parts.append((chosen * signs.reshape(-1, *[1] * (chosen.ndim - 2))).flatten(1, 2))
         return torch.cat(parts, 1)
 
 

@@ -64,8 +64,8 @@ def assert_equivariant(
     """Check that a module commutes with rotations of signals, in float64 on a copy; the module itself is left alone.
 
     The module maps (batch, channel, *space) to the same with other channels. Its field types are its attributes
-    `in_type` and `out_type` unless given. Each sample, normal coefficients, is turned by a rotation of its own, exactly,
-    by D^l; for fields with parity every second one is a reflection too. Random modules (dropout) get equal seeds; batch
+    `in_type` and `out_type` unless given. Each sample, normal coefficients, is turned by a rotation of its own, exactly
+    (D^l); for fields with parity every second one is a reflection too. Random modules (dropout) get equal seeds; batch
     norms take the statistics of evaluation if the module is in evaluation.
 
     tolerance: of the mean error of every band limit and spectrum. Layers that are exact keep 1e-12; for activations on
