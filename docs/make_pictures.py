@@ -1,6 +1,7 @@
 """The pictures of the documentation: `python docs/make_pictures.py` writes docs/images.
 
     fields.png           a scalar, a vector and a degree-2 field before and after a rotation
+    signals.png          a signal on the sphere, the same rotated, and errors of activations
     report.png           the top of a package's report; report-phone.png, report-dark.png: the same narrow, and dark
 
 The report's need Chromium; without one they are left as they are.
@@ -24,6 +25,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs.signal_pictures import signals  # noqa: E402
 from runtime import rotate_field  # noqa: E402
 from runtime.so3 import clebsch_gordan  # noqa: E402
 from tests.report.chromium import Browser, find_chromium  # noqa: E402
@@ -149,4 +151,6 @@ if __name__ == "__main__":
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
     where.mkdir(parents=True, exist_ok=True)
     fields(where / "fields.png")
+    signals(where / "signals.png")
+    _shrink(where / "signals.png")
     report(where)
