@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 
-from basisgen.spheres.activation_error import FUNCTIONS, OVERSAMPLING, activation_error
+from basisgen.spheres.activation_error import FUNCTIONS, OVERSAMPLING, RingAnalysis, activation_error
+from basisgen.spheres.sphere_grid import Sampling
 from runtime.so3 import random_rotations
 from runtime.spheres import as_channels, as_packed, directions, evaluate, rotate_signal, signal_type, smooth
-from tests.spheres.rings import mw, oversampled
 
 LIMIT = 8
 PIXELS = 121
@@ -29,7 +29,7 @@ def signals(path: Path) -> None:
     rotation = random_rotations(1, generator=generator)[0]
     terms = signal_type(1, LIMIT)
     turned = as_packed(rotate_signal(as_channels(signal), rotation, terms), terms)
-    colatitudes = torch.from_numpy(mw(LIMIT).colatitudes)
+    colatitudes = torch.from_numpy(RingAnalysis.of(Sampling.MW, LIMIT).colatitudes)
     samples = directions(colatitudes, 2 * LIMIT - 1).reshape(-1, 3)
     _draw(axes[0], signal[0, 0], samples, "a signal, degrees 0 to 7, and its samples")
     _draw(axes[1], turned[0, 0], samples @ rotation.mT, "rotated by D(r), exactly")
@@ -54,7 +54,8 @@ def _draw(axes: pyplot.Axes, signal: torch.Tensor, samples: torch.Tensor, title:
 
 def _errors(axes: pyplot.Axes) -> None:
     for name in ("relu", "gelu", "tanh", "silu"):
-        errors = [activation_error(FUNCTIONS[name], np.ones(LIMIT), oversampled(mw, LIMIT, f))[0] for f in OVERSAMPLING]
+        grids = [RingAnalysis.of(Sampling.MW, int(factor * LIMIT)).cut(LIMIT) for factor in OVERSAMPLING]
+        errors = [activation_error(FUNCTIONS[name], np.ones(LIMIT), grid)[0] for grid in grids]
         axes.loglog(OVERSAMPLING, errors, marker="o", markersize=4, label=name)
     axes.set_xticks(OVERSAMPLING, [f"{factor:g}x" for factor in OVERSAMPLING])
     axes.minorticks_off()

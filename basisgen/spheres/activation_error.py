@@ -29,6 +29,8 @@ from scipy.fft import dct
 from scipy.special import erf
 
 from basisgen.errors import SpecError
+from basisgen.spheres.harmonic_tables import tables
+from basisgen.spheres.sphere_grid import Sampling, points_of_ring
 
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]
@@ -51,7 +53,7 @@ FUNCTIONS: dict[str, Function] = {
 
 
 @dataclass(frozen=True)
-class Rings:
+class RingAnalysis:
     """An analysis from samples on rings: `samples` on each, at longitudes 2 pi k / samples.
 
         f_lm = sum_t analysis[|m|, l, t]  1/samples sum_k f(t, k) trig_m(2 pi k / samples)
@@ -69,9 +71,17 @@ class Rings:
         orders, degrees, rings = self.analysis.shape
         assert self.colatitudes.shape == (rings,) and degrees <= orders and 2 * (degrees - 1) < self.samples
 
-    def cut(self, degrees: int) -> Rings:
+    @classmethod
+    def of(cls, sampling: Sampling, L: int) -> RingAnalysis:
+        """That of a generated transform's grid."""
+        found = tables(sampling, L)
+        analysis = np.zeros((L, L, len(found.cos_theta)))
+        analysis[np.triu_indices(L)] = found.analysis  # rows (m, l), l >= m, in order of m, then l
+        return cls(np.arccos(found.cos_theta), points_of_ring(sampling, L), analysis)
+
+    def cut(self, degrees: int) -> RingAnalysis:
         """The same analysis, of degrees below `degrees` alone."""
-        return Rings(self.colatitudes, self.samples, self.analysis[:, :degrees])
+        return RingAnalysis(self.colatitudes, self.samples, self.analysis[:, :degrees])
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class ActivationError:
 
 
 def activation_error(
-    function: Function, spectrum: Sequence[float], rings: Rings, *, deviation: float = 1.0
+    function: Function, spectrum: Sequence[float], rings: RingAnalysis, *, deviation: float = 1.0
 ) -> tuple[float, float]:
     """The error, and the aliased share of the output's power, of analysis(function(synthesis f)).
 
@@ -107,21 +117,21 @@ def activation_error(
 def choose_oversampling(
     function: Function,
     spectrum: Sequence[float],
-    grid: Callable[[int], Rings],
+    sampling: Sampling,
     max_error: float,
     *,
     deviation: float = 1.0,
     kept: int | None = None,
     choices: Sequence[float] = OVERSAMPLING,
 ) -> ActivationError:
-    """The smallest oversampling whose predicted error is at most `max_error`.
+    """The smallest oversampling of a grid whose predicted error is at most `max_error`.
 
-    grid: makes the analysis of a band limit. kept: the degrees of the output, as many as the input's unless given.
+    kept: the degrees of the output, as many as the input's unless given.
     Raises SpecError if none of the choices is fine enough.
     """
     limit, kept = len(spectrum), kept or len(spectrum)
     for factor in sorted(choices):
-        rings = grid(max(ceil(factor * limit), kept)).cut(kept)
+        rings = RingAnalysis.of(sampling, max(ceil(factor * limit), kept)).cut(kept)
         found = ActivationError(factor, *activation_error(function, spectrum, rings, deviation=deviation))
         if found.error <= max_error:
             return found
@@ -163,7 +173,7 @@ def _pair_means(function: Function, deviation: float, phi: Floats) -> Floats:
     return means
 
 
-def _power(kernel: Function, weights: Floats, rings: Rings) -> float:
+def _power(kernel: Function, weights: Floats, rings: RingAnalysis) -> float:
     """E |A(f)|^2: over each order m, sum_l A_ml C_m A_ml^T, C_m the covariance of two rings' Fourier sums."""
     theta, n = rings.colatitudes, rings.samples
     delta = 2 * pi * np.arange(n) / n

@@ -8,11 +8,13 @@ band limit, 0.004 at four times). Source: Cohen et al. 2018, arXiv:1801.10130; E
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.layer import FieldLayer, field_types_of
+from runtime.fields import FieldType, as_field_type, channel_count, voxels_last
+from runtime.layer import FieldLayer
 
 Function = Callable[[Tensor], Tensor]
 
@@ -20,30 +22,68 @@ Function = Callable[[Tensor], Tensor]
 class SphereActivation(FieldLayer):
     """A pointwise function of signals on the sphere, computed on samples.
 
-    synthesis, analysis: modules from coefficients to samples and back, with field types `in_type` and `out_type`, such
-    as the two directions of a generated transform; the analysis may keep fewer degrees. function: any pointwise one, or
-    a module with weights (PReLU).
+    transform: a generated one, with `field_type`, `synthesis` and `analysis`; its band limit is the grid's. limit: band
+    limit of the input, at most the grid's; a grid of twice that is twofold oversampling. out_limit: of the output, that
+    of the input unless given. function: any pointwise one, or a module with weights (PReLU).
 
     On the fields of a volume it acts at every voxel: `8x0 + 8x1 + 8x2 + 8x3` are 8 functions on the sphere there. Turns
     of the cube map voxels to voxels, yet commute with it only as well as other rotations do, unless the grid on the
     sphere has the cube's symmetries.
 
-    Raises ValueError if the modules do not say their field types.
+    Raises ValueError if a limit is beyond the grid's, or if the transform is none.
     """
 
-    def __init__(self, synthesis: nn.Module, analysis: nn.Module, function: Function | nn.Module = F.relu) -> None:
-        super().__init__(field_types_of(synthesis)[0], field_types_of(analysis)[1])
-        self.synthesis, self.analysis, self.function = synthesis, analysis, function
+    def __init__(
+        self,
+        transform: nn.Module,
+        function: Function | nn.Module = F.relu,
+        *,
+        limit: int | None = None,
+        out_limit: int | None = None,
+    ) -> None:
+        grid = _grid_type(transform)
+        largest = max(term.degree for term in grid) + 1
+        limit = largest if limit is None else limit
+        out_limit = limit if out_limit is None else out_limit
+        for value in (limit, out_limit):
+            if not 1 <= value <= largest:
+                raise ValueError(
+                    f"{type(self).__name__} has a grid of band limit {largest}, which does not carry a limit of "
+                    f"{value}. Compile a transform of a larger field, or take 1 to {largest}."
+                )
+        super().__init__(_below(limit, grid), _below(out_limit, grid))
+        self.transform, self.function = transform, function
+        self._missing = channel_count(grid) - self.in_channels
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> (batch, channel out, *space)."""
         self.check(fields)
-        coefficients: Tensor = self.analysis(self.function(self.synthesis(fields)))
-        return coefficients
+        batch, space = fields.shape[0], fields.shape[2:]
+        flat = voxels_last(fields)
+        voxels = flat.shape[2]
+        signals = flat.transpose(1, 2).reshape(batch * voxels, self.in_channels)
+        transform: Any = self.transform
+        samples = self.function(transform.synthesis(F.pad(signals, (0, self._missing))))
+        kept: Tensor = transform.analysis(samples)[:, : self.out_channels]  # lower degrees come first
+        return kept.reshape(batch, voxels, self.out_channels).transpose(1, 2).reshape(batch, self.out_channels, *space)
 
 
 class RotationActivation(SphereActivation):
     """A pointwise function of signals on the rotation group: 2 l + 1 fragments of each degree l for every signal.
 
-    As `SphereActivation`, with the transforms of a grid of rotations.
+    As `SphereActivation`, with the transform of a grid of rotations.
     """
+
+
+def _grid_type(transform: nn.Module) -> FieldType:
+    if not all(hasattr(transform, name) for name in ("field_type", "synthesis", "analysis")):
+        raise ValueError(
+            f"{type(transform).__name__} is no transform: it has not field_type, synthesis and analysis. Compile one, "
+            'a layer of kind = "transform".'
+        )
+    given: Any = transform.field_type
+    return as_field_type(given)
+
+
+def _below(limit: int, field_type: FieldType) -> FieldType:
+    return tuple(term for term in field_type if term.degree < limit)

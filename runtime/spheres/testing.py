@@ -4,16 +4,18 @@ from runtime.spheres.testing import assert_equivariant
 print(assert_equivariant(SphericalBlock(Product1(), after=Mix1())))
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runtime.fields import FieldType, FieldTypeLike, as_field_type, describe, has_parity
 from runtime.so3 import random_rotations
-from runtime.testing import _frozen_copy, _own_type
+from runtime.turns import frozen
 from runtime.volumes.rotate import mix_components
 
 Spectrum = Callable[[int], float]
@@ -75,9 +77,8 @@ def assert_equivariant(
     Raises AssertionError if an error exceeds the tolerance, or if the output is zero or not finite, which would prove
     nothing; ValueError if the field types are unknown.
     """
-    in_type = as_field_type(_own_type(module, "in_type", in_type))
-    out_type = as_field_type(_own_type(module, "out_type", out_type))
-    function = _frozen_copy(module, seed)
+    in_type, out_type = _types(module, in_type, out_type)
+    function = frozen(copy.deepcopy(module).double(), seed)
     generator = torch.Generator().manual_seed(seed)
     turns = random_rotations(rotations, generator=generator)
     if has_parity(in_type):
@@ -96,6 +97,15 @@ def assert_equivariant(
             f"{describe(out_type)}).\n{report}"
         )
     return report
+
+
+def _types(module: nn.Module, *given: FieldTypeLike | None) -> tuple[FieldType, FieldType]:
+    names = ("in_type", "out_type")
+    for name, field_type in zip(names, given, strict=True):
+        if field_type is None and not hasattr(module, name):
+            raise ValueError(f"{type(module).__name__} has no attribute {name}. Pass {name}= to assert_equivariant.")
+    types: Any = [getattr(module, name) if own is None else own for name, own in zip(names, given, strict=True)]
+    return as_field_type(types[0]), as_field_type(types[1])
 
 
 def _draw(

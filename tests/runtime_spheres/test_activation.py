@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 import runtime as rt
-from basisgen.spheres.activation_error import FUNCTIONS, activation_error
+from basisgen.spheres.activation_error import FUNCTIONS, RingAnalysis, activation_error
+from basisgen.spheres.sphere_grid import Sampling
 from runtime.so3 import random_rotations
 from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.signals import rotate_signal, signal_type
-from tests.runtime_spheres.transforms import rotation_pair, sphere_pair
-from tests.spheres.rings import gauss, oversampled
+from runtime.spheres.specs import spec_text
+from tests.runtime_spheres.transforms import rotation_transform, sphere_transform
 
 
 def error(layer, fields):
@@ -29,15 +30,19 @@ def white(count, copies, limit):
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh"])
-@pytest.mark.parametrize("factor", [1.0, 2.0])
-def test_error_is_the_predicted_one(name, factor):
-    layer = SphereActivation(*sphere_pair(4, 8, factor), getattr(torch, name))
-    predicted, _ = activation_error(FUNCTIONS[name], np.ones(8), oversampled(gauss, 8, factor))
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("grid", ["mw", "gauss"])
+def test_error_on_generated_transforms_is_the_predicted_one(compiled, name, factor, grid):
+    transform = {"kind": "transform", "name": "Transform", "in": signal_type(4, 8 * factor), "grid": grid}
+    package = compiled(spec_text("grids", [transform]))
+    layer = SphereActivation(package.Transform(), getattr(torch, name), limit=8)
+    analysis = RingAnalysis.of(Sampling(grid), 8 * factor).cut(8)
+    predicted, _ = activation_error(FUNCTIONS[name], np.ones(8), analysis)
     assert error(layer, white(64, 4, 8)) == pytest.approx(predicted, rel=0.1)
 
 
 def test_relu_at_twice_the_band_limit_keeps_the_goal():
-    layer = SphereActivation(*sphere_pair(4, 8, 2.0))
+    layer = SphereActivation(sphere_transform(4, 16), limit=8)
     assert error(layer, white(64, 4, 8)) <= 0.03
     falling = signal_type(4, 8)
     scale = torch.cat([torch.full((t.channels,), 1 / (1 + t.degree) ** 2) for t in falling]).double()
@@ -46,17 +51,17 @@ def test_relu_at_twice_the_band_limit_keeps_the_goal():
 
 def test_the_identity_is_exact_and_a_polynomial_of_the_grid_too():
     fields = white(3, 2, 6)
-    torch.testing.assert_close(SphereActivation(*sphere_pair(2, 6, 1.0), nn.Identity())(fields), fields)
-    assert error(SphereActivation(*sphere_pair(2, 6, 1.5), torch.square), fields) < 1e-12
+    torch.testing.assert_close(SphereActivation(sphere_transform(2, 6), nn.Identity())(fields), fields)
+    assert error(SphereActivation(sphere_transform(2, 9), torch.square, limit=6), fields) < 1e-12
 
 
 def test_fewer_degrees_out():
-    layer = SphereActivation(*sphere_pair(2, 6, 1.0, kept=3))
+    layer = SphereActivation(sphere_transform(2, 6), out_limit=3)
     assert layer(white(3, 2, 6)).shape == (3, 18) and layer.out_type == signal_type(2, 3)
 
 
 def test_every_voxel_of_a_volume_by_itself():
-    layer = SphereActivation(*sphere_pair(2, 3))
+    layer = SphereActivation(sphere_transform(2, 5), limit=3)
     fields = torch.randn(2, 18, 2, 3, 4, dtype=torch.float64)
     volume = layer(fields)
     assert volume.shape == fields.shape
@@ -65,7 +70,7 @@ def test_every_voxel_of_a_volume_by_itself():
 
 
 def test_learned_functions_and_gradients():
-    layer = SphereActivation(*sphere_pair(2, 3), nn.PReLU(2, 0.1, dtype=torch.float64))
+    layer = SphereActivation(sphere_transform(2, 4), nn.PReLU(2, 0.1, dtype=torch.float64), limit=3)
     assert [name for name, _ in layer.named_parameters()] == ["function.weight"]
     x = torch.randn(3, 18, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, (x,))
@@ -74,16 +79,18 @@ def test_learned_functions_and_gradients():
 
 def test_signals_on_the_rotation_group():
     """2 l + 1 fragments of each degree; equivariant to rotations of the left index, by the same reasoning."""
-    synthesis, analysis = rotation_pair(1, 4, 1.0)
+    transform = rotation_transform(1, 4)
     fields = torch.randn(8, sum((2 * l + 1) ** 2 for l in range(4)), dtype=torch.float64)
-    torch.testing.assert_close(analysis(synthesis(fields)), fields)
-    errors = [error(RotationActivation(*rotation_pair(1, 4, factor)), fields) for factor in (1.0, 2.0)]
+    torch.testing.assert_close(transform.analysis(transform.synthesis(fields)), fields)
+    errors = [error(RotationActivation(rotation_transform(1, grid), limit=4), fields) for grid in (4, 8)]
     assert 0.1 < errors[0] < 0.4 and errors[1] < 0.03
-    assert rt.as_field_type("1x0 + 3x1 + 5x2 + 7x3") == RotationActivation(synthesis, analysis).in_type
+    assert rt.as_field_type("1x0 + 3x1 + 5x2 + 7x3") == RotationActivation(transform).in_type
 
 
-def test_wrong_modules_and_channels():
-    with pytest.raises(ValueError, match="Linear has no attribute in_type"):
-        SphereActivation(nn.Linear(2, 2), nn.Linear(2, 2))
+def test_what_is_no_transform_or_too_small_a_grid():
+    with pytest.raises(ValueError, match="Linear is no transform: it has not field_type"):
+        SphereActivation(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="grid of band limit 3, which does not carry a limit of 4"):
+        SphereActivation(sphere_transform(2, 3), limit=4)
     with pytest.raises(ValueError, match="SphereActivation takes 18 channels"):
-        SphereActivation(*sphere_pair(2, 3))(torch.zeros(1, 17))
+        SphereActivation(sphere_transform(2, 3))(torch.zeros(1, 17))

@@ -24,7 +24,7 @@ from runtime.spheres.normalization import FragmentNorm
 from runtime.spheres.pooling import Invariants, SpectralPool, SphereMean, WeightedAveragePool
 from runtime.spheres.rings import panorama_rings
 from runtime.spheres.signals import signal_type
-from tests.runtime_spheres.transforms import sphere_pair
+from runtime.spheres.specs import spec_text
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,6 +35,7 @@ pytestmark = [
 TABLE = Path(__file__).parents[2] / "docs" / "signals-layers.md"
 TYPE = signal_type(4, 4)
 COBB = CobbConfig(inputs=1, limits=(4, 3, 1), channels=(4, 3, 6), width=3, classes=3, hidden=8, dropout=0.0)
+GRID = spec_text("grid", [{"kind": "transform", "name": "Transform", "in": signal_type(4, 6), "grid": "mw"}])
 KONDOR = KondorConfig(limit=3, layers=2, width=2, classes=3, hidden=8, dropout=0.0)
 PASSED: set[tuple[str, str]] = set()
 
@@ -55,13 +56,14 @@ class Case:
 
 
 CASES = [
-    Case("SphereActivation", lambda _: SphereActivation(*sphere_pair(4, 4, 1.5), F.silu)),
+    Case("SphereActivation", lambda package: SphereActivation(package(GRID).Transform(), F.silu, limit=4)),
     Case("FragmentNorm", lambda _: FragmentNorm(TYPE)),
     Case("BatchNorm", lambda _: rt.BatchNorm(TYPE)),
     Case("FieldDropout", lambda _: rt.FieldDropout(TYPE, 0.3)),
     Case("Linear", lambda _: rt.Linear(TYPE, TYPE)),
     Case("SpectralPool", lambda _: SpectralPool(TYPE, 2)),
     Case("Invariants", lambda _: Invariants(TYPE)),
+    Case("generated transform", lambda package: package(GRID).Transform(), (144,), False),
     Case("generated product", lambda package: package(COBB.spec()).Product1()),
     Case("generated linear", lambda package: package(COBB.spec()).Lift(), (16,)),
     Case(
@@ -189,8 +191,6 @@ def test_layer(case, capability, compiled, request):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         layer = case.make(compiled)
-        if isinstance(layer, SphereActivation):
-            layer = layer.float()
         CAPABILITIES[capability](case, layer)
     PASSED.add((case.name, capability))
 

@@ -7,7 +7,7 @@ from torch import nn
 import runtime as rt
 from runtime.spheres.activation import SphereActivation
 from runtime.spheres.testing import assert_equivariant
-from tests.runtime_spheres.transforms import sphere_pair
+from tests.runtime_spheres.transforms import sphere_transform
 
 
 class Broken(rt.FieldLayer):
@@ -60,7 +60,7 @@ def test_what_proves_nothing_fails():
 
 
 def test_sampled_layers_by_band_limit_and_spectrum():
-    layer = SphereActivation(*sphere_pair(2, 8, 1.0))
+    layer = SphereActivation(sphere_transform(2, 8))
     report = assert_equivariant(layer, tolerance=0.5, limits=(2, 4, 8))
     errors = {(e.limit, e.spectrum): e.mean for e in report.errors}
     assert len(errors) == 6 and errors[2, "white"] < errors[4, "white"] < errors[8, "white"]

@@ -9,7 +9,7 @@ from torch import nn
 from runtime.fields import as_field_type, split_terms
 from runtime.so3 import wigner_d
 from runtime.spheres.rings import directions
-from runtime.spheres.signals import band_limit, harmonics, signal_type
+from runtime.spheres.signals import harmonics
 
 
 def gauss_rings(limit):
@@ -18,49 +18,39 @@ def gauss_rings(limit):
     return torch.from_numpy(np.arccos(nodes[::-1].copy())), torch.from_numpy(weights[::-1].copy()) * 2 * math.pi
 
 
-class Synthesis(nn.Module):
-    """Channels (batch, channel, *space) of whole signals -> (batch, copy, point, *space)."""
+class Transform(nn.Module):
+    """Channels (batch, channel) of whole signals <-> (batch, copy, point)."""
 
-    def __init__(self, table, copies, degrees):
+    def __init__(self, synthesis, analysis, copies, degrees):
         super().__init__()
-        self.degrees = degrees
-        self.in_type = as_field_type([(copies * fragments, l, None) for l, fragments in enumerate(degrees)])
-        self.out_type = self.in_type  # samples have none
+        self.sizes = [fragments * (2 * l + 1) for l, fragments in enumerate(degrees)]
+        self.field_type = as_field_type([(copies * fragments, l, None) for l, fragments in enumerate(degrees)])
         self.copies = copies
-        self.register_buffer("table", table, persistent=False)  # (point, coefficient)
+        self.register_buffer("to_points", synthesis, persistent=False)  # (point, coefficient)
+        self.register_buffer("to_coefficients", analysis, persistent=False)
 
-    def forward(self, fields):
-        parts = zip(self.in_type, split_terms(fields, self.in_type), strict=True)
-        packed = [torch.unflatten(part, 1, (self.copies, term.channels // self.copies)) for term, part in parts]
-        return torch.einsum("pc,bkc...->bkp...", self.table.to(fields), torch.cat(packed, 2))
+    def synthesis(self, fields):
+        parts = split_terms(fields, self.field_type)
+        packed = [torch.unflatten(part, 1, (self.copies, size)) for part, size in zip(parts, self.sizes, strict=True)]
+        return torch.cat(packed, 2) @ self.to_points.to(fields).mT
 
-
-class Analysis(Synthesis):
-    """The inverse; the table is (coefficient, point)."""
-
-    def forward(self, samples):
-        packed = torch.einsum("cp,bkp...->bkc...", self.table.to(samples), samples)
-        sizes = [fragments * (2 * l + 1) for l, fragments in enumerate(self.degrees)]
-        return torch.cat([part.flatten(1, 2) for part in torch.split(packed, sizes, 2)], 1)
+    def analysis(self, samples):
+        packed = samples @ self.to_coefficients.to(samples).mT
+        return torch.cat([part.flatten(1, 2) for part in torch.split(packed, self.sizes, 2)], 1)
 
 
-def sphere_pair(copies, limit, factor=2.0, kept=None):
-    """Synthesis and analysis on a Gauss grid of `factor` times the band limit."""
-    kept = kept or limit
-    grid = math.ceil(factor * limit)
-    colatitudes, weights = gauss_rings(grid)
-    points = directions(colatitudes, 2 * grid - 1).reshape(-1, 3)
-    area = (weights / (2 * grid - 1)).repeat_interleave(2 * grid - 1)
-    assert band_limit(signal_type(copies, limit)) == limit
-    return (
-        Synthesis(harmonics(limit, points), copies, [1] * limit),
-        Analysis(harmonics(kept, points).mT * area, copies, [1] * kept),
-    )
+def sphere_transform(copies, limit):
+    """On a Gauss grid."""
+    colatitudes, weights = gauss_rings(limit)
+    points = directions(colatitudes, 2 * limit - 1).reshape(-1, 3)
+    area = (weights / (2 * limit - 1)).repeat_interleave(2 * limit - 1)
+    table = harmonics(limit, points)
+    return Transform(table, table.mT * area, copies, [1] * limit)
 
 
-def rotation_pair(copies, limit, factor=2.0):
+def rotation_transform(copies, limit):
     """The same on the rotation group, alpha and gamma equidistant, beta at Gauss nodes."""
-    grid = math.ceil(factor * limit)
+    grid = limit
     colatitudes, weights = gauss_rings(grid)
     turns = 2 * math.pi * torch.arange(2 * grid - 1, dtype=torch.float64) / (2 * grid - 1)
 
@@ -79,4 +69,4 @@ def rotation_pair(copies, limit, factor=2.0):
         rows.append(wigner_d(l, r.reshape(-1, 3, 3)).mT.flatten(1) * math.sqrt(2 * l + 1))
     table = torch.cat(rows, 1)
     degrees = [2 * l + 1 for l in range(limit)]
-    return Synthesis(table, copies, degrees), Analysis(table.mT * area, copies, degrees)
+    return Transform(table, table.mT * area, copies, degrees)

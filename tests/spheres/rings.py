@@ -7,7 +7,7 @@ from math import ceil, factorial, pi, sqrt
 import numpy as np
 from scipy.special import lpmv
 
-from basisgen.spheres.activation_error import Rings
+from basisgen.spheres.activation_error import RingAnalysis
 
 
 def legendre(limit: int, colatitudes: np.ndarray) -> np.ndarray:
@@ -20,14 +20,14 @@ def legendre(limit: int, colatitudes: np.ndarray) -> np.ndarray:
     return table
 
 
-def gauss(limit: int) -> Rings:
+def gauss(limit: int) -> RingAnalysis:
     """Gauss-Legendre: `limit` rings of 2 limit - 1."""
     nodes, weights = np.polynomial.legendre.leggauss(limit)
     colatitudes = np.arccos(nodes)
-    return Rings(colatitudes, 2 * limit - 1, 2 * pi * weights * legendre(limit, colatitudes))
+    return RingAnalysis(colatitudes, 2 * limit - 1, 2 * pi * weights * legendre(limit, colatitudes))
 
 
-def mw(limit: int) -> Rings:
+def mw(limit: int) -> RingAnalysis:
     """McEwen-Wiaux: rings at pi (2t+1) / (2 limit - 1); each order is continued over the pole and interpolated."""
     size = 2 * limit - 1
     colatitudes = pi * (2 * np.arange(limit) + 1) / size
@@ -40,10 +40,10 @@ def mw(limit: int) -> Rings:
         folded = dirichlet[:, :limit].copy()
         folded[:, : limit - 1] += (-1) ** m * dirichlet[:, : limit - 1 : -1]
         tables.append(fine.analysis[m] @ folded)
-    return Rings(colatitudes, size, np.array(tables))
+    return RingAnalysis(colatitudes, size, np.array(tables))
 
 
-def points(rings: Rings) -> np.ndarray:
+def points(rings: RingAnalysis) -> np.ndarray:
     """(ring, longitude, 3): unit vectors in the axes of the runtime, whose pole is y."""
     theta = rings.colatitudes[:, None]
     phi = 2 * pi * np.arange(rings.samples) / rings.samples
@@ -51,7 +51,7 @@ def points(rings: Rings) -> np.ndarray:
     return np.stack([x, y, z], -1)
 
 
-def analyse(rings: Rings, samples: np.ndarray) -> np.ndarray:
+def analyse(rings: RingAnalysis, samples: np.ndarray) -> np.ndarray:
     """(..., ring, longitude) -> (..., coefficient), the degrees one after another, m = -l..l in each."""
     degrees = rings.analysis.shape[1]
     phi = 2 * pi * np.arange(rings.samples) / rings.samples
@@ -63,6 +63,6 @@ def analyse(rings: Rings, samples: np.ndarray) -> np.ndarray:
     return np.stack(parts, -1)
 
 
-def oversampled(make, limit: int, factor: float) -> Rings:
+def oversampled(make, limit: int, factor: float) -> RingAnalysis:
     """The grid of `factor` times the band limit, kept to the band limit."""
     return make(ceil(factor * limit)).cut(limit)

@@ -14,10 +14,12 @@ from scipy.stats import qmc
 from basisgen.errors import SpecError
 from basisgen.spheres.activation_error import (
     FUNCTIONS,
+    RingAnalysis,
     activation_error,
     choose_oversampling,
     covariance,
 )
+from basisgen.spheres.sphere_grid import Sampling
 from runtime.so3 import random_rotations, spherical_harmonics, wigner_d
 from tests.spheres.rings import analyse, gauss, mw, oversampled, points
 
@@ -122,6 +124,22 @@ def test_covariances_known_in_closed_form():
     np.testing.assert_allclose(covariance(lambda x: x**3, 1.0)(phi), cubic, atol=1e-11)
 
 
+@pytest.mark.parametrize(("sampling", "make"), [(Sampling.MW, mw), (Sampling.GAUSS, gauss)])
+def test_tables_of_the_compiler_are_those_of_the_oracle(sampling, make):
+    ours, theirs = RingAnalysis.of(sampling, 8), make(8)
+    order = np.argsort(theirs.colatitudes)
+    np.testing.assert_allclose(ours.colatitudes, theirs.colatitudes[order], atol=1e-14)
+    rings = slice(-1 if sampling is Sampling.MW else None)  # at the pole all samples are one: orders beyond 0 are free
+    np.testing.assert_allclose(ours.analysis[..., rings], theirs.analysis[..., order][..., rings], atol=1e-13)
+    assert ours.samples == theirs.samples
+
+
+@pytest.mark.parametrize("sampling", Sampling)
+def test_every_grid_has_its_error(sampling):
+    error, aliased = activation_error(FUNCTIONS["relu"], np.ones(8), RingAnalysis.of(sampling, 8))
+    assert 0.1 < error < 0.35 and aliased == pytest.approx(error**2 / 2)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_are_those_of_torch(name):
     x = torch.linspace(-5, 5, 101, dtype=torch.float64)
@@ -130,11 +148,11 @@ def test_functions_are_those_of_torch(name):
 
 
 def test_oversampling_is_the_least_that_keeps_the_promise():
-    found = choose_oversampling(FUNCTIONS["relu"], np.ones(8), mw, 0.03)
+    found = choose_oversampling(FUNCTIONS["relu"], np.ones(8), Sampling.MW, 0.03)
     assert found.oversampling == 2.0 and 0.02 < found.error < 0.03
-    assert choose_oversampling(FUNCTIONS["relu"], np.ones(8), mw, 1.0).oversampling == 1.0
+    assert choose_oversampling(FUNCTIONS["relu"], np.ones(8), Sampling.MW, 1.0).oversampling == 1.0
     with pytest.raises(SpecError, match=r"max_error = 1e-05 is out of reach: with 4 times .* error is 0.004"):
-        choose_oversampling(FUNCTIONS["relu"], np.ones(8), mw, 1e-5)
+        choose_oversampling(FUNCTIONS["relu"], np.ones(8), Sampling.MW, 1e-5)
 
 
 def test_fewer_degrees_kept_lose_less():
