@@ -3,6 +3,7 @@
 from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.blocks import InvariantHead, SphericalBlock
 from runtime.spheres.cobb import Cobb, CobbConfig
+from runtime.spheres.esteves import Esteves, EstevesConfig
 from runtime.spheres.healpix import from_healpix, healpix_directions, healpix_error, to_healpix
 from runtime.spheres.kondor import Kondor, KondorConfig
 from runtime.spheres.molecules import atom_potentials, neighbour_densities
@@ -33,10 +34,13 @@ from runtime.spheres.signals import (
     smooth,
     sphere_points,
 )
+from runtime.spheres.zonal import ZonalConv
 
 __all__ = [
     "Cobb",
     "CobbConfig",
+    "Esteves",
+    "EstevesConfig",
     "FragmentNorm",
     "InvariantHead",
     "Invariants",
@@ -49,6 +53,7 @@ __all__ = [
     "SphereMean",
     "SphericalBlock",
     "WeightedAveragePool",
+    "ZonalConv",
     "area_means",
     "as_channels",
     "as_packed",

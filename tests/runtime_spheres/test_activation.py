@@ -14,6 +14,7 @@ from runtime.so3 import random_rotations
 from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.signals import rotate_signal, signal_type
 from runtime.spheres.specs import spec_text
+from runtime.testing import assert_equivariant as rt_assert_equivariant
 from tests.runtime_spheres.transforms import rotation_transform, sphere_transform
 
 
@@ -22,6 +23,11 @@ def error(layer, fields):
     before = layer(rotate_signal(fields, rotations, layer.in_type))
     after = rotate_signal(layer(fields), rotations, layer.out_type)
     return float((before - after).norm() / before.norm())
+
+
+def generated(compiled, copies, limit, grid):
+    layer = {"kind": "transform", "name": "Transform", "in": signal_type(copies, limit), "grid": grid}
+    return compiled(spec_text("grids", [layer])).Transform()
 
 
 def white(count, copies, limit):
@@ -33,9 +39,7 @@ def white(count, copies, limit):
 @pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("grid", ["mw", "gauss"])
 def test_error_on_generated_transforms_is_the_predicted_one(compiled, name, factor, grid):
-    transform = {"kind": "transform", "name": "Transform", "in": signal_type(4, 8 * factor), "grid": grid}
-    package = compiled(spec_text("grids", [transform]))
-    layer = SphereActivation(package.Transform(), getattr(torch, name), limit=8)
+    layer = SphereActivation(generated(compiled, 4, 8 * factor, grid), getattr(torch, name), limit=8)
     analysis = RingAnalysis.of(Sampling(grid), 8 * factor).cut(8)
     predicted, _ = activation_error(FUNCTIONS[name], np.ones(8), analysis)
     assert error(layer, white(64, 4, 8)) == pytest.approx(predicted, rel=0.1)
@@ -67,6 +71,21 @@ def test_every_voxel_of_a_volume_by_itself():
     assert volume.shape == fields.shape
     torch.testing.assert_close(volume[..., 1, 2, 3], layer(fields[..., 1, 2, 3]))
     assert layer(fields[:0]).shape == (0, 18, 2, 3, 4)
+
+
+@pytest.mark.parametrize("grid", ["driscoll_healy", "equiangular"])
+def test_turns_of_the_cube_are_exact_where_asked(compiled, grid):
+    """On fields of a volume and on signals; without `cube` they are not, and on other grids it is refused."""
+    transform = generated(compiled, 2, 8, grid)
+    layer = SphereActivation(transform, limit=4, cube=True)
+    report = rt_assert_equivariant(layer, wavelengths=(), size=3)
+    assert report.turn_error < 1e-13
+    with pytest.raises(AssertionError, match="is not equivariant"):
+        rt_assert_equivariant(SphereActivation(transform, limit=4), wavelengths=(), size=3)
+    fields = white(64, 2, 4)
+    assert error(layer, fields) < 0.8 * error(SphereActivation(transform, limit=4), fields)
+    with pytest.raises(ValueError, match="15 points on each of 8 rings"):
+        SphereActivation(generated(compiled, 2, 8, "mw"), cube=True)
 
 
 def test_learned_functions_and_gradients():

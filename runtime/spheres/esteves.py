@@ -1,0 +1,132 @@
+"""The spherical network of Esteves et al. 2018, two branches: zonal filters, PReLU on samples, area-weighted pooling.
+
+Each layer: analysis -> zonal convolution -> synthesis -> batch norm without scale -> PReLU [-> 2x2 weighted average].
+At layers that pool the first branch also receives the second. Widths, anchors and counts of parameters are those of the
+public code (daniilidis-group/spherical-cnn, params/model-64.txt). Its rings lie half a step nearer the pole.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtime.spheres.pooling import SphereMean, WeightedAveragePool
+from runtime.spheres.signals import as_channels, as_packed, signal_type
+from runtime.spheres.specs import spec_text
+from runtime.spheres.zonal import ZonalConv
+
+
+@dataclass(frozen=True)
+class EstevesConfig:
+    """Sizes of a two-branch network; the defaults are the source's.
+
+    size: rings and longitudes of the input. widths: of each layer. pools: layers behind which the samples are halved,
+    where the first branch receives the second. auxiliary: a second head, on the second branch.
+    """
+
+    size: int = 64
+    widths: tuple[int, ...] = (16, 16, 32, 32, 64, 64, 128, 128)
+    pools: tuple[int, ...] = (2, 4, 6)
+    anchors: int = 8
+    classes: int = 40
+    auxiliary: bool = True
+
+    def __post_init__(self) -> None:
+        smallest = self.size >> len(self.pools)
+        if smallest < 4 or smallest % 2 or smallest << len(self.pools) != self.size:
+            raise ValueError(f"size {self.size} cannot be halved {len(self.pools)} times down to 4 rings or more.")
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rings at each layer."""
+        return [self.size >> sum(pool < layer for pool in self.pools) for layer in range(len(self.widths))]
+
+    def spec(self, name: str = "esteves") -> str:
+        """The spec of the package to compile: a transform of one signal for each size, `Transform64`, .."""
+        transform = {"kind": "transform", "grid": "driscoll_healy"}
+        sizes = sorted(set(self.sizes), reverse=True)
+        layers = [{**transform, "name": f"Transform{n}", "in": signal_type(1, n // 2)} for n in sizes]
+        return spec_text(name, layers)
+
+
+class Esteves(nn.Module):
+    """Two-branch network: samples (batch, 2, size, size), a channel for each branch -> (batch, classes).
+
+    package: the module compiled from `config.spec()`.
+    """
+
+    def __init__(self, package: ModuleType, config: EstevesConfig | None = None) -> None:
+        super().__init__()
+        config = config or EstevesConfig()
+        self.pools = config.pools
+        transforms = {n: getattr(package, f"Transform{n}")() for n in set(config.sizes)}
+        self.branches = nn.ModuleList(_branch(config, transforms, joined=first) for first in (True, False))
+        self.pooling = nn.ModuleList(
+            WeightedAveragePool(_colatitudes(transforms[config.sizes[pool]])) for pool in config.pools
+        )
+        self.mean = SphereMean(_colatitudes(transforms[config.sizes[-1]]))
+        self.head = nn.Linear(2 * config.widths[-1], config.classes)
+        self.auxiliary = nn.Linear(config.widths[-1], config.classes) if config.auxiliary else None
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, 2, ring, longitude) -> (batch, classes)."""
+        output: Tensor = self.head(torch.cat(self.features(samples), 1))
+        return output
+
+    def both(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of both heads, whose losses the source adds."""
+        if self.auxiliary is None:
+            raise ValueError("this network has no second head: make it with auxiliary=True.")
+        first, second = self.features(samples)
+        return self.head(torch.cat([first, second], 1)), self.auxiliary(second)
+
+    def features(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """What the branches say of the whole sphere, (batch, width) each."""
+        first, second = samples[:, :1], samples[:, 1:]
+        pooling = iter(self.pooling)
+        for layer, (block, other) in enumerate(zip(*self.branches, strict=True)):
+            if layer in self.pools:
+                first = torch.cat([first, second], 1)
+            first, second = block(first), other(second)
+            if layer in self.pools:
+                pool = next(pooling)
+                first, second = pool(first), pool(second)
+        return self.mean(first), self.mean(second)
+
+
+class ZonalBlock(nn.Module):
+    """Zonal convolution between samples, batch norm without scale, PReLU for each channel."""
+
+    def __init__(self, transform: nn.Module, channels: int, out_channels: int, anchors: int) -> None:
+        super().__init__()
+        self.transform: Any = transform
+        self.conv = ZonalConv(channels, out_channels, transform.band_limit, anchors=anchors)  # type: ignore[arg-type]
+        self.norm = nn.BatchNorm2d(out_channels, affine=False)
+        self.shift = nn.Parameter(torch.zeros(out_channels, 1, 1))
+        self.activation = nn.PReLU(out_channels, 0.1)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, channel, ring, longitude) -> (batch, channel out, ring, longitude)."""
+        batch, channels = samples.shape[:2]
+        packed = self.transform.analysis(samples.flatten(0, 1).unsqueeze(1))  # (batch and channel, coefficient)
+        fields = self.conv(as_channels(packed.reshape(batch, channels, -1)))
+        mixed = as_packed(fields, self.conv.out_type)  # (batch, channel out, coefficient)
+        output = self.transform.synthesis(mixed.flatten(0, 1)).reshape(batch, mixed.shape[1], *samples.shape[2:])
+        activated: Tensor = self.activation(self.norm(output) + self.shift)
+        return activated
+
+
+def _branch(config: EstevesConfig, transforms: dict[int, nn.Module], *, joined: bool) -> nn.ModuleList:
+    blocks, channels = [], 1
+    for layer, (width, size) in enumerate(zip(config.widths, config.sizes, strict=True)):
+        arriving = 2 * channels if joined and layer in config.pools else channels
+        blocks.append(ZonalBlock(transforms[size], arriving, width, min(config.anchors, size // 2)))
+        channels = width
+    return nn.ModuleList(blocks)
+
+
+def _colatitudes(transform: Any) -> Tensor:
+    heights: Tensor = transform.directions()[:, 0, 1]
+    return heights.clamp(-1, 1).arccos()
