@@ -44,13 +44,17 @@ def tensors(digest: str) -> dict[str, Tensor]:
     return _outside_modes(_read, digest)
 
 
-@torch.compiler.assume_constant_result  # compiled and exported graphs hold the tensors themselves
 def _held(owner: type, make: str, device: torch.device, dtype: torch.dtype, *choice: int) -> Any:
     key = (owner, make, device, dtype, *choice)
     held = _HELD.get(key)
     if held is None:
         held = _HELD.setdefault(key, _outside_modes(_made, *key))
     return held
+
+
+# Compiled and exported graphs hold the tensors themselves. This is what torch.compiler.assume_constant_result sets, whose
+# import takes a second, as that of mark_static below does.
+_held._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _made(owner: type, make: str, device: torch.device, dtype: torch.dtype, *choice: int) -> Any:
@@ -67,10 +71,7 @@ def _at(device: torch.device, dtype: torch.dtype, exact: Tensor) -> Tensor:
 
 
 def _of_fixed_shape(constant: Tensor) -> Tensor:
-    """The same numbers, marked as torch._dynamo.mark_static does, which takes a second to import.
-
-    Else torch.compile(dynamic=True) takes sizes that never vary for variable.
-    """
+    """The same numbers, marked as by torch._dynamo.mark_static: torch.compile(dynamic=True) would vary its sizes."""
     fixed = constant.data  # a view of another constant becomes a tensor like any other
     fixed._dynamo_static_indices = set(range(fixed.ndim))  # type: ignore[attr-defined]
     return fixed
