@@ -264,6 +264,7 @@ def test_generated_code_runs_in_a_fresh_process_without_basisgen(tmp_path: Path)
         "import torch, tetris\n"
         "print(*tetris.Conv1()(torch.zeros(1, 1, 6, 6, 6)).shape)\n"
         "assert 'runtime' not in sys.modules\n"
+        "assert 'torch._dynamo' not in sys.modules, 'it takes a second to import'\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.stdout.split() == ["1", "44", "6", "6", "6"], result.stderr

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from basisgen.emission.write import write_package
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
+from runtime.train.processes import join_group, leave_group
 
 Compile = Callable[..., ModuleType]
 NAME = "state_case"
@@ -317,3 +319,52 @@ def test_copies_and_partial_states_do_not_warn(conv: nn.Module) -> None:
             empty = type(conv)()
         empty.load_state_dict(conv.state_dict(), assign=True)
         conv.load_state_dict({**conv.state_dict(), "_extra_state": torch.empty(256, device="meta")})
+
+
+def _sharded(rank: int, folder: Path) -> None:
+    """One of two processes: sharded, saved and read back in pieces, from meta; each time the map of the whole model."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from generated.tetris import Conv1, Conv2
+
+    torch.set_num_threads(1)
+    join_group(f"file://{folder}/store", "gloo", rank, 2)
+    mesh, whole = init_device_mesh("cpu", (2,)), StateDictOptions(full_state_dict=True)
+
+    def sharded(model: nn.Sequential) -> nn.Module:
+        for layer in model:
+            fully_shard(layer, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Conv1(), nn.Conv3d(44, 36, 1), Conv2())
+    x, state = torch.randn(1, 1, 5, 5, 5), model.state_dict()
+    expected = model(x).detach()
+    first = sharded(copy.deepcopy(model))
+    torch.testing.assert_close(first(x), expected)
+    checkpoint.save({"model": get_model_state_dict(first)}, checkpoint_id=folder / "pieces")
+    with torch.device("meta"):
+        second = nn.Sequential(Conv1(), nn.Conv3d(44, 36, 1), Conv2())
+    second = sharded(second).to_empty(device="cpu")
+    pieces = {"model": get_model_state_dict(second)}
+    checkpoint.load(pieces, checkpoint_id=folder / "pieces")
+    set_model_state_dict(second, pieces["model"])
+    torch.testing.assert_close(second(x), expected)
+    set_model_state_dict(second, get_model_state_dict(first, options=whole), options=whole)
+    torch.testing.assert_close(second(x), expected)
+    with pytest.raises(RuntimeError, match=r"these weights were made for 'generated\.tetris\.Conv2"):
+        set_model_state_dict(second, {**state, "0._extra_state": state["2._extra_state"]}, options=whole)
+    parallel = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
+    parallel.load_state_dict(parallel.state_dict())
+    torch.testing.assert_close(parallel(x), expected)
+    (folder / f"done {rank}").touch()
+    leave_group()
+
+
+@pytest.mark.slow
+def test_sharded_and_parallel_models_load_and_save_states(tmp_path: Path) -> None:
+    mp.spawn(_sharded, (tmp_path,), nprocs=2)
+    assert len(list(tmp_path.glob("done *"))) == 2
