@@ -36,6 +36,7 @@ def module(layer: ConvPlan, made_by: str, basis_sha256: str) -> str:
         in_type=_literal(map(repr, _terms(spec.into)), "    in_type = "),
         out_type=_literal(map(repr, _terms(spec.gives)), "    out_type = "),
         kernel_size=spec.grid.size,
+        voxel_spacing=tuple(map(float, spec.grid.spacing)),
         dilation=spec.grid.dilation,
         sampling=_sampling(layer),
         fingerprint=_fingerprint(layer),

@@ -17,6 +17,7 @@ class Conv1(SteerableConv3d):
     in_type = ((1, 0, None),)
     out_type = ((4, 0, None), (4, 1, None), (4, 2, None), (8, 0, None))
     kernel_size = (5, 5, 5)
+    voxel_spacing = (1.0, 1.0, 1.0)
     dilation = (1, 1, 1)
     sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
     fingerprint = "ba6c153068dc479b"  # of all that gives the weights their meaning

@@ -17,6 +17,7 @@ class Conv2(SteerableConv3d):
     in_type = ((4, 0, None), (4, 1, None), (4, 2, None))
     out_type = ((16, 0, None), (16, 1, None), (16, 2, None), (32, 0, None))
     kernel_size = (5, 5, 5)
+    voxel_spacing = (1.0, 1.0, 1.0)
     dilation = (1, 1, 1)
     sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
     fingerprint = "dd9f15eee93eff9d"  # of all that gives the weights their meaning

@@ -17,6 +17,7 @@ class Conv4(SteerableConv3d):
     in_type = ((32, 0, None), (16, 1, None), (16, 2, None))
     out_type = ((8, 0, None),)
     kernel_size = (5, 5, 5)
+    voxel_spacing = (1.0, 1.0, 1.0)
     dilation = (1, 1, 1)
     sampling = "5x5x5 taps; radial family shells (cutoff compromise, sigma 3/5)"
     fingerprint = "bb6a6814901bf2e4"  # of all that gives the weights their meaning

@@ -102,6 +102,7 @@ class SteerableConv3d(GeneratedLayer):
     in_type: FieldType
     out_type: FieldType
     kernel_size: tuple[int, int, int]
+    voxel_spacing: tuple[float, float, float]
     dilation: tuple[int, int, int] = (1, 1, 1)
     sampling: str  # grid and radial family, in words
     filter_tensor: str
