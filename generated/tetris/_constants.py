@@ -53,8 +53,8 @@ def _held(owner: type, make: str, device: torch.device, dtype: torch.dtype, *cho
     return held
 
 
-# Compiled and exported graphs hold the tensors themselves. torch.compiler.assume_constant_result sets this; importing it
-# takes a second, and so does mark_static below.
+# Compiled and exported graphs hold the tensors themselves. torch.compiler.assume_constant_result sets this; its import
+# takes a second, as does that of mark_static below.
 _held._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
