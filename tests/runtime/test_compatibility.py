@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import runtime as rt
+from tests.runtime import test_transforms
 from tests.runtime.catalog import CASES, gated_conv, randomized
 
 pytestmark = [
@@ -30,7 +31,7 @@ pytestmark = [
 TABLE = Path(__file__).parents[2] / "docs" / "layers.md"
 LAYERS = [case for case in CASES if case.name.endswith(", parity")]
 DYNAMIC = dict.fromkeys((0, 2, 3, 4), torch.export.Dim.DYNAMIC)
-PASSED: set[tuple[str, str]] = set()
+PASSED: dict[tuple[str, str], str] = {}
 
 
 def fields(layer, batch, *sizes):
@@ -61,6 +62,31 @@ def compiled(case):
         gradients(torch.compile(layer, fullgraph=True, backend="aot_eager"), x), gradients(other, x), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def three_sizes(case):
+    """torch.compile(fullgraph=True), made into code, at three sizes one after another: forward as in eager mode."""
+    layer = randomized(case.make()).eval()
+    torch._dynamo.reset()
+    compiled_layer = torch.compile(layer, fullgraph=True)
+    with torch.no_grad():
+        for step in range(3):
+            x = fields(layer, 2, case.size + 2 * step * (2 if "UNet" in case.name else 1))
+            torch.testing.assert_close(compiled_layer(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
+def dynamic(case):
+    """torch.compile(fullgraph=True, dynamic=True) at three sizes: forward and backward as in eager mode."""
+    layer = randomized(case.make())
+    torch._dynamo.reset()
+    compiled_layer = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    other = copy.deepcopy(layer)
+    for step in range(3):
+        x = fields(layer, 2 + step, case.size + 2 * step * (2 if "UNet" in case.name else 1))
+        for each in (layer, other):
+            each.zero_grad()
+        for ours, theirs in zip(gradients(compiled_layer, x), gradients(other, x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def exported(case):
@@ -129,19 +155,23 @@ def any_size(case):
 
 CAPABILITIES = {
     "compile": compiled,
+    "three sizes": three_sizes,
+    "dynamic": dynamic,
     "export": exported,
     "ONNX": onnx,
     "bf16": bfloat16,
     "copies": copied,
     "sizes": any_size,
+    **test_transforms.CAPABILITIES,
 }
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("case", LAYERS, ids=str)
 def test_layer(case, capability):
-    CAPABILITIES[capability](case)
-    PASSED.add((case.name, capability))
+    if capability == "three sizes" and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on CPU")
+    PASSED[case.name, capability] = CAPABILITIES[capability](case) or "yes"
 
 
 def test_table_in_the_docs_is_current():
@@ -158,7 +188,7 @@ def test_table_in_the_docs_is_current():
         f"|---|{'---|' * len(CAPABILITIES)}",
     ]
     for case in LAYERS:
-        cells = ("yes" if (case.name, capability) in PASSED else "no" for capability in CAPABILITIES)
+        cells = (PASSED.get((case.name, capability), "no") for capability in CAPABILITIES)
         lines.append(f"| `{case.name.removesuffix(', parity')}` | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
     if os.environ.get("UPDATE_DOCS"):

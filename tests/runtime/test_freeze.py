@@ -3,7 +3,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
+from generated import tetris
 from runtime import BatchNorm, GatedBlock, GlobalMean, Linear, ResidualBlock, freeze
 from runtime.volumes.freeze import ChannelAffine
 from tests.runtime.catalog import gated_conv
@@ -92,3 +94,28 @@ def test_a_lone_convolution_freezes():
     frozen, x = freeze(conv), torch.randn(1, 5, 4, 4, 4)
     assert type(frozen) is nn.Conv3d
     torch.testing.assert_close(frozen(x), conv(x))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_hooks_go_on_and_see_what_they_saw(place):
+    """A hook on a convolution or its norm: nothing is folded then."""
+    model = trained(nn.Sequential(OracleConv(SMALL, SMALL), BatchNorm(SMALL))).eval()
+    seen = []
+    model[place].register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+    model[place].register_forward_pre_hook(lambda module, inputs, kwargs: (inputs, kwargs), with_kwargs=True)
+    model[place].register_forward_hook(lambda module, inputs, output: output + 1)
+    x = torch.randn(1, 5, 4, 4, 4, dtype=torch.float64)
+    frozen = freeze(model)
+    torch.testing.assert_close(frozen(x), model(x))
+    assert len(seen) == 2
+    torch.testing.assert_close(seen[0], seen[1])
+
+
+def test_pruned_weights_freeze_as_pruned():
+    model = nn.Sequential(tetris.Conv1()).double()
+    prune.random_unstructured(model[0], "weight", 0.5)
+    x = torch.randn(1, 1, 6, 6, 6, dtype=torch.float64)
+    expected = model(x)
+    frozen = freeze(model)
+    torch.testing.assert_close(frozen(x), expected)
+    assert type(frozen[0]) is nn.Conv3d and not frozen[0]._forward_pre_hooks and model[0]._forward_pre_hooks

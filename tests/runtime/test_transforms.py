@@ -113,7 +113,35 @@ def empty_batch(case):
         assert not any(parameter.grad.any() for parameter in layer.parameters())
 
 
-CAPABILITIES = {"vmap": batched_by_vmap, "jvp": forward_mode, "hessian": second_order, "batch 0": empty_batch}
+def any_axes(case):
+    """Fields with any number of trailing axes, none included, as for signals on a sphere: as on a volume of one row."""
+    layer = randomized(case.make()).double().eval()
+    x = torch.randn(6, layer.in_channels, dtype=torch.float64)
+    if case.name.split(",")[0] in ON_VOLUMES:
+        with pytest.raises(ValueError, match=r"takes volumes \(batch, channel, x, y, z\)"):
+            layer(x)
+        return "volumes"
+    row = layer(x.T.reshape(1, -1, 6, 1, 1))  # (1, channel, voxel, 1, 1): each sample at a voxel
+    if not isinstance(layer, rt.GroupNorm):  # whose means are over a sample's voxels
+        torch.testing.assert_close(layer(x), row.reshape(-1, 6).T)
+    for axes in ((6,), (2, 3), (1, 2, 3, 1)):
+        y = layer(x.T.reshape(1, -1, *axes))
+        torch.testing.assert_close(y, row.reshape(1, -1, *axes))
+    layer.train()(x).sum().backward() if any(True for _ in layer.parameters()) else layer.train()(x)
+    return None
+
+
+ON_VOLUMES = {case.name.split(",")[0] for case in LAYERS if "Pool" in case.name or "Block" in case.name}
+ON_VOLUMES |= {
+    case.name.split(",")[0] for case in LAYERS if case.name.startswith(("LowPass", "Upsample", "UNet", "Glob"))
+}
+CAPABILITIES = {
+    "vmap": batched_by_vmap,
+    "jvp": forward_mode,
+    "hessian": second_order,
+    "batch 0": empty_batch,
+    "any axes": any_axes,
+}
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
