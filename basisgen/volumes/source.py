@@ -38,7 +38,6 @@ def module(layer: ConvPlan, made_by: str, basis_sha256: str) -> str:
         kernel_size=spec.grid.size,
         voxel_spacing=tuple(map(float, spec.grid.spacing)),
         dilation=spec.grid.dilation,
-        voxel_spacing=None if set(spec.grid.spacing) == {1} else tuple(map(float, spec.grid.spacing)),
         sampling=_sampling(layer),
         fingerprint=_fingerprint(layer),
         basis_sha256=basis_sha256,

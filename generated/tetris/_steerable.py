@@ -105,7 +105,6 @@ class SteerableConv3d(GeneratedLayer):
     kernel_size: tuple[int, int, int]
     voxel_spacing: tuple[float, float, float]
     dilation: tuple[int, int, int] = (1, 1, 1)
-    voxel_spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     sampling: str  # grid and radial family, in words
     filter_tensor: str
     filters: tuple[Filters, ...]
