@@ -52,6 +52,8 @@ def _cells(layer: ConvPlan, plan: PackagePlan) -> Sequence[str]:
     runs = layer.execution.value
     if cost.passes_before is not None:
         runs += f", {cost.passes_before} + {3 - cost.passes_before} passes"
+    if layer.smallest:
+        runs += f", from {layer.smallest[min(layer.smallest)]:,} voxels"
     return (
         layer.spec.name,
         runs,

@@ -53,7 +53,8 @@ class ConvPlan:
     filter_tensor: str
     numbers: Numbers
     paths: tuple[Path, ...]
-    cost: Cost  # of the way it runs
+    cost: Cost  # of the way it runs, on a large volume at stride 1
+    smallest: Mapping[int, int] | None = None  # stride -> from how many voxels on it is separable; None: always
 
     def __post_init__(self) -> None:
         assert self.paths, "a layer has at least one path"
@@ -171,11 +172,17 @@ def plan_layer(
             f"|j-l|..j+l{' of the right parity' if spec.out.has_parity else ''} with a filter on the {spec.grid} grid. "
             "Change the field types or enlarge the kernel."
         )
-    return ConvPlan(spec, filter_tensor, numbers, tuple(paths), choose_execution(spec, numbers, tuple(paths), tuned))
+    cost, smallest = choose_execution(spec, numbers, tuple(paths), tuned)
+    return ConvPlan(spec, filter_tensor, numbers, tuple(paths), cost, smallest)
 
 
-def choose_execution(spec: ConvSpec, numbers: Numbers, paths: tuple[Path, ...], tuned: Tuning | None = None) -> Cost:
-    """The cost of the way the spec names, or, for `auto`, of the one measured, else predicted, to be faster."""
+def choose_execution(
+    spec: ConvSpec, numbers: Numbers, paths: tuple[Path, ...], tuned: Tuning | None = None
+) -> tuple[Cost, Mapping[int, int] | None]:
+    """The cost of the way the spec names, or, for `auto`, of the one measured, else predicted, to be faster.
+
+    And, of a layer that may run either way, stride -> from how many voxels on it is separable; None: always.
+    """
     into, out, taps = spec.into.dimension, spec.gives.dimension, int(np.prod(spec.grid.size))
     filters = numbers.filters
     used = {J: filters.rows[J] for J in {path.J for path in paths}}
@@ -185,10 +192,9 @@ def choose_execution(spec: ConvSpec, numbers: Numbers, paths: tuple[Path, ...], 
     if wanted is Execution.AUTO and tuned is not None:
         wanted = tuned.choice(spec.name) or wanted
     if wanted is Execution.DENSE or filters.products is None:
-        return dense
-    separable = execution.separable(into, out, filters.products.levels, rows)
-    return (
-        separable
-        if wanted is Execution.SEPARABLE or execution.predicted_ratio(separable, into, out, taps) < execution.WORTHWHILE
-        else dense
-    )
+        return dense, None
+    levels = filters.products.levels
+    smallest = execution.smallest_volumes(into, out, taps, levels, rows) if wanted is Execution.AUTO else None
+    if smallest is not None and not smallest:
+        return dense, None
+    return execution.separable(into, out, levels, rows), smallest

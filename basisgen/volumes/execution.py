@@ -6,8 +6,12 @@
 
 The passes work on n_before(N) * C_in + n_after(N) * C_out numbers per voxel, where n are the numbers of indices; how
 many of the three go before the mixing is free, and chosen here. A pass multiplies by matrices that are zero off a band,
-COLUMNS wide, and is bound by memory: by measurement one of its multiply-adds takes as long as PASS of the mixing's, and
-a number written and read as long as MOVE of them (benchmarks/speed.py).
+COLUMNS wide, and is bound by memory: by measurement on CPUs one of its multiply-adds takes as long as PASS of the
+mixing's, a number written and read as long as MOVE of them, and every call of an operator as long as CALL.
+
+Calls cost the same for any volume, so `auto` is separable from some volume on, the larger the stride the later: under a
+stride all passes go before the mixing, and those along x and y make numbers that are thrown away. The layer knows the
+volume when it is called, and then takes the way that is predicted to be faster.
 """
 
 from __future__ import annotations
@@ -15,17 +19,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from math import comb
+from math import ceil, comb
 from typing import Any
 
 from basisgen.errors import SpecError
 from basisgen.reading import quoted
 
 COLUMNS = 24
-PASS = 2.5
-MOVE = 60.0
+PASS = 4.0
+MOVE = 120.0
+CALL = 1.5e6
 DENSE_OVERHEAD = 150.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
-WORTHWHILE = 0.5  # the predicted ratio below which `auto` is separable: small volumes and strides cost up to twice more
+WORTHWHILE = 0.8  # the predicted time over the dense way's from which `auto` is separable: predictions miss by a fifth
+STRIDES = (1, 2, 3)
+STRIDED = 0.6  # what passes take of this under a stride, where none adds to what others made
 
 
 class Execution(Enum):
@@ -48,6 +55,7 @@ class Cost:
     pass_multiply_adds: int  # of these, in passes
     numbers_moved: int  # written and read again between input and output
     assembly: int  # multiply-adds per call, whatever the volume
+    calls: int = 1  # of operators, for one part of the work
 
     @property
     def time(self) -> float:
@@ -105,16 +113,42 @@ def separable(channels_in: int, channels_out: int, levels: int, filters: int) ->
         spread = [_indices(axes, levels) * channels_in for axes in range(1, before + 1)]
         gather = [_indices(axes, levels) * channels_out for axes in range(1, 4 - before)]
         passes = COLUMNS * (sum(spread) + sum(gather))
-        candidates.append(
-            Cost(before, products * pairs + passes, passes, sum(spread) + sum(gather), products * pairs * filters)
-        )
+        numbers = sum(spread) + sum(gather)
+        calls = sum(_indices(axes, levels) for axes in (*range(1, before + 1), *range(1, 4 - before))) + levels
+        candidates.append(Cost(before, products * pairs + passes, passes, numbers, products * pairs * filters, calls))
     return min(candidates, key=lambda cost: cost.time)
+
+
+def smallest_volumes(channels_in: int, channels_out: int, taps: int, levels: int, filters: int) -> dict[int, int]:
+    """Stride -> from how many voxels of input, samples together, a separable layer is the faster; none: never."""
+    smallest = {}
+    for stride in STRIDES:
+        per_voxel, per_call = _separable_time(channels_in, channels_out, levels, filters, stride)
+        gain = WORTHWHILE * _plain_time(channels_in, channels_out, taps) / stride**3 - per_voxel
+        if gain > 0:
+            smallest[stride] = ceil(per_call / gain)
+    return smallest
 
 
 def predicted_ratio(cost: Cost, channels_in: int, channels_out: int, taps: int) -> float:
     """The time of a layer over that of a plain conv3d of its shape, on a volume that dwarfs the assembly."""
-    plain = channels_in * channels_out * taps + DENSE_OVERHEAD * (channels_in + channels_out)
-    return 1.0 if cost.passes_before is None else cost.time / plain
+    return 1.0 if cost.passes_before is None else cost.time / _plain_time(channels_in, channels_out, taps)
+
+
+def _plain_time(channels_in: int, channels_out: int, taps: int) -> float:
+    """Of conv3d, per voxel of the output."""
+    return channels_in * channels_out * taps + DENSE_OVERHEAD * (channels_in + channels_out)
+
+
+def _separable_time(channels_in: int, channels_out: int, levels: int, filters: int, stride: int) -> tuple[float, float]:
+    """Per voxel of the input, and per call."""
+    cost = separable(channels_in, channels_out, levels, filters)
+    if stride == 1:
+        return cost.time, CALL * cost.calls + cost.assembly
+    numbers = sum(_indices(axes, levels) * channels_in / stride**axes for axes in (1, 2, 3))
+    mixing = _indices(3, levels) * channels_in * channels_out / stride**3
+    calls = sum(_indices(axes, levels) for axes in (1, 2, 3)) + levels
+    return mixing + STRIDED * (COLUMNS * PASS + MOVE) * numbers, CALL * calls + cost.assembly
 
 
 def _indices(axes: int, levels: int) -> int:

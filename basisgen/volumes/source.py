@@ -45,6 +45,7 @@ def module(layer: ConvPlan, made_by: str, basis_sha256: str) -> str:
         filters=_literal(_filters(layer), "    filters = "),
         paths=_commented(_paths(layer)),
         passes_before=layer.cost.passes_before,
+        smallest=layer.smallest,
     )
 
 

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from basisgen.emission.imported import imported
 from basisgen.errors import SpecError
-from basisgen.pipeline import plan
+from basisgen.pipeline import compile_package, plan
 from basisgen.spec import parse_package
 from basisgen.volumes.execution import Execution
 from runtime import freeze
@@ -464,6 +465,8 @@ WIDE = {"in": "32x0 + 16x1 + 8x2", "out": "32x0 + 16x1 + 8x2"}
         ({**WIDE, "kernel_size": 7}, Execution.SEPARABLE),
         ({**WIDE, "kernel_size": 7, "execution": "dense"}, Execution.DENSE),
         ({**WIDE, "kernel_size": 3}, Execution.DENSE),
+        ({**WIDE, "kernel_size": 5, "radial": '{ family = "separable" }'}, Execution.SEPARABLE),
+        ({"in": "8x0", "out": "8x0", "kernel_size": 3, "radial": '{ family = "separable" }'}, Execution.DENSE),
         ({"in": "1x0", "out": "1x0", "kernel_size": 3, "execution": "separable"}, Execution.SEPARABLE),
         ({**WIDE, "kernel_size": 7, "radial": '{ family = "shells" }'}, Execution.DENSE),
         ({**WIDE, "kernel_size": 7, "radial": '{ family = "optimal", max_defect = 0.1 }'}, Execution.DENSE),
@@ -480,3 +483,49 @@ def test_other_families_are_not_products(family: str) -> None:
     text = _spec(**WIDE, kernel_size=5, execution="separable", radial=f'{{ family = "{family}" }}')
     with pytest.raises(SpecError, match=f"layer 'C': execution = 'separable' needs .* '{family}' ones are not"):
         parse_package(text)
+
+
+@pytest.fixture(scope="module")
+def free() -> Iterator[ModuleType]:
+    """A layer that may run either way, and a threshold that tests can reach."""
+    layer = {"in": "8x0 + 4x1 + 2x2", "out": "8x0 + 4x1", "kernel_size": 7, "radial": '{ family = "separable" }'}
+    with imported(compile_package(parse_package(_spec(**layer))), "free_layer") as package:
+        assert package.C.smallest.keys() <= {1, 2, 3} and package.C.smallest[1] > 1
+        package.C.smallest = {1: 2 * 6**3, 2: 10**9}
+        yield package
+
+
+def _ways(conv: torch.nn.Module, volume: torch.Tensor) -> tuple[bool, bool]:
+    """Whether a call makes passes, and whether a dense convolution."""
+    with torch.profiler.profile() as profile:
+        conv(volume)
+    names = {event.name for event in profile.events()}
+    return any("separable_conv3d" in name for name in names), "aten::conv3d" in names
+
+
+def test_a_layer_that_may_run_either_way_decides_by_the_volume_and_the_stride(free: ModuleType) -> None:
+    torch.manual_seed(0)
+    conv, strided = free.C().double(), free.C(stride=2).double()
+    strided.load_state_dict(conv.state_dict())
+    for size, samples, passes in ((5, 2, False), (6, 1, False), (6, 2, True), (7, 2, True)):
+        volume = torch.randn(samples, 30, size, size, size, dtype=torch.float64)
+        assert _ways(conv, volume) == (passes, not passes)
+        assert _ways(strided, volume) == (False, True)
+        torch.testing.assert_close(conv(volume), conv.to_conv3d()(volume))
+        torch.testing.assert_close(strided(volume), conv(volume)[..., ::2, ::2, ::2])
+
+
+@pytest.mark.slow
+def test_the_decision_compiles_whole_and_once_for_either_way(free: ModuleType) -> None:
+    torch.compiler.reset()
+    conv, graphs = free.C().double(), []
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(conv, backend=count, fullgraph=True, dynamic=True)
+    for size in (4, 5, 7, 8, 9, 10, 3, 11):
+        volume = torch.randn(2, 30, size, size, size, dtype=torch.float64)
+        torch.testing.assert_close(compiled(volume), conv(volume))
+    assert len(graphs) == 2

@@ -52,10 +52,11 @@ class SeparableConv3d(SteerableConv3d):
     """
 
     passes_before: int  # the mixing; under a stride all three are, so that the channels of fewer voxels are mixed
+    smallest: dict[int, int] | None = None  # stride -> from how many voxels, samples together; None: passes always
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of (batch, channel in, x, y, z)."""
-        if _is_exporting() or _is_transformed():
+        if _is_exporting() or _is_transformed() or not self._is_worthwhile(input):
             return super().forward(input)
         mixing = self._in_full_precision(self._mixing)
         self._check(input, mixing.dtype)
@@ -67,6 +68,14 @@ class SeparableConv3d(SteerableConv3d):
         output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._before)
         bias = self._channel_bias()
         return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1, 1)
+
+    def _is_worthwhile(self, input: Tensor) -> bool:
+        """Whether passes are the faster way. torch.compile makes one graph for either, not one for every size."""
+        if self.smallest is None or input.ndim != 5:
+            return True
+        smallest = self.smallest.get(max(self.stride))
+        samples, _, x, y, z = input.shape
+        return smallest is not None and samples * x * y * z >= smallest
 
     def _mixing(self) -> Tensor:
         """The coefficients of the products, (product, channel out, channel in), in the order of `_grouped`."""
