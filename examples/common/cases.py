@@ -38,6 +38,7 @@ class Outcome:
     agreement   under random rotations of the test samples: the share of answers that stay, or another measure of it
                 that the experiment names
     device, threads, torch   where this case ran
+    kernels     of the code that made the network, see `measure.kernels`; None: it ran before they were recorded
     """
 
     case: Case
@@ -51,6 +52,7 @@ class Outcome:
     device: str
     threads: int
     torch: str
+    kernels: list[float] | None = None
 
 
 Run = Callable[[Case, Path], Outcome]

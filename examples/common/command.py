@@ -12,7 +12,7 @@ import click
 
 from examples.common.cases import OUTCOME, Case, Outcome, read_outcome, run_cases
 from examples.common.files import DataError
-from examples.common.measure import parameter_count
+from examples.common.measure import kernels, parameter_count
 from examples.common.results import RESULTS, markdown, text, write_results
 from examples.common.study import Study, differences
 from runtime.train import TrainingError, log_to_stderr
@@ -46,6 +46,7 @@ def experiment(
         everything = _cases(study.networks, study.settings, seeds)
         chosen = _cases(networks or study.networks, settings or study.settings, seeds)
         command, directory = f"python -m examples.{name} --preset {preset}", out / preset
+        made_by = {network: kernels(study.build(network)) for network in {case.network for case in everything}}
         if data is not None:
             command += f" --data {data.name}"
         if out != usual_out:
@@ -54,11 +55,15 @@ def experiment(
             facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
             click.echo(markdown(replace(study, facts=facts), everything, (), command))
             return
+
+        def run(case: Case, place: Path) -> Outcome:
+            return replace(study.run(case, place), kernels=made_by[case.network])
+
         _check_place(directory, study)
         log_to_stderr()
         outcomes: list[Outcome] = []
         try:
-            for outcome in run_cases(chosen, study.run, directory, resume=resume):
+            for outcome in run_cases(chosen, run, directory, resume=resume):
                 click.echo(_line(outcome))
                 paths = [directory / case.directory / OUTCOME for case in everything]
                 outcomes = [read_outcome(path) for path in paths if path.exists()]

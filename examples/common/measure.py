@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -50,6 +52,31 @@ def agreement(model: nn.Module, turned: Callable[[Tensor], Iterable[Tensor]], ro
     straight = classes(model, turned(torch.eye(3, dtype=rotations.dtype)))
     same = [(classes(model, turned(rotation)) == straight).double().mean() for rotation in rotations]
     return torch.stack(same).mean().item()
+
+
+@torch.no_grad()
+def kernels(network: nn.Module) -> list[float]:
+    """What tells the filters of a network's steerable convolutions from others: two numbers for each.
+
+    With weight i = cos(i), the kernel's norm and its product with such a kernel over the square root of its size. They
+    depend on the code that made the filters and assembles them, and on nothing that is learned.
+    """
+    numbers = []
+    for layer in network.modules():
+        if hasattr(layer, "filter_tensor"):
+            layer = copy.deepcopy(layer).double()
+            layer.weight.copy_(torch.arange(layer.weight.numel(), dtype=torch.float64).cos().view_as(layer.weight))
+            kernel = layer.kernel().flatten()
+            pattern = torch.arange(kernel.numel(), dtype=torch.float64).cos()
+            numbers += [kernel.norm().item(), (kernel @ pattern).item() / math.sqrt(kernel.numel())]
+    return [float(f"{number:.9g}") for number in numbers]
+
+
+def same_kernels(before: Sequence[float] | None, now: Sequence[float]) -> bool:
+    """Whether `kernels` are equal, up to the rounding of another machine."""
+    if before is None or len(before) != len(now):
+        return not now and not before
+    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in zip(before, now, strict=True))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -9,10 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from basisgen.files import write_file
+from basisgen.text import aligned
 from examples.common.cases import Case, Outcome
+from examples.common.measure import kernels, same_kernels
 from examples.common.study import Study
 
 RESULTS = "results.json"
+OLDER = "* older than the code: "
 COLOURS = ("#2a7f62", "#b35c44", "#35506b", "#8a6fb0")
 PANELS = 4  # in a row of the picture
 
@@ -20,7 +23,12 @@ PANELS = 4  # in a row of the picture
 def write_results(
     directory: Path, study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], command: str
 ) -> None:
-    """The three files. A case without an outcome is 'not run', with the command that would run it."""
+    """The three files. A case without an outcome is 'not run', with the command that would run it.
+
+    The command has as many seeds as there are outcomes.
+    """
+    seeds = max((outcome.case.seed + 1 for outcome in outcomes), default=1)
+    command += f" --seeds {seeds}" if seeds > 1 else ""
     directory.mkdir(parents=True, exist_ok=True)
     content = {"command": command, **study.record(), "outcomes": [asdict(outcome) for outcome in outcomes]}
     write_file(directory / RESULTS, json.dumps(content, indent=1) + "\n")
@@ -38,8 +46,19 @@ def markdown(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], c
     places = sorted({f"{outcome.device}, {outcome.threads} threads, torch {outcome.torch}" for outcome in outcomes})
     lines = [f"# {study.title}", "", f"    {command}", ""]
     lines += [f"* {name}: {value}" for name, value in {**study.facts, "device": "; ".join(places) or "-"}.items()]
+    older = older_than_the_code(study, outcomes)
+    lines += [f"{OLDER}{', '.join(older)}; made with other filters, or before filters were recorded"] if older else []
     lines += ["", "Mean over the seeds; +- is the standard deviation over them.", "", *_table(rows)]
     return "\n".join(lines) + "\n"
+
+
+def older_than_the_code(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+    """The networks with an outcome of other filters than those that they have now."""
+    ran = {outcome.case.network: [] for outcome in outcomes}
+    for outcome in outcomes:
+        ran[outcome.case.network].append(outcome.kernels)
+    now = {network: kernels(study.build(network)) for network in study.networks if network in ran}
+    return [name for name in now if not all(same_kernels(before, now[name]) for before in ran[name])]
 
 
 def text(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
@@ -48,14 +67,11 @@ def text(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> st
     keys = dict.fromkeys((case.network, case.setting) for case in cases)
     rows += [_row(network, setting, outcomes, "", len(rows[0])) for network, setting in keys]
     rows = [row for row in rows if row[2]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    head, *lines = aligned(rows, left=2)
+    rule = "  ".join("-" * max(map(len, column)) for column in zip(*rows, strict=True))
     unfinished = len(keys) + 1 - len(rows)
     note = f"\n{unfinished} more can be run; results.md has the commands." if unfinished else ""
-    return "\n".join([study.title, "", lines[0], "  ".join("-" * w for w in widths), *lines[1:]]) + note
+    return "\n".join([study.title, "", head.rstrip(), rule, *map(str.rstrip, lines)]) + note
 
 
 def _head(study: Study, outcomes: Sequence[Outcome]) -> list[str]:

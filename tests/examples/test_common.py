@@ -6,8 +6,10 @@ import importlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -18,10 +20,10 @@ from torch import nn
 from examples.common.cases import Case, Outcome, run_cases
 from examples.common.command import experiment
 from examples.common.files import DataError, find_data
-from examples.common.measure import accuracy, agreement, balanced_accuracy, parameter_count
+from examples.common.measure import accuracy, agreement, balanced_accuracy, kernels, parameter_count
 from examples.common.presets import PresetError, load_preset
 from examples.common.progress import counted, counting
-from examples.common.results import RESULTS, markdown, spread, text
+from examples.common.results import OLDER, RESULTS, markdown, older_than_the_code, spread, text
 from examples.common.study import Study, differences
 from examples.common.training import Stopwatch, without_a_single_sample_left
 
@@ -146,6 +148,24 @@ def test_a_long_test_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch, caplog
     ]
 
 
+def test_results_of_other_filters_are_named_as_older_than_the_code(
+    compile_and_import: Callable[[str], ModuleType],
+) -> None:
+    layer = '[[conv]]\nname = "{}"\nin = "1x0"\nout = "2x0"\nkernel_size = 3\nradial = {{ family = "hermite", {} }}\n'
+    scales = {"A": "scale = 0.7", "B": "scale = 0.71"}
+    package = compile_and_import('name = "two_scales"\n' + "".join(layer.format(*item) for item in scales.items()))
+    a, b = kernels(package.A()), kernels(package.B())
+    assert len(a) == 2 and a == kernels(nn.Sequential(package.A(), nn.ReLU())) and a != b
+    study = replace(made_study("quick"), build=lambda _: package.A())
+    assert older_than_the_code(study, [replace(OUTCOME, kernels=a)] * 2) == []
+    for other in (b, None, [], [*a, *a], [a[0], -a[1]]):
+        outcomes = [replace(OUTCOME, kernels=a), replace(OUTCOME, kernels=other)]
+        assert older_than_the_code(study, outcomes) == ["steerable"]
+        assert f"{OLDER}steerable; made with other filters" in markdown(study, [OUTCOME.case], outcomes, "command")
+    plain = replace(study, build=lambda _: nn.Linear(2, 3))
+    assert older_than_the_code(plain, [replace(OUTCOME, kernels=None)]) == []
+
+
 def test_spread() -> None:
     assert spread([0.5]) == "0.500"
     assert spread([0.4, 0.6]) == "0.500 +- 0.141"
@@ -208,7 +228,7 @@ def test_every_result_in_a_readme_is_in_the_file_the_command_wrote(readme: Path)
 )
 def test_committed_results_are_those_of_the_networks_that_are_built_now(results: Path) -> None:
     name, committed = results.parts[-4], json.loads(results.read_text("utf-8"))
-    command = rf"python -m examples\.{name} --preset (\w+)(?: --data (\S+))?(?: --out \S+)?"
+    command = rf"python -m examples\.{name} --preset (\w+)(?: --data (\S+))?(?: --out \S+)?(?: --seeds \d+)?"
     preset, data = re.fullmatch(command, committed["command"]).groups()
     if data is not None:  # another file than the usual one lies beside it
         usual = importlib.import_module(f"examples.{name}.data").VARIABLE
@@ -223,6 +243,13 @@ def test_committed_results_are_those_of_the_networks_that_are_built_now(results:
         counts = {o["parameters"] for o in committed["outcomes"] if o["case"]["network"] == network}
         trained = parameter_count(study.build(network))  # 0: a classical estimate
         assert not trained or counts <= {trained}
+    outcomes = [Outcome(**{**o, "case": Case(**o["case"])}) for o in committed["outcomes"]]
+    older = older_than_the_code(study, outcomes)
+    page = results.with_suffix(".md").read_text("utf-8")
+    named = page.partition(OLDER)[2].partition(";")[0]
+    assert (named.split(", ") if named else []) == older
+    seeds = max(outcome.case.seed for outcome in outcomes) + 1
+    assert (f"--seeds {seeds}" in committed["command"]) == (seeds > 1) and f"    {committed['command']}\n" in page
 
 
 def made_study(preset: str, data: object = "made") -> Study:
