@@ -95,13 +95,13 @@ class TrainConfig:
             holds, rule, example = _RULES[field.name]
             if not holds(value):
                 raise TrainingError(
-                    f"{field.name} = {_shown(value)} is not {rule}. Write for example {field.name} = {example}."
+                    f"{field.name} = {shown(value)} is not {rule}. Write for example {field.name} = {example}."
                 )
             if field.type in (int, float):  # numbers of another kind, for example numpy's, become Python's
                 object.__setattr__(self, field.name, field.type(value))
             if field.type is int and value > _MOST.get(field.name, 10**9):
                 raise TrainingError(
-                    f"{field.name} = {_shown(value)} is over the limit of {_MOST.get(field.name, 10**9)}. "
+                    f"{field.name} = {shown(value)} is over the limit of {_MOST.get(field.name, 10**9)}. "
                     f"Write for example {field.name} = {example}."
                 )
         object.__setattr__(self, "precision", Precision(self.precision))
@@ -121,7 +121,7 @@ class TrainConfig:
         The number of steps and the learning rate's course over them stay the same.
         """
         if not 0 <= n <= 20:
-            raise TrainingError(f"n = {_shown(n)} is not a whole number from 0 to 20: the data are cut in 2^n.")
+            raise TrainingError(f"n = {shown(n)} is not a whole number from 0 to 20: the data are cut in 2^n.")
         factor = 2**n
         return replace(
             self,
@@ -166,10 +166,10 @@ class TrainConfig:
             raise TrainingError(f"{path}: [{table}] {error}") from error
 
 
-def _shown(value: object) -> str:
-    """A value for a message, shortened; Python writes no whole number of thousands of digits."""
+def shown(value: object) -> str:
+    """A value for a message, on one line and shortened; Python writes no whole number of thousands of digits."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except ValueError:
         return "a whole number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}..."

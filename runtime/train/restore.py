@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from runtime.train.batches import TrainBatches
-from runtime.train.config import TrainConfig, TrainingError
+from runtime.train.config import TrainConfig, TrainingError, shown
 from runtime.train.learner import Learner
 from runtime.train.monitor import Monitor, Row, monitor_of
 from runtime.train.weights import checked_weights, cpu_state, put_weights
@@ -309,11 +309,4 @@ def _is_finite(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value for a message, shortened."""
-    if isinstance(value, Tensor):
-        return f"a tensor {value.dtype} {tuple(value.shape)}"
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"a tensor {value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)

@@ -15,7 +15,7 @@ from test_train import contents
 from torch import nn
 
 from runtime.train import TrainConfig, TrainingError, TrainResult, load_weights, train
-from runtime.train.checkpoint import checkpoints, load, save
+from runtime.train.checkpoint import FORMAT, _digest, checkpoints, load, save
 
 Content = dict[str, Any]
 DATA = [(torch.tensor([float(n), 1.0]), n % 2) for n in range(8)]
@@ -194,18 +194,48 @@ def test_forged_weights_leave_the_model_as_it_was(trained: Path, tmp_path: Path,
     assert all(torch.equal(value, before[key]) for key, value in untouched.state_dict().items())
 
 
-def test_state_that_shares_memory_is_taken_apart(trained: Path, tmp_path: Path) -> None:
+def test_state_that_shares_memory_is_taken_apart(tmp_path: Path) -> None:
     """Two names for one tensor would let the optimiser change both at once, and other numbers come out."""
-    shutil.copytree(trained, tmp_path / "run")
-    path = checkpoints(tmp_path / "run")[-1]
-    whole = torch.load(path, weights_only=True)
-    state = whole["optimizer"]["state"][0]
-    state["exp_avg_sq"] = state["exp_avg"] = state["exp_avg"].abs()
-    save(path, {key: value for key, value in whole.items() if key not in ("format", "digest")})
-    apart = copy.deepcopy(load(path))
-    assert (
-        apart["optimizer"]["state"][0]["exp_avg"].data_ptr() != apart["optimizer"]["state"][0]["exp_avg_sq"].data_ptr()
-    )
+    shared = torch.ones(3)
+    content = {"a": shared, "b": shared, "c": shared[:2]}
+    torch.save({"format": FORMAT, "digest": _digest(content), **content}, tmp_path / "a.pt")
+    apart = load(tmp_path / "a.pt")
+    apart["a"].zero_()
+    assert apart["b"].tolist() == [1, 1, 1] and apart["c"].tolist() == [1, 1]
+
+
+def places(value: Any, *keys: Any) -> list[tuple[Any, ...]]:
+    """The keys that lead to every value of a tree, its root left out."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [(*keys, key) for key, _ in items] + [place for key, item in items for place in places(item, *keys, key)]
+
+
+HOSTILE: tuple[Any, ...] = (
+    *(None, True, -1, 10**30, 0.5, float("nan"), float("-inf"), "x", "", [], {}, (), [[[]]], {"x": None}, {0: {}}),
+    *(torch.zeros(()), torch.zeros(0), torch.zeros(2, 3, 4), torch.tensor(1j), torch.tensor([True]), torch.tensor(-5)),
+)
+
+
+@pytest.mark.slow
+def test_whatever_stands_in_a_checkpoint_is_refused_or_changes_nothing(trained: Path, tmp_path: Path) -> None:
+    """Every place in the content takes hostile values in turn; what is accepted ends as the genuine file does."""
+    genuine = load(checkpoints(trained)[-1])
+    refused = 0
+    for number, place in enumerate(places(genuine)):
+        content = copy.deepcopy(genuine)
+        put(*place, value=HOSTILE[number % len(HOSTILE)])(content)
+        directory = tmp_path / str(number)
+        save(path := directory / checkpoints(trained)[-1].name, content)
+        try:
+            go(directory, of=(resumed := model()))
+        except TrainingError as error:
+            refused += 1
+            assert path.name in str(error) and "\n" not in str(error), place
+        else:
+            after = load(path)
+            assert _digest(after) == _digest(genuine), place
+            assert all(torch.equal(value, genuine["model"][name]) for name, value in resumed.state_dict().items())
+    assert refused > 75
 
 
 def bomb(kind: str) -> Any:
@@ -220,14 +250,14 @@ def bomb(kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["expanded", "nested"])
 def test_a_small_file_cannot_ask_for_much(tmp_path: Path, kind: str) -> None:
-    torch.save({"format": "runtime.checkpoint 2", "digest": "", "x": bomb(kind)}, tmp_path / "a.pt")
+    torch.save({"format": FORMAT, "digest": "", "x": bomb(kind)}, tmp_path / "a.pt")
     with pytest.raises(TrainingError, match="it unfolds to more than its size"):
         load(tmp_path / "a.pt")
 
 
 def test_a_storage_larger_than_the_file_is_not_read(tmp_path: Path) -> None:
     """The archive's record holds 4 bytes, the pickle speaks of a thousand times as many."""
-    torch.save({"format": "runtime.checkpoint 2", "digest": "", "x": torch.zeros(1)}, tmp_path / "a.pt")
+    torch.save({"format": FORMAT, "digest": "", "x": torch.zeros(1)}, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
