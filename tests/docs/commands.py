@@ -50,7 +50,7 @@ PRESET = "(quick|fine|fixed|medium|long)"  # any but the paper's
 
 
 def _experiment(pattern: str, options: str = "", preset: str = PRESET) -> Typed:
-    says = rf"seed 0: (.*\n)+# .*, preset {preset}\n(.*\n)+\| network \| setting \|"
+    says = rf"seed 0: (.*\n)+.*, preset {preset}\n(.*\n)+network +setting +parameters(.*\n)+pictures: .*png"
     return Typed(rf"python -m examples\.{pattern}", add=f" --seeds 1{options}", says=says)
 
 
@@ -66,7 +66,7 @@ OPTIONS = r"( --(data|seeds|network|setting|out) [\w./-]+| --resume)*"
 COMMANDS = {
     "make demo": Typed(
         r"make demo",
-        says=r"verified(.*\n)+# Tetris, preset quick",
+        says=r"verified(.*\n)+Tetris, preset quick(.*\n)+pictures: .*tetris\.png",
         leaves=("runs/tetris/quick/results.md", "runs/tetris/quick/tetris.png"),
     ),
     "make test": Typed(
