@@ -67,13 +67,12 @@ out = "1x0e + 1x0o + 1x2e"
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    from basisgen.emission.write import write_package
+def package() -> Iterator[ModuleType]:
+    from basisgen.emission.imported import imported
     from basisgen.pipeline import compile_package
 
-    place = tmp_path_factory.mktemp("packages")
-    write_package(compile_package(parse_package(SPEC)), place / "separable")
-    return _imported(place)
+    with imported(compile_package(parse_package(SPEC)), "separable") as module:
+        yield module
 
 
 def _imported(place: Path) -> ModuleType:

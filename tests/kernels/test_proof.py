@@ -80,7 +80,7 @@ def test_an_extra_coupling_that_is_not_equivariant_is_rejected(out: Irrep, into:
         prove(replace(basis, couplings=(*basis.couplings, stranger)))
 
 
-def test_an_coupling_of_the_wrong_parity_is_rejected() -> None:
+def test_a_coupling_of_the_wrong_parity_is_rejected() -> None:
     out, into = Irrep(1, -1), Irrep(1, -1)
     right = solve(out, into)
     wrong = KernelBasis(out, into, (*right.couplings, couple(1, 1, 1)))

@@ -9,7 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from basisgen.volumes.sampling.families import FilterGroup, RadialFamily
+from basisgen.volumes.sampling.families import RadialFamily
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.hermite import Hermite
 from basisgen.volumes.sampling.shells import Shells
@@ -86,8 +86,3 @@ def test_the_origin_holds_degree_zero_alone() -> None:
     for family in (Shells(), Hermite()):
         for group in family.groups(CUBE, range(4)):
             assert group.values[:, 2, 2, 2].any() == (group.J == 0)
-
-
-def test_a_group_is_float64_of_its_shape() -> None:
-    with pytest.raises(AssertionError):
-        FilterGroup(1, "three components", np.zeros((2, 3, 3, 3)))

@@ -125,5 +125,3 @@ def test_rows_of_sampled_filters_follow_the_groups() -> None:
     sampled = SampledFilters(grid, Shells(cutoff=Cutoff.CONSERVATIVE).groups(grid, [0, 1, 2]))
     assert sampled.rows == {0: (0, 3), 1: (3, 9), 2: (9, 19)}
     assert sampled.values.shape == (19, 5, 5, 5)
-    with pytest.raises(AssertionError):
-        SampledFilters(grid, sampled.groups[::-1])

@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from itertools import product
 
@@ -275,11 +274,3 @@ def test_bytes_depend_on_neither_threads_nor_hash_seed() -> None:
         digests.add(run.stdout)
     assert len(digests) == 1
     assert len(digests.pop().strip()) == hashlib.sha256().digest_size * 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("size", "limit"), [(9, 30), (11, 120)])
-def test_time(size: int, limit: float) -> None:
-    started = time.perf_counter()
-    assert Optimal().groups(cube(size), range(7))
-    assert time.perf_counter() - started < limit
