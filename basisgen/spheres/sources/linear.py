@@ -22,6 +22,8 @@ from ._layer import GeneratedLayer
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Irrep = tuple[int, int | None]  # degree, parity
+TERMS = 64  # added in a row
+
 Shapes = dict[Irrep, list[tuple[str, tuple[int, ...]]]]
 
 
@@ -140,12 +142,15 @@ class EquivariantLinear(GeneratedLayer):
 
 
 def _dense(weight: Tensor, field: Tensor, channels: int) -> Tensor:
-    return weight @ field  # (copy out, copy in) @ (batch, copy in, component and site)
+    # (copy out, copy in) @ (batch, copy in, component and site)
+    return _paired([w @ f for w, f in zip(torch.split(weight, TERMS, 1), torch.split(field, TERMS, 1), strict=True)])
 
 
 def _uniform(weight: Tensor, field: Tensor, channels: int) -> Tensor:
     # (t', t) @ (batch, t, channel and component and site)
-    return (weight @ field.reshape(len(field), weight.shape[1], -1)).reshape(len(field), -1, field.shape[2])
+    return _dense(weight, field.reshape(len(field), weight.shape[1], -1), channels).reshape(
+        len(field), -1, field.shape[2]
+    )
 
 
 def _channel(weight: Tensor, field: Tensor, channels: int) -> Tensor:
@@ -157,6 +162,14 @@ def _channel(weight: Tensor, field: Tensor, channels: int) -> Tensor:
 def _cross(weight: Tensor, field: Tensor, channels: int) -> Tensor:
     # (t, channel', channel) @ (batch, t, channel, component and site)
     return (weight @ field.reshape(len(field), -1, channels, field.shape[2])).reshape(len(field), -1, field.shape[2])
+
+
+def _paired(sums: list[Tensor]) -> Tensor:
+    """Their sum, halves first: the rounding of float32 grows with the number of terms in a row."""
+    if len(sums) == 1:
+        return sums[0]
+    middle = len(sums) // 2
+    return _paired(sums[:middle]) + _paired(sums[middle:])
 
 
 _APPLY = {"dense": _dense, "uniform": _uniform, "channel": _channel, "cross": _cross}

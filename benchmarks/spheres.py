@@ -1,0 +1,201 @@
+"""What products of fields cost: counts to band limit 128, and time beside e3nn's TensorProduct and torch-harmonics.
+
+    python benchmarks/spheres.py [--limits 8 16] [--batch 32] [--channels 8] [--transforms 16 32 64] [--out DIR]
+
+Prints three tables and writes spheres.json, to benchmarks/results unless told otherwise.
+    counts      paths and complex coefficients per channel of `all`, `tree` and `reduced`, and the exponent of L between
+                two limits: Cobb et al. 2021 state L^5, L^4 and L^3 log L
+    products    milliseconds of a training step, one thread, the same paths: the compiled product, stock torch, and
+                e3nn's TensorProduct of `uuu` paths, in turns in one process; the least of several
+    transforms  milliseconds of synthesis, analysis and backward, batch 32, beside torch-harmonics where it imports
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import platform
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from time import process_time
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from basisgen.emission.imported import imported
+from basisgen.pipeline import compile_package
+from basisgen.spec import parse_package
+from basisgen.spheres.mixing import Mixing, cost, mixing_set
+
+RESULTS = Path(__file__).parent / "results"
+LIMITS = (4, 8, 16, 32, 64, 128)
+ROUNDS = 7
+
+
+def counts() -> list[dict[str, Any]]:
+    """Paths and coefficients of every mixing set."""
+    rows = []
+    for L in LIMITS:
+        row: dict[str, Any] = {"L": L}
+        for mixing in Mixing:
+            paths = [(a, b, l) for l in range(L) for a, b in mixing_set(mixing, range(L), l) if a != b or l % 2 == 0]
+            row[mixing.value] = {"paths": len(paths), "coefficients": sum(cost(*path) for path in paths)}
+        rows.append(row)
+    return rows
+
+
+def times(L: int, mixing: str, batch: int, channels: int, rival: bool) -> dict[str, Any]:
+    """Milliseconds of a training step, compiled, stock, e3nn's."""
+    text = f'name = "spheres_{mixing}_{L}"\n[[layer]]\nkind = "product"\nname = "P"\nin = "{channels}x0..{L - 1}"\n'
+    start = process_time()
+    spec = parse_package(f'{text}mixing = "{mixing}"\n')
+    content = compile_package(spec)
+    seconds = process_time() - start
+    with imported(content, spec.name) as package:
+        module, shared = package.P(), sys.modules[f"{package.__name__}._product"]
+        x = torch.randn(batch, module.in_channels, requires_grad=True)
+        gradient = torch.randn(batch, module.out_channels)
+        runs = {
+            "compiled": lambda: _step(module, x, gradient),
+            "stock": lambda: _without_compiler(shared, lambda: _step(module, x, gradient)),
+        }
+        if rival:
+            theirs = _e3nn(module)
+            runs["e3nn"] = lambda: _step(lambda y: theirs(y, y), x, gradient)
+        found = _fastest(runs)
+    size = sum(map(len, content.values()))
+    paths = sum(len(pairs) for _, pairs in module.paths)
+    return {"L": L, "mixing": mixing, "paths": paths, "seconds_to_compile": seconds, "bytes": size, "ms": found}
+
+
+def transform_times(L: int, batch: int) -> dict[str, Any]:
+    """Milliseconds of synthesis, analysis and backward of one signal per sample."""
+    grids = ("mw", "gauss", "driscoll_healy")
+    classes = {grid: grid.title().replace("_", "") for grid in grids}
+    field_type = f'in = "1x0..{L - 1}"'
+    layers = "".join(
+        f'[[layer]]\nkind = "transform"\nname = "{name}"\n{field_type}\ngrid = "{grid}"\n'
+        for grid, name in classes.items()
+    )
+    spec = parse_package(f'name = "transforms_{L}"\n{layers}')
+    with imported(compile_package(spec), spec.name) as package:
+        field = torch.randn(batch, L * L, requires_grad=True)
+        runs = {}
+        for grid in grids:
+            module = getattr(package, classes[grid])()
+            runs[grid] = lambda module=module: module.analysis(module(field)).sum().backward()
+        errors = {grid: _round_trip(getattr(package, classes[grid])(), field) for grid in grids}
+        runs |= _torch_harmonics(L, batch)
+        return {"L": L, "ms": _fastest(runs), "round_trip": errors}
+
+
+def _round_trip(module: Any, field: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float((module.analysis(module(field)) - field).abs().max())
+
+
+def _torch_harmonics(L: int, batch: int) -> dict[str, Callable[[], object]]:
+    """Analysis and synthesis on their Gauss-Legendre grid; nothing where it does not import."""
+    try:
+        theirs = importlib.import_module("torch_harmonics")
+    except (ImportError, OSError, RuntimeError):
+        return {}
+    back = theirs.InverseRealSHT(L, 2 * L, lmax=L, mmax=L, grid="legendre-gauss")
+    forth = theirs.RealSHT(L, 2 * L, lmax=L, mmax=L, grid="legendre-gauss")
+    field = torch.randn(batch, L, L, dtype=torch.complex64, requires_grad=True)
+    return {"torch_harmonics_gauss": lambda: forth(back(field)).abs().sum().backward()}
+
+
+def _e3nn(module: Any) -> Any:
+    from e3nn import o3
+
+    first = o3.Irreps([(copies, (l, 1)) for copies, l, _ in module.in_type])
+    paths = [(i, j, module.out_type[o][1]) for o, pairs in module.paths for i, j in pairs]
+    out = o3.Irreps([(module.channels, (l, 1)) for *_, l in paths])
+    instructions = [(i, j, p, "uuu", False) for p, (i, j, _) in enumerate(paths)]
+    return o3.TensorProduct(first, first, out, instructions, internal_weights=False, shared_weights=False)
+
+
+def _step(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, gradient: torch.Tensor) -> None:
+    x.grad = None
+    run(x).backward(gradient)
+
+
+def _without_compiler(shared: ModuleType, run: Callable[[], object]) -> None:
+    available = shared.is_available
+    shared.is_available = lambda: False  # type: ignore[attr-defined]
+    try:
+        run()
+    finally:
+        shared.is_available = available  # type: ignore[attr-defined]
+
+
+def _fastest(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The least of several runs in turns, milliseconds of the processor: other programs do not count."""
+    found = dict.fromkeys(runs, math.inf)
+    for round_ in range(ROUNDS + 1):
+        for name, run in runs.items():
+            start = process_time()
+            run()
+            if round_:
+                found[name] = min(found[name], 1000 * (process_time() - start))
+    return found
+
+
+def _print_counts(rows: list[dict[str, Any]]) -> None:
+    print(f"{'L':>4}" + "".join(f"  {mixing.value:>9} paths  coefficients  exponent" for mixing in Mixing))
+    before: dict[str, Any] | None = None
+    for row in rows:
+        line = f"{row['L']:>4}"
+        for mixing in Mixing:
+            of = row[mixing.value]
+            ratio = of["coefficients"] / before[mixing.value]["coefficients"] if before else math.nan
+            line += f"  {of['paths']:>15,}  {of['coefficients']:>12,}  {math.log2(ratio) if before else math.nan:>8.2f}"
+        print(line)
+        before = row
+
+
+def main() -> None:
+    """Runs everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limits", type=int, nargs="*", default=[8, 16])
+    parser.add_argument("--transforms", type=int, nargs="*", default=[16, 32, 64])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
+    result["counts"] = counts()
+    _print_counts(result["counts"])
+    result["products"] = []
+    for L in options.limits:
+        for mixing in ("reduced", "tree", "all") if L <= 16 else ("reduced", "tree"):
+            row = times(L, mixing, options.batch, options.channels, rival=L <= 16 or mixing == "reduced")
+            result["products"].append(row)
+            ms = row["ms"]
+            beside = "".join(
+                f", e3nn over {name} {ms['e3nn'] / ms[name]:.1f}" for name in ("compiled", "stock") if "e3nn" in ms
+            )
+            numbers = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
+            print(f"L = {L}, {mixing}, {row['paths']} paths, {row['bytes']:,} bytes: {numbers}{beside}", flush=True)
+    result["transforms"] = []
+    for L in options.transforms:
+        row = transform_times(L, options.batch)
+        result["transforms"].append(row)
+        print(
+            f"transforms, L = {L}: " + ", ".join(f"{name} {value:.2f} ms" for name, value in row["ms"].items()),
+            flush=True,
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "spheres.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
