@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import runtime as rt
 from runtime.train import TrainConfig, train
+from runtime.volumes.resampling import gaussian_taps
 
 FIELDS = rt.as_field_type("16x0 + 16x1 + 16x2 + 16x3")
 CHANNELS = 256
@@ -55,7 +56,8 @@ class DepthwiseBlur(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        taps = rt.LowPass(FIELDS, 2).taps
+        blur = rt.LowPass(FIELDS, 2)
+        taps = gaussian_taps(blur.kernel_size[0], blur.sigma[0]).float()
         self.kernels = [taps.view(shape).expand(CHANNELS, 1, *shape[2:]).contiguous() for shape in _axes(len(taps))]
 
     def forward(self, x: Tensor) -> Tensor:
