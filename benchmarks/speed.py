@@ -4,8 +4,10 @@
                                [--out DIR]
 
     plain       torch.nn.Conv3d with the same channels, taps and padding: 1 by definition
-    dense       ours: the kernel from its weights, then conv3d
-    separable   ours: passes along x, y and z around one mixing of channels; hermite filters, n_max = 4, so 35 per layer
+    default     ours, as a spec without settings has it: filters of family `separable`, dense or by passes as it decides
+    dense       the same filters: the kernel from its weights, then conv3d
+    separable   the same filters: passes along x, y and z around one mixing of channels
+    35 products the passes with levels = 4 at every kernel size
     escnn       R3Conv at its defaults, in training mode
     e3nn        the voxel convolution, lmax 4, 3 radial functions, with its self-connection
 
@@ -41,13 +43,13 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from basisgen.emission.imported import imported  # noqa: E402
-from basisgen.pipeline import compile_package  # noqa: E402
-from basisgen.spec import parse_package  # noqa: E402
+from basisgen.pipeline import compile_package, plan  # noqa: E402
+from basisgen.spec import PackageSpec, parse_package  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 GOALS = {  # of the step of layer `hidden`, over plain
+    "default": {3: 0.65, 5: 0.3, 7: 0.15, 9: 0.08},
     "dense": {5: 1.03, 7: 1.03, 9: 1.03, 11: 1.03},
-    "separable": {5: 0.9, 7: 0.45, 9: 0.2, 11: 0.12},
 }
 Row = dict[str, Any]
 
@@ -66,26 +68,37 @@ class Layer:
 
 LAYERS = {
     "hidden": Layer("32x0 + 16x1 + 8x2", "32x0 + 16x1 + 8x2", 24, 2),
+    "hidden, stride 2": Layer("32x0 + 16x1 + 8x2", "32x0 + 16x1 + 8x2", 24, 2, 2),
     "wide": Layer("64x0 + 32x1 + 16x2 + 8x3", "64x0 + 32x1 + 16x2 + 8x3", 16, 2, 1, (5, 7, 9)),
     "tetris 1": Layer("1x0", "12x0 + 4x1 + 4x2", 36, 8, 1, (5, 7)),
     "tetris 2": Layer("4x0 + 4x1 + 4x2", "48x0 + 16x1 + 16x2", 40, 8, 2, (5,)),
     "tetris 3": Layer("16x0 + 16x1 + 16x2", "64x0 + 16x1 + 16x2", 22, 8, 2, (5,)),
-    "tiny 8": Layer("8x0 + 4x1 + 2x2", "8x0 + 4x1 + 2x2", 8, 1, 1, (3, 5)),
-    "tiny 10": Layer("8x0 + 4x1 + 2x2", "8x0 + 4x1 + 2x2", 10, 1, 1, (3, 5)),
+    "tiny 8": Layer("8x0 + 4x1 + 2x2", "8x0 + 4x1 + 2x2", 8, 1, 1, (3, 5, 7)),
+    "tiny 12": Layer("8x0 + 4x1 + 2x2", "8x0 + 4x1 + 2x2", 12, 1, 1, (3, 5, 7)),
+    "small 8": Layer("32x0 + 16x1 + 8x2", "32x0 + 16x1 + 8x2", 8, 1, 1, (3, 5, 7)),
 }
 MAX_PEER = 7  # taps: escnn's basis takes minutes to sample beyond, and e3nn's ratio has settled
 
 
-def ours(layer: Layer, size: int, execution: str) -> nn.Module:
-    """A generated convolution: shells for the dense path, oscillator functions for the separable one."""
-    radial = '{ family = "hermite", n_max = 4 }' if execution == "separable" else '{ family = "shells" }'
-    spec = parse_package(
-        f'name = "speed"\n[[conv]]\nname = "Conv"\nin = "{layer.into}"\nout = "{layer.out}"\n'
-        f'kernel_size = {size}\nradial = {radial}\nexecution = "{execution}"\n'
-    )
+def spec_of(layer: Layer, size: int, *settings: str) -> PackageSpec:
+    """A layer with the default filters, or with settings of its own."""
+    lines = (f'in = "{layer.into}"', f'out = "{layer.out}"', f"kernel_size = {size}", *settings)
+    return parse_package("\n".join(['name = "speed"', "[[conv]]", 'name = "Conv"', *lines]))
+
+
+def ours(layer: Layer, size: int, *settings: str) -> nn.Module:
+    """A generated convolution."""
+    spec = spec_of(layer, size, *settings)
     with imported(compile_package(spec), spec.name) as package:
         module: nn.Module = package.Conv(stride=layer.stride)
     return module
+
+
+def facts(layer: Layer, size: int) -> Row:
+    """Of the default filters: how many, and the defect of random weights."""
+    (planned,) = plan(spec_of(layer, size)).layers
+    filters = sum(stop - start for start, stop in planned.rows.values())
+    return {"filters": filters, "defect": round(planned.numbers.defects.layer(planned.variance), 4)}
 
 
 def plain(layer: Layer, size: int) -> nn.Module:
@@ -129,8 +142,12 @@ def e3nn(layer: Layer, size: int) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[Layer, int], nn.Module]] = {
     "plain": plain,
-    "dense": lambda layer, size: ours(layer, size, "dense"),
-    "separable": lambda layer, size: ours(layer, size, "separable"),
+    "default": ours,
+    "dense": lambda layer, size: ours(layer, size, 'execution = "dense"'),
+    "separable": lambda layer, size: ours(layer, size, 'execution = "separable"'),
+    "35 products": lambda layer, size: ours(
+        layer, size, 'execution = "separable"', 'radial = { family = "separable", levels = 4 }'
+    ),
     "escnn": escnn,
     "e3nn": e3nn,
 }
@@ -171,6 +188,7 @@ def measure(name: str, size: int, names: list[str], device: str, dtype: torch.dt
                 times[key]["step"].append(step)
     medians = {key: {what: statistics.median(found) for what, found in of.items()} for key, of in times.items()}
     row: Row = {"layer": name, "kernel_size": size, "milliseconds": medians, "notes": notes, "assembly": {}}
+    row |= facts(layer, size)
     for key in ("dense", "separable"):
         if key in modules:
             assembly = statistics.median(_assembly(modules[key], device) for _ in range(rounds))
@@ -258,12 +276,17 @@ def as_markdown(results: list[Row]) -> str:
     lines = ["# Time over a plain `conv3d` of the same shape", "", "`python benchmarks/speed.py`", ""]
     for run in results:
         lines += [f"## {run['machine']}, {run['threads']} thread(s), {run['dtype']}, torch {run['torch']}", ""]
-        lines += ["| layer | k | plain step, ms | " + " | ".join(f"{n} step" for n in _rivals(run)) + " | "]
+        lines += [
+            "| layer | k | default filters | their defect | plain step, ms | "
+            + " | ".join(f"{n} step" for n in _rivals(run))
+            + " | "
+        ]
         lines[-1] += " | ".join(f"{n} forward" for n in _rivals(run)) + " | memory: dense, separable | assembly |"
-        lines += ["|---|--:|--:|" + "--:|" * (2 * len(_rivals(run)) + 2)]
+        lines += ["|---|--:|--:|--:|--:|" + "--:|" * (2 * len(_rivals(run)) + 2)]
         for row in run["rows"]:
             of, base = row["milliseconds"], row["milliseconds"]["plain"]
-            cells = [row["layer"], str(row["kernel_size"]), f"{base['step']:.3g}"]
+            known = (str(row.get("filters", "-")), f"{row['defect']:.3f}" if "defect" in row else "-")
+            cells = [row["layer"], str(row["kernel_size"]), *known, f"{base['step']:.3g}"]
             for what in ("step", "forward"):
                 for name in _rivals(run):
                     goal = GOALS.get(name, {}).get(row["kernel_size"]) if row["layer"] == "hidden" else None

@@ -7,7 +7,7 @@ k/2, and one aliased beyond the Nyquist frequency, at pi. Equal shares of both a
 
     s^2 = 4k/25,      n_max = 2k/3 rounded down,      in units of the widest pitch p; k = the smallest extent / p
 
-which no other s betters by more than 1 %: worst defect over the span of the filters of a degree, at the default s | at
+which no other s betters by more than 2 %: worst defect over the span of the filters of a degree, at the default s | at
 the best s, by minimisation
 
     k       3     4     5     6     7     8     9     11
