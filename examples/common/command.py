@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,9 @@ from examples.common.files import DataError
 from examples.common.measure import kernels, parameter_count
 from examples.common.results import RESULTS, markdown, text, write_results
 from examples.common.study import Study, differences
+from examples.common.training import GO_ON
 from runtime.train import TrainingError, log_to_stderr
+from runtime.train.stop_signals import StopNow, StopSignals
 
 
 def experiment(
@@ -62,14 +65,12 @@ def experiment(
         _check_place(directory, study)
         log_to_stderr()
         outcomes: list[Outcome] = []
-        try:
+        with _stoppable():
             for outcome in run_cases(chosen, run, directory, resume=resume):
                 click.echo(_line(outcome))
                 paths = [directory / case.directory / OUTCOME for case in everything]
                 outcomes = [read_outcome(path) for path in paths if path.exists()]
                 write_results(directory, study, everything, outcomes, command)
-        except TrainingError as error:
-            raise click.ClickException(f"{error} Without --resume the case starts anew.") from error
         pictures = [directory / "results.png", *([study.picture(directory)] if study.picture is not None else [])]
         click.echo(f"\n{text(study, everything, outcomes)}\n")
         click.echo(f"page:     {directory / 'results.md'}\npictures: {', '.join(map(str, reversed(pictures)))}")
@@ -78,6 +79,19 @@ def experiment(
     for option in reversed(_options(presets, usual_out)):
         main = option(main)
     return click.command(main)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """The time in which cases run: training says itself how to go on after a stop, and what is around it here."""
+    stop = StopSignals(GO_ON)
+    try:
+        with stop, stop.acting():
+            yield
+    except StopNow:
+        stop.leave("while it made data or tested; what was finished is kept")
+    except TrainingError as error:
+        raise click.ClickException(f"{error} Without --resume the case starts anew.") from error
 
 
 def _options(presets: Sequence[str], usual_out: Path) -> list[Callable[..., Callable[..., None]]]:

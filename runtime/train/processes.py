@@ -71,15 +71,6 @@ class Processes:
         self.copy_from_first_([token])
         token.item()  # waits for the message
 
-    def from_first(self, value: _Item) -> _Item:
-        """The value that the process of rank 0 gave; for small objects."""
-        if self.size == 1:
-            return value
-        box = [value]
-        with self._others():
-            dist.broadcast_object_list(box, 0)
-        return box[0]
-
     def gathered(self, values: list[_Item]) -> list[_Item]:
         """The values of all processes, in one list; for small objects."""
         if self.size == 1:

@@ -6,7 +6,8 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -298,6 +299,27 @@ def test_the_command_runs_the_chosen_cases_and_lists_the_others(made_command: cl
     CliRunner().invoke(made_command, ["--network", "conventional", "--seeds", "2", "--out", str(tmp_path)])
     outcomes = json.loads((tmp_path / "quick" / "results.json").read_text())["outcomes"]
     assert len(outcomes) == 2 + 4  # those of the first run are kept
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_a_case_is_tested_keeps_what_is_finished(
+    made_command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    run = run_cases
+
+    def stopped(cases: list[Case], *arguments: object, **options: object) -> Iterator[Outcome]:
+        yield from run(cases[:1], *arguments, **options)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("examples.common.command.run_cases", stopped)
+    before = signal.getsignal(number)
+    result = CliRunner().invoke(made_command, ["--out", str(tmp_path)])
+    assert result.exit_code == 128 + number and signal.getsignal(number) is before
+    assert f"stopped by {number.name}" in result.stderr
+    assert "To go on, run the same command with --resume" in result.stderr
+    monkeypatch.undo()
+    result = CliRunner().invoke(made_command, ["--out", str(tmp_path), "--resume"])
+    assert result.exit_code == 0 and len(json.loads((tmp_path / "quick" / RESULTS).read_text())["outcomes"]) == 4
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]])
