@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import basisgen
-from basisgen.errors import SpecError
+from basisgen.errors import BasisgenError, SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import identifier, quoted
 from basisgen.spec import MAX_LAYERS, PackageSpec, check_distinct, parse_layer
@@ -53,6 +53,10 @@ def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
         raise SpecError(f"compiling it takes more than {MAX_SECONDS} seconds of the processor") from None
     except MemoryError:
         raise SpecError(f"compiling it takes more than {MAX_MEMORY >> 30} GiB of memory") from None
+    except BasisgenError:
+        raise
+    except Exception as error:  # ours to mend; a package that nobody can compile again is not verified
+        raise SpecError(f"the compiler fails on it ({type(error).__name__}: {error})") from error
 
 
 def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:

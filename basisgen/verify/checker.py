@@ -33,14 +33,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
-from math import isqrt, lcm, prod
+from math import gcd, isqrt, lcm, prod
 
 from basisgen.verify.polynomials import Matrix, SparseRow, inner, laplacian, rank, standard_harmonic
 from basisgen.verify.statement import Certificate, Coefficients, Harmonic, Pair
 
-MAX_DENOMINATOR = 1 << 2000  # of coefficients; those of degrees up to 12 need less
-
 Integers = dict[tuple[int, int, int], int]  # (m, n, M) -> c
+Rescaled = dict[tuple[int, int, int], Integers | None]  # (j, l, J) -> c, None where there are no such integers
+
+MAX_DENOMINATOR = 1 << 2000  # of coefficients; those of degrees up to 12 need less
 
 
 def check_harmonics(certificate: Certificate) -> Iterator[str]:
@@ -59,12 +60,21 @@ def check_harmonics(certificate: Certificate) -> Iterator[str]:
                 yield f"{where} is not orthogonal to the others of its degree"
 
 
-def check_law(certificate: Certificate) -> Iterator[str]:
+def rescaled(certificate: Certificate) -> Rescaled:
+    """The coefficients of every kappa^J as integers."""
+    return {
+        (j, l, J): _integers(coefficients, certificate, j, l, J)
+        for (j, l), table in certificate.clebsch_gordan.items()
+        for J, coefficients in table.items()
+    }
+
+
+def check_law(certificate: Certificate, integers_of: Rescaled) -> Iterator[str]:
     """The constraint, differentiated, on the coefficients of every kappa^J, exactly."""
     for (j, l), table in certificate.clebsch_gordan.items():
-        for J, coefficients in table.items():
+        for J in table:
             where = f"certificate.json: pair {j} <- {l}, element J = {J}"
-            integers = _integers(coefficients, certificate, j, l, J)
+            integers = integers_of[j, l, J]
             if integers is None:
                 yield f"{where}: two coefficients have a ratio that no solution allows"
                 continue
@@ -81,10 +91,12 @@ def check_law(certificate: Certificate) -> Iterator[str]:
                     yield f"certificate.json: {pair}, element J = {J} has the wrong parity"
 
 
-def check_orthonormal(certificate: Certificate) -> Iterator[str]:
+def check_orthonormal(certificate: Certificate, integers_of: Rescaled) -> Iterator[str]:
     """The lengths of the columns (J, M) of C, for each (j, l)."""
     for (j, l), table in certificate.clebsch_gordan.items():
         for J, coefficients in table.items():
+            if integers_of[j, l, J] is None:
+                continue  # whatever it is, it breaks the law
             squares = dict.fromkeys(range(-J, J + 1), Fraction(0))
             for (_, _, M), root in coefficients.items():
                 squares[M] += root.square
@@ -93,7 +105,7 @@ def check_orthonormal(certificate: Certificate) -> Iterator[str]:
                     yield f"certificate.json: pair {j} <- {l}, element J = {J}: column M = {M} of C is not of length 1"
 
 
-def check_complete(certificate: Certificate) -> Iterator[str]:
+def check_complete(certificate: Certificate, integers_of: Rescaled) -> Iterator[str]:
     """The values of a pair's kernels at the point (0, 1, 0) are a basis of all its stabiliser allows there."""
     for pair in certificate.pairs:
         j, l = pair.out.degree, pair.into.degree
@@ -101,11 +113,10 @@ def check_complete(certificate: Certificate) -> Iterator[str]:
         values = []
         for J in pair.degrees:
             at_point = {M: harmonic.polynomial.get((0, J, 0), 0) for M, harmonic in certificate.harmonics[J].items()}
-            value: SparseRow = {}
-            integers = _integers(certificate.clebsch_gordan[j, l][J], certificate, j, l, J) or {}
-            for (m, n, M), c in integers.items():
-                value[m, n] = value.get((m, n), Fraction(0)) + c * at_point[M]
-            values.append(value)
+            value: dict[tuple[int, int], int] = {}
+            for (m, n, M), c in (integers_of[j, l, J] or {}).items():
+                value[m, n] = value.get((m, n), 0) + c * at_point[M]
+            values.append({entry: Fraction(number) for entry, number in value.items()})
         if rank(values) < len(values):
             yield f"certificate.json: {pair}: its kernels are not independent"
         if not len(values) == dimension == pair.dimension:
@@ -126,19 +137,23 @@ def _equal(a: Harmonic, b: Harmonic) -> bool:
 def _integers(coefficients: Coefficients, certificate: Certificate, j: int, l: int, J: int) -> Integers | None:
     """c = C sqrt(N_JM N_ln / N_jm) times a common factor, integers; None where a ratio of two is irrational."""
     by_J, by_j, by_l = (certificate.harmonics[degree] for degree in (J, j, l))
-    ratios: dict[tuple[int, int, int], Fraction] = {}
-    first: Fraction | None = None
-    common = 1
+    norms = {(m, n): by_l[n].square_norm / by_j[m].square_norm for m in range(-j, j + 1) for n in range(-l, l + 1)}
+    roots: dict[tuple[int, int, int], tuple[int, int]] = {}
+    above, below, common = 0, 0, 1  # the first square, to which the others are compared
     for (m, n, M), (sign, square) in coefficients.items():
-        scaled = square * by_J[M].square_norm * by_l[n].square_norm / by_j[m].square_norm
-        first = first or scaled
-        ratio = scaled / first
-        root = Fraction(isqrt(ratio.numerator), isqrt(ratio.denominator))
-        common = lcm(common, root.denominator)
-        if root**2 != ratio or common > MAX_DENOMINATOR:
+        N, norm = by_J[M].square_norm, norms[m, n]
+        numerator = square.numerator * N.numerator * norm.numerator
+        denominator = square.denominator * N.denominator * norm.denominator
+        above, below = (above, below) if above else (numerator, denominator)
+        numerator, denominator = numerator * below, denominator * above
+        divisor = gcd(numerator, denominator)
+        numerator, denominator = numerator // divisor, denominator // divisor
+        root = isqrt(numerator), isqrt(denominator)
+        common = lcm(common, root[1])
+        if root[0] ** 2 != numerator or root[1] ** 2 != denominator or common > MAX_DENOMINATOR:
             return None
-        ratios[m, n, M] = sign * root
-    return {index: ratio.numerator * (common // ratio.denominator) for index, ratio in ratios.items()}
+        roots[m, n, M] = sign * root[0], root[1]
+    return {index: above * (common // below) for index, (above, below) in roots.items()}
 
 
 def _excess(integers: Integers, by_j: Matrix, by_l: Matrix, by_J: Matrix) -> Integers:

@@ -187,13 +187,18 @@ def _read_certificate(
 def _check_mathematics(certificate: Certificate) -> list[Check]:
     harmonics = sum(map(len, certificate.harmonics.values()))
     elements = sum(map(len, certificate.clebsch_gordan.values()))
+    how = f"{harmonics} polynomials: harmonic, orthonormal, the standard ones"
+    checks = [Check("harmonics", how, "0, exactly", tuple(checker.check_harmonics(certificate)))]
+    if checks[0].complaints:
+        return checks
+    integers = checker.rescaled(certificate)
     steps = (
-        ("harmonics", f"{harmonics} polynomials: harmonic, orthonormal, the standard ones", checker.check_harmonics),
         ("law", f"{elements} kernels: kappa(g x) = D(g) kappa(x) D(g)^-1, as polynomials", checker.check_law),
         ("complete", "independent, and as many as the stabiliser of a point allows", checker.check_complete),
         ("orthonormal", "the Clebsch-Gordan coefficients", checker.check_orthonormal),
     )
-    return [Check(name, how, "0, exactly", tuple(check(certificate))) for name, how, check in steps]
+    found = [Check(name, how, "0, exactly", tuple(check(certificate, integers))) for name, how, check in steps]
+    return checks + found
 
 
 def _check_products(certificate: Certificate) -> list[Check]:
