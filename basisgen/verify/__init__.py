@@ -1,12 +1,14 @@
 """`basisgen verify`: a package re-checked by code that shares nothing with the compiler but its error classes.
 
-statement.py  certificate.json, read strictly into exact numbers and polynomials; manifest.py the manifest
+verify.py     the recipe; report.py its report
+files.py      the directory, read at one moment; canonical.py and tensors.py: JSON and tensors in their one form
+manifest.py   the manifest, as far as it is needed; derived.py: everything against what the compiler writes for its spec
+bytecode.py   what the interpreter has cached
+statement.py  certificate.json, read strictly into exact numbers and polynomials
 checker.py    the mathematics: the law, independence, completeness. Read this one to be convinced
-products.py   the filters of separable layers are sums of products, exactly
 floats.py     every float64 is the exact number, correctly rounded
 rotations.py  the kernels under random rotations, filters without a formula under the turns of their grid
-defect.py     the stated defects, by quadrature
-module.py     what the generated convolutions should compute, expected.py, compared with what probe.py saw them compute
-probe.py      runs the package's own code, alone, in a fresh process
-verify.py     the recipe and its report
+volumes/      convolutions: products and expansions of separable layers, defects by quadrature, and what the modules
+              should compute, expected.py, compared with what probe.py saw them compute
+isolation.py  a package's own code in a process apart
 """
