@@ -94,7 +94,8 @@ def _spec(name: object, command: object, spec: object, tuned: object) -> Package
 
 def _tuning(table: Any, package: PackageSpec) -> Tuning:
     tuning, free = Tuning.parse(table), {layer.name for layer in free_layers(package)}
-    if tuning.ratios.keys() != free or not _SETTING.fullmatch(tuning.setting):
+    rounded = all(round(ratio, 3) == ratio for ratios in tuning.ratios.values() for ratio in ratios.values())
+    if tuning.ratios.keys() != free or not rounded or not _SETTING.fullmatch(tuning.setting):
         raise SpecError(f"tuned = {quoted(table)} is not what `basisgen tune` writes. Compile with --force")
     return tuning
 
@@ -112,7 +113,8 @@ def _limited() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     before = signal.signal(signal.SIGVTALRM, stop)
     try:
-        resource.setrlimit(resource.RLIMIT_DATA, (_least(soft, _least(hard, MAX_MEMORY)), hard))
+        most = MAX_MEMORY + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # what the process has already
+        resource.setrlimit(resource.RLIMIT_DATA, (_least(soft, _least(hard, most)), hard))
         signal.setitimer(signal.ITIMER_VIRTUAL, MAX_SECONDS)
         yield
     finally:

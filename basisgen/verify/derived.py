@@ -60,6 +60,8 @@ def check_taps(
     """The largest difference of taps without a formula, relative to the largest of their group, and the complaints."""
     own, complaints = read_tensors(written[TENSORS], forms_of(written[TENSORS]))
     worst = 0.0
+    if own.keys() != tensors.keys():
+        return worst, [*complaints, f"{TENSORS}: its tensors are not those that the compiler writes"]
     for name in own:
         free = free_rows(filters[name]) if name in filters else []
         stem, _, part = name.rpartition("_")

@@ -43,6 +43,10 @@ class Contents:
     bytecode: dict[str, bytes] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
+    def size(self) -> int:
+        """Of everything that has been read."""
+        return sum(map(len, self.files.values())) + sum(map(len, self.bytecode.values()))
+
 
 def read_contents(directory: Path) -> Contents:
     """Everything in a package's directory, as it was at one moment.
@@ -95,19 +99,18 @@ def _take(name: str, handle: int, contents: Contents) -> None:
     if name == CACHE and stat.S_ISDIR(mode):
         with _opened(name, handle) as cache:
             for entry in _names(cache, contents.complaints):
-                body = _read(entry, cache, MAX_MODULE_BYTES) if _BYTECODE.fullmatch(entry) else None
+                room = min(MAX_MODULE_BYTES, MAX_TOTAL_BYTES - contents.size())
+                body = _read(entry, cache, room) if _BYTECODE.fullmatch(entry) else None
                 if body is None:
                     contents.complaints.append(f"{CACHE}/{entry!r:.200} is not a module in bytecode. Remove {CACHE}")
                 else:
                     contents.bytecode[entry] = body[0]
         return
-    limit = MAX_BYTES.get(name, MAX_MODULE_BYTES)
+    limit = min(MAX_BYTES.get(name, MAX_MODULE_BYTES), MAX_TOTAL_BYTES - contents.size())
     if not (name in MAX_BYTES or _MODULE.fullmatch(name)):
         contents.complaints.append(f"{name!r:.200} is no name of a package's file")
     elif (found := _read(name, handle, limit)) is None:
         contents.complaints.append(f"{name} is not a regular file of at most {limit} bytes")
-    elif sum(map(len, contents.files.values())) + len(found[0]) > MAX_TOTAL_BYTES:
-        contents.complaints.append(f"{name} brings the package beyond {MAX_TOTAL_BYTES} bytes")
     else:
         contents.files[name], contents.times[name] = found
 

@@ -169,19 +169,19 @@ def _check_bytecode(contents: Contents, code: Check) -> list[Check]:
 def _read_certificate(
     files: Mapping[str, bytes], manifest: Manifest, written: Written | None
 ) -> tuple[Certificate | None, Check]:
-    """What it says of convolutions, if there are any. One that the compiler would not write is not worth the time."""
+    """What it says of convolutions, if there are any. One that the compiler does not write is not even read."""
     how = "in its documented form, about the pairs and filters of the layers, no other"
+    body = files.get(CERTIFICATE, b"")
+    if written is not None and written[CERTIFICATE] != body:
+        return None, Check("certificate", how, "", (f"{CERTIFICATE}: it is not what the compiler claims",))
     try:
         if not manifest.layers:
-            read_sections(files.get(CERTIFICATE, b""))
+            read_sections(body)
             return None, Check("certificate", how, "")
-        certificate = read_certificate(files.get(CERTIFICATE, b""), others=bool(manifest.others))
+        certificate = read_certificate(body, others=bool(manifest.others))
     except CertificateError as error:
         return None, Check("certificate", how, "", (f"{CERTIFICATE}: {error}",))
-    complaints = check_layers(manifest, certificate)
-    if not complaints and written is not None and written[CERTIFICATE] != files[CERTIFICATE]:
-        complaints = [f"{CERTIFICATE}: it claims something else than the compiler of this version does"]
-    return certificate, Check("certificate", how, "", tuple(complaints))
+    return certificate, Check("certificate", how, "", tuple(check_layers(manifest, certificate)))
 
 
 def _check_mathematics(certificate: Certificate) -> list[Check]:

@@ -226,6 +226,8 @@ def test_what_tuning_measured_is_read_as_strictly(verify: Verify) -> None:
         for value in (*HOSTILE, "cpu", SETTING + "\n", SETTING.replace("cpu", "cpu\x1b[2J"), 1, 1e9, 1.0000000001e-320):
             if (tuned := changed(honest, place, value)) != honest and place[-1] not in ("dense", "separable"):
                 assert not verify(with_tuning(tuned)).verified, tuned
+    longer = {"setting": SETTING, "ratios": {"Conv1": {"dense": 1.25, "separable": 1.5001}}}
+    assert not verify(with_tuning(longer)).verified
     faster = {"setting": SETTING, "ratios": {"Conv1": {"dense": 1.25, "separable": 0.5}}}
     assert "code" in failed(verify(with_tuning(faster)))  # then the layer would be another
     for table in ({}, {"Conv1": {}}, {"Other": {"dense": 1.25, "separable": 1.5}}, {"Conv1": {"dense": 1.25}}):
