@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from basisgen.cli import main
 from basisgen.commands.new.presets import PRESETS
@@ -65,6 +67,29 @@ def test_no_output_of_a_preset_is_always_zero() -> None:
     for preset in PRESETS:
         spec = parse_package(project("first", preset)["first.toml"])
         assert not any(layer.silent_terms for layer in plan(spec).layers), preset
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_failing_seed_is_not_shrunk(preset: str) -> None:
+    """No seed is simpler than another, and each try takes seconds: with the settings of the project's tests, a test
+    that always fails is called once, not once for every seed Hypothesis would try in five minutes."""
+    _new("first", "--preset", preset)
+    text = Path("first/test_network.py").read_text()
+    names: dict[str, object] = {}
+    exec(re.search(r"^WITHOUT_SHRINKING = .*", text, re.M)[0], {"Phase": Phase}, names)  # type: ignore[index]
+    settings_of_tests = re.findall(r"^@settings\((.*)\)", text, re.M)
+    assert settings_of_tests
+    for given_settings in settings_of_tests:
+        calls: list[int] = []
+
+        def fails(seed: int, calls: list[int]) -> None:
+            calls.append(seed)
+            raise AssertionError
+
+        as_in_the_project = eval(f"settings({given_settings}, database=None)", {"settings": settings, **names})
+        with pytest.raises(AssertionError):
+            as_in_the_project(given(st.integers(0, 2**32 - 1), st.just(calls))(fails))()
+        assert len(calls) <= 2  # and once more, to be sure
 
 
 SHORT = {
