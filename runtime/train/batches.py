@@ -15,7 +15,7 @@ Data sets draw random numbers from the global generators of torch, numpy or pyth
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 class TrainBatches:
-    """The training set, cut into epochs, steps and parts; this process's parts only. `with` it ends its workers.
+    """The training set, cut into epochs, steps and parts; this process's parts only. `with` its loader.
 
     Raises TrainingError if the set is empty or its first sample is malformed.
     """
@@ -57,20 +57,13 @@ class TrainBatches:
             )
         self.drawn = min(self.samples, self.steps * size)  # samples of an epoch
         self._keys: list[list[Key]] = []  # refilled for each epoch: workers outlive an epoch, and so its loader
-        self._loader = Loader(dataset, self._keys, config, processes)
-
-    def __enter__(self) -> Self:
-        self._loader.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._loader.__exit__(*error)
+        self.loader = Loader(dataset, self._keys, config, processes)
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[list[Part]]:
         """The steps of an epoch from `first_step` on, each as its parts."""
         steps = [self._parts(step) for step in self._steps(epoch)[first_step:]]
         self._keys[:] = [[(epoch, index) for index in indices] for parts in steps for indices, _ in parts]
-        drawn = iter(self._loader)
+        drawn = iter(self.loader)
         for parts in steps:
             batches = [next(drawn) for _ in parts]
             yield [
@@ -98,7 +91,8 @@ class TrainBatches:
 class ValidationBatches:
     """The validation set, this process's share: each sample in exactly one process, equal draws in every epoch.
 
-    Raises TrainingError if the set is empty, has fewer samples than there are processes, or is malformed.
+    `with` its loader. Raises TrainingError if the set is empty, malformed, or has fewer samples than there are
+    processes.
     """
 
     def __init__(self, dataset: "Dataset[Any]", config: TrainConfig, processes: Processes) -> None:
@@ -112,15 +106,8 @@ class ValidationBatches:
         size = max(1, config.batch_size // (config.accumulate * processes.size))
         self._cuts = [mine[at : at + size] for at in range(0, len(mine), size)]
         keys: list[list[Key]] = [[("validation", index) for index in cut] for cut in self._cuts]
-        self._loader = Loader(dataset, keys, config, processes)
-
-    def __enter__(self) -> Self:
-        self._loader.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._loader.__exit__(*error)
+        self.loader = Loader(dataset, keys, config, processes)
 
     def __iter__(self) -> Iterator[Part]:
-        for cut, (inputs, label) in zip(self._cuts, self._loader, strict=True):
+        for cut, (inputs, label) in zip(self._cuts, self.loader, strict=True):
             yield Part(inputs, label, 1.0, cut)

@@ -95,10 +95,10 @@ def train(
         with stop.before_the_first_step():
             if processes.is_first:
                 stack.enter_context(locked(place))
-            batches = stack.enter_context(TrainBatches(data, config, processes))
-            held_out = None
-            if validation is not None:
-                held_out = stack.enter_context(ValidationBatches(validation, config, processes))
+            batches = TrainBatches(data, config, processes)
+            held_out = ValidationBatches(validation, config, processes) if validation is not None else None
+            for loader in [batches.loader, *([held_out.loader] if held_out is not None else [])]:
+                stack.enter_context(loader)
             measures = metrics.clone().to(processes.device) if metrics is not None else None
             task = task_of(loss, forward, config.precision, processes.device)
             run = Run(
