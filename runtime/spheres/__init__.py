@@ -3,7 +3,9 @@
 from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.blocks import InvariantHead, SphericalBlock
 from runtime.spheres.cobb import Cobb, CobbConfig
+from runtime.spheres.cohen import Cohen, CohenConfig
 from runtime.spheres.esteves import Esteves, EstevesConfig
+from runtime.spheres.group_conv import RotationConv, SphereConv, equatorial, near_identity
 from runtime.spheres.healpix import from_healpix, healpix_directions, healpix_error, to_healpix
 from runtime.spheres.kondor import Kondor, KondorConfig
 from runtime.spheres.molecules import atom_potentials, neighbour_densities
@@ -19,6 +21,7 @@ from runtime.spheres.rings import (
     randomly_rotated,
     rotate_samples,
 )
+from runtime.spheres.rotation_transform import RotationTransform, rotation_of, rotation_type
 from runtime.spheres.signals import (
     RandomSignalRotation,
     as_channels,
@@ -39,6 +42,8 @@ from runtime.spheres.zonal import ZonalConv
 __all__ = [
     "Cobb",
     "CobbConfig",
+    "Cohen",
+    "CohenConfig",
     "Esteves",
     "EstevesConfig",
     "FragmentNorm",
@@ -48,8 +53,11 @@ __all__ = [
     "KondorConfig",
     "RandomSignalRotation",
     "RotationActivation",
+    "RotationConv",
+    "RotationTransform",
     "SpectralPool",
     "SphereActivation",
+    "SphereConv",
     "SphereMean",
     "SphericalBlock",
     "WeightedAveragePool",
@@ -61,6 +69,7 @@ __all__ = [
     "band_limit",
     "cell_areas",
     "directions",
+    "equatorial",
     "evaluate",
     "fit",
     "from_healpix",
@@ -70,6 +79,7 @@ __all__ = [
     "interpolate",
     "into_unit_ball",
     "mesh_rays",
+    "near_identity",
     "neighbour_densities",
     "panorama_rings",
     "point_density",
@@ -77,6 +87,8 @@ __all__ = [
     "randomly_rotated",
     "rotate_samples",
     "rotate_signal",
+    "rotation_of",
+    "rotation_type",
     "shape_signal",
     "signal_type",
     "smooth",
