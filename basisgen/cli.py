@@ -52,7 +52,11 @@ def main() -> None:
 @_FORCE
 @_VERBOSE
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one grid or family each."
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of processes; each takes the filters of one grid and radial family.",
 )
 @explains_errors
 def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bool, jobs: int) -> None:
@@ -101,7 +105,7 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
     \b
     Example:
       basisgen conv "1x0" "4x0 + 4x1" --kernel-size 5 --name first_layer
-      basisgen conv "1x0e" "2x1o" --kernel-size 7,7,3 --voxel-spacing 1,1,3 --radial sigma=0.7
+      basisgen conv "1x0e" "2x1o" --kernel-size 7,7,3 --voxel-spacing 1,1,3 --family shells
     """
     from basisgen.commands.compile import compile_to
     from basisgen.spec import parse_layer, single_layer_package
@@ -130,7 +134,12 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
     shell_complete=completion.families,
 )
 @click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec.")
-@click.option("--bandwidth", default="1/2", show_default=True, help="Of the input, in parts of the Nyquist frequency.")
+@click.option(
+    "--bandwidth",
+    default="1/2",
+    show_default=True,
+    help="Bandwidth of the input, as a fraction of the Nyquist frequency.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @explains_errors
 def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -206,8 +215,10 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 @click.option("--samples", type=click.IntRange(1, 1024), default=2, show_default=True, help="Volumes in a batch.")
 @click.option("--stride", type=click.IntRange(1, 1024), default=1, show_default=True, help="The stride you will use.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
-@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="Of the CPU.  [default: torch's]")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Timed steps of each.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=None, help="Number of CPU threads.  [default: torch's]"
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Timed steps for each way to run.")
 @click.option("--undo", is_flag=True, help="Measure nothing; let the package run as the compiler predicts again.")
 @explains_errors
 def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:

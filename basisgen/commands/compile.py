@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from basisgen.commands.plan_table import as_text
 from basisgen.commands.terminal import say
 from basisgen.emission.manifest import made_from
@@ -46,8 +48,9 @@ def compile_to(
         return
     if not check:
         check_place(directory)
-    planned = plan(spec, jobs)
-    content = render(planned)
+    with Console(stderr=True).status(f"compiling {spec.name}"):
+        planned = plan(spec, jobs)
+        content = render(planned)
     if check:
         stale = difference(read_package(directory), content)
         if stale:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -322,3 +323,17 @@ def test_every_help_has_an_example_that_names_its_command(command: str | None) -
     result = _run(*([command] if command else []), "--help")
     example = result.stdout.partition("Example:")[2]
     assert result.exit_code == 0 and f"basisgen {command or 'compile'} " in example
+
+
+def test_the_examples_of_every_help_run() -> None:
+    """As a newcomer would try them; what takes long is only parsed."""
+    for command in main.commands:
+        context = click.Context(main.commands[command], info_name=command)
+        example = _run(command, "--help").stdout.partition("Example:")[2].partition("Options:")[0]
+        for line in (line.strip() for line in example.splitlines() if line.strip()):
+            words = shlex.split(line)
+            assert words[0] == "basisgen"
+            main.make_context("basisgen", words[1:2], resilient_parsing=True)
+            main.commands[words[1]].parse_args(context, words[2:])
+            if words[1] in ("conv", "show", "new"):
+                assert _run(*words[1:]).exit_code == 0, line
