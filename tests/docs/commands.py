@@ -147,6 +147,11 @@ COMMANDS = {
     "benchmark of a network": _benchmark(
         "network_equivariance", "--seeds 1 --rotations 2 --epochs 1", r"\| .*, trained 1 epochs \|", kinds=ALL
     ),
+    "benchmark of spheres": _benchmark(
+        "spheres",
+        "--limits 4 --transforms 4",
+        r"128 +524,352 +7,730,766,400 (.*\n)+L = 4, tree, 13 paths(.*\n)+transforms",
+    ),
     "benchmark of speed": _benchmark(
         "speed", "--layers hidden --kernel-sizes 3 --threads 1 --rounds 1", r"hidden, k = 3: .*'separable'", kinds=ALL
     ),
