@@ -208,6 +208,7 @@ def test_what_torch_does_to_modules(package: ModuleType, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, on importing its compiler
 @pytest.mark.parametrize("name", ["Square", "Two"])
 def test_compiles_whole_and_trains(package: ModuleType, name: str) -> None:
     module = getattr(package, name)()

@@ -66,7 +66,9 @@ class TensorProduct(nn.Module):
             input, second = input.to(common), second.to(common)
         if _is_exporting() or _is_transformed() or input.device.type not in ("cpu", "cuda"):
             return _plain(input, second, self.table())
-        output: Tensor = product(input, second, self._key)
+        plain = type(input) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
+        multiply: Any = _Product.apply if plain else _operator
+        output: Tensor = multiply(input, second, self._key)
         return output
 
     def extra_repr(self) -> str:
@@ -385,36 +387,21 @@ def _multiply(matrix: Tensor, field: Tensor, target: Tensor) -> Tensor:
 _CLASSES: dict[str, type[TensorProduct]] = {}
 
 
-def _library() -> str:
-    """A name for the operators of this module, of letters whatever the module's is; another after a reload."""
-    name = f"basisgen_{sha256(__name__.encode()).hexdigest()[:16]}"
-    while hasattr(getattr(torch.ops, name), "tensor_product"):
-        name += "_"
-    return name
-
-
-_LIBRARY = _library()  # opaque to torch.compile
-
-
-@torch.library.custom_op(f"{_LIBRARY}::tensor_product", mutates_args=())
-def product(input: Tensor, second: Tensor | None, key: str) -> Tensor:
+def _products(input: Tensor, second: Tensor | None, key: str) -> Tensor:
     """(batch, channel, *space) of one field or two -> the products of class `key`."""
-    table = _CLASSES[key].table()
     x, y = _ready(input), None if second is None else _ready(second)
     if (kernel := _kernel(key, x)) is not None:
         return kernel.forward(x, y).to(input.dtype)
-    return _stock_forward(x, y, table, _stock(key, x.dtype, str(x.device))).to(input.dtype)
+    return _stock_forward(x, y, _CLASSES[key].table(), _stock(key, x.dtype, str(x.device))).to(input.dtype)
 
 
-@torch.library.custom_op(f"{_LIBRARY}::tensor_product_backward", mutates_args=())
-def product_backward(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
+def _gradients(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
     """The gradients of `input` and `second`, from that of the products; of one field their sum, and nothing."""
-    table = _CLASSES[key].table()
     g, x, y = _ready(gradient), _ready(input), None if second is None else _ready(second)
     if (kernel := _kernel(key, x)) is not None:
         gx, gy = kernel.backward(g, x, y)
     else:
-        gx, gy = _stock_backward(g, x, y, table, _stock(key, x.dtype, str(x.device)))
+        gx, gy = _stock_backward(g, x, y, _CLASSES[key].table(), _stock(key, x.dtype, str(x.device)))
     return gx.to(input.dtype), gy.to(input.dtype)
 
 
@@ -423,14 +410,30 @@ def _ready(field: Tensor) -> Tensor:
     return field.to(field.dtype if field.dtype == torch.float64 else torch.float32).contiguous()
 
 
-@product.register_fake
-def _(input: Tensor, second: Tensor | None, key: str) -> Tensor:
-    return input.new_empty(input.shape[0], _size(_CLASSES[key].out_type), *input.shape[2:])
+class _Product(torch.autograd.Function):
+    """The product as autograd sees it: a few microseconds, where an operator of a library takes a hundred."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, second: Tensor | None, key: str) -> Tensor:
+        _save(ctx, (input, second, key), None)
+        return _products(input, second, key)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _differentiate(ctx, gradient, _Gradients.apply)
 
 
-@product_backward.register_fake
-def _(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
-    return input.new_empty(input.shape), input.new_empty(0 if second is None else second.shape)
+class _Gradients(torch.autograd.Function):
+    """Its gradients, which have gradients themselves."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
+        _save(ctx, (gradient, input, second, key), None)
+        return _gradients(gradient, input, second, key)
+
+    @staticmethod
+    def backward(ctx: Any, a: Tensor, b: Tensor) -> Any:
+        return _differentiate_twice(ctx, a, b, _Product.apply, _Gradients.apply)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -438,24 +441,56 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*tensors)
 
 
-def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, gradient: Tensor, gradients: Any) -> tuple[Tensor | None, ...]:
     input, second = ctx.saved_tensors
-    of_input, of_second = product_backward(gradient, input, second, ctx.key)
+    of_input, of_second = gradients(gradient, input, second, ctx.key)
     return of_input, None if second is None else of_second, None
 
 
-def _differentiate_backward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate_twice(ctx: Any, a: Tensor, b: Tensor, product: Any, gradients: Any) -> tuple[Tensor | None, ...]:
     """The gradients are bilinear in that of the output and in the fields; `a` is like the input, `b` the second."""
     gradient, input, second = ctx.saved_tensors
     if second is None:
-        of_gradient = product(a, input, ctx.key) + product(input, a, ctx.key)
-        return of_gradient, product_backward(gradient, a, None, ctx.key)[0], None, None
+        return _polar(a, input, ctx.key, product), gradients(gradient, a, None, ctx.key)[0], None, None
     of_gradient = product(a, second, ctx.key) + product(input, b, ctx.key)
-    return of_gradient, *product_backward(gradient, a, b, ctx.key), None
+    return of_gradient, *gradients(gradient, a, b, ctx.key), None
 
 
-product.register_autograd(_differentiate, setup_context=_save)
-product_backward.register_autograd(_differentiate_backward, setup_context=_save)
+def _polar(a: Tensor, b: Tensor, key: str, product: Any) -> Tensor:
+    """B(a, b) + B(b, a) of the square B(x, x)."""
+    return product(a, b, key) + product(b, a, key)
+
+
+def _library() -> str:
+    """A name for the operators of this module, of letters whatever the module's is; another after a reload."""
+    name = f"basisgen_{sha256(__name__.encode()).hexdigest()[:16]}"
+    while hasattr(getattr(torch.ops, name), "tensor_product"):
+        name += "_"
+    return name
+
+
+# the same for torch.compile, to which it is opaque
+_LIBRARY = _library()
+_operator = torch.library.custom_op(f"{_LIBRARY}::tensor_product", mutates_args=())(_products)
+_operator_gradients = torch.library.custom_op(f"{_LIBRARY}::tensor_product_backward", mutates_args=())(_gradients)
+
+
+@_operator.register_fake
+def _(input: Tensor, second: Tensor | None, key: str) -> Tensor:
+    return input.new_empty(input.shape[0], _size(_CLASSES[key].out_type), *input.shape[2:])
+
+
+@_operator_gradients.register_fake
+def _(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
+    return input.new_empty(input.shape), input.new_empty(0 if second is None else second.shape)
+
+
+_operator.register_autograd(
+    lambda ctx, gradient: _differentiate(ctx, gradient, _operator_gradients), setup_context=_save
+)
+_operator_gradients.register_autograd(
+    lambda ctx, a, b: _differentiate_twice(ctx, a, b, _operator, _operator_gradients), setup_context=_save
+)
 
 
 def _kernel(key: str, like: Tensor) -> Kernel | None:
