@@ -24,7 +24,7 @@ MAX_DILATION = 16
 SPACING_BOUNDS = (Fraction(1, 10**6), Fraction(10**6))
 MAX_ANISOTROPY = 1000  # of the distances of taps along two axes
 MAX_KERNEL_ELEMENTS = 1 << 28  # channels out * channels in * taps
-MAX_WORK = 1 << 26  # see `_check_work`: some two minutes
+MAX_WORK = 1 << 25  # see `_check_work`: some two minutes, and 2 GB
 OPTIONS = ("kernel_size", "voxel_spacing", "dilation", "radial", "execution", "gated")
 
 _T = TypeVar("_T")
