@@ -296,7 +296,16 @@ def report_command(package: Path, output: Path) -> None:
 )
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
 @explains_errors
-def show(into: str | None, out_type: str | None, degrees: tuple[int, int] | None, style: str) -> None:
+@click.option(
+    "--product", nargs=3, type=click.IntRange(0), help="Degrees l1, l2, l: the product of two fields instead."
+)
+def show(
+    into: str | None,
+    out_type: str | None,
+    degrees: tuple[int, int] | None,
+    style: str,
+    product: tuple[int, int, int] | None,
+) -> None:
     """Show the exact kernels from IN to OUT fields, as polynomials in x, y, z: one basis for every pair of degrees.
 
     \b
@@ -304,7 +313,15 @@ def show(into: str | None, out_type: str | None, degrees: tuple[int, int] | None
       basisgen show 1x0 2x1
       basisgen show "1o" "0e + 2e" --format latex
       basisgen show --degrees 1 2
+      basisgen show --product 2 3 4
     """
+    if product is not None:
+        from basisgen.commands.show_product import STYLES as PRODUCT_STYLES
+
+        if into is not None or degrees is not None:
+            raise SpecError("--product takes three degrees, and then neither IN and OUT nor --degrees.")
+        say(PRODUCT_STYLES[style](*product))
+        return
     from rich.console import Console
 
     from basisgen.commands.show import STYLES, pairs_of

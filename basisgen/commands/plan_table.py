@@ -20,11 +20,22 @@ measured        the same, by basisgen tune"""
 
 def as_text(plan: PackagePlan) -> str:
     """Aligned columns, one line per layer, and what they mean."""
-    rows = [
-        line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in _convolutions(plan))], left=2)
-    ]
-    tuned = plan.spec.tuned
-    return "\n".join([*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])])
+    convolutions, tuned = _convolutions(plan), plan.spec.tuned
+    rows = [line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in convolutions)], left=2)]
+    table = [*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])] if convolutions else []
+    others = _other_kinds(plan)
+    return "\n".join([*table, *([""] if table and others else []), *others])
+
+
+def _other_kinds(plan: PackagePlan) -> list[str]:
+    """What layers that are no convolutions cost, in the words of their facts."""
+    rows: list[Sequence[str]] = [("layer", "kind", "cost")]
+    for layer in plan.layers:
+        if not isinstance(layer, ConvPlan):
+            numbers = {"weights": layer.weights, **layer.facts().get("cost", {})}
+            words = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in numbers.items())
+            rows.append((layer.spec.name, layer.spec.kind, words))
+    return aligned(rows, left=3) if len(rows) > 1 else []
 
 
 def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:

@@ -66,9 +66,8 @@ class ProductPlan:
                 "coefficients_per_channel": self.entries,
                 "complex_coefficients_per_channel": own,
                 "complex_coefficients_of_all_products": of_all,
-                "numbers_per_channel": [
-                    field.dimension // self.spec.channels for field in (self.spec.into, self.spec.out)
-                ],
+                "numbers_in_per_channel": self.spec.into.dimension // self.spec.channels,
+                "numbers_out_per_channel": self.spec.out.dimension // self.spec.channels,
             },
         }
 
