@@ -2,7 +2,7 @@
 
 from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.blocks import InvariantHead, SphericalBlock
-from runtime.spheres.cobb import Cobb, CobbConfig
+from runtime.spheres.cobb import Cobb, CobbConfig, Hybrid
 from runtime.spheres.cohen import Cohen, CohenConfig
 from runtime.spheres.esteves import Esteves, EstevesConfig
 from runtime.spheres.group_conv import RotationConv, SphereConv, equatorial, near_identity
@@ -47,6 +47,7 @@ __all__ = [
     "Esteves",
     "EstevesConfig",
     "FragmentNorm",
+    "Hybrid",
     "InvariantHead",
     "Invariants",
     "Kondor",

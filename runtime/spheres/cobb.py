@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from runtime.fields import FieldType
 from runtime.spheres.blocks import InvariantHead, SphericalBlock
+from runtime.spheres.cohen import CohenConfig
 from runtime.spheres.normalization import FragmentNorm
+from runtime.spheres.rotation_transform import rotation_type
 from runtime.spheres.signals import signal_type
 from runtime.spheres.specs import fragments_type, spec_text
 
@@ -28,9 +30,10 @@ from runtime.spheres.specs import fragments_type, spec_text
 class CobbConfig:
     """Sizes of a network of efficient layers.
 
-    inputs: signals on the sphere. limits: band limit of the input and after every block, falling. channels: after the
-    first linear map and after every block, as many as limits. width: most fragments of a degree. mixing: `all`, `tree`
-    or `reduced`; self_products: whether products (l, l) belong to it (None: as the compiler has it).
+    inputs: signals on the sphere, or, with `on_rotations`, on the rotation group. limits: band limit of the input and
+    after every block, falling. channels: after the first linear map and after every block, as many as limits. width:
+    most fragments of a degree. mixing: `all`, `tree` or `reduced`; self_products: whether products (l, l) belong to it
+    (None: as the compiler has it).
     """
 
     inputs: int = 1
@@ -43,6 +46,7 @@ class CobbConfig:
     hidden: int = 128
     dropout: float = 0.5
     lengths: bool = False
+    on_rotations: bool = False
 
     def __post_init__(self) -> None:
         if len(self.limits) != len(self.channels) or len(self.limits) < 2:
@@ -61,11 +65,16 @@ class CobbConfig:
     def type_of(self, stage: int) -> FieldType:
         """The field type before block stage + 1: fragments of `channels` channels each."""
         fragments = [min(2 * degree + 1, self.width) for degree in range(self.limits[stage])]
-        return fragments_type(fragments if stage else [1] * self.limits[0], self.channels[stage])
+        return fragments_type(fragments if stage or self.on_rotations else [1] * self.limits[0], self.channels[stage])
+
+    @property
+    def in_type(self) -> FieldType:
+        """The field type of the input."""
+        return (rotation_type if self.on_rotations else signal_type)(self.inputs, self.limits[0])
 
     def spec(self, name: str = "cobb") -> str:
         """The spec of the package to compile: `Lift`, `Product1`, `Mix1`, `Product2`, .."""
-        lift = {"kind": "linear", "name": "Lift", "in": signal_type(self.inputs, self.limits[0])}
+        lift = {"kind": "linear", "name": "Lift", "in": self.in_type}
         layers: list[dict[str, Any]] = [{**lift, "out": self.type_of(0)}]
         for i in self.blocks:
             product = {"kind": "product", "name": f"Product{i}", "in": self.type_of(i - 1), "mixing": self.mixing}
@@ -80,7 +89,7 @@ class CobbConfig:
 
 
 class Cobb(nn.Module):
-    """A network of efficient layers: signals (batch, channel) of the input's type -> (batch, classes).
+    """A network of efficient layers: signals (batch, channel) of `config.in_type` -> (batch, classes).
 
     package: the module compiled from `config.spec()`. norm: makes the normalisation behind the products, None for none.
     """
@@ -114,3 +123,28 @@ class Cobb(nn.Module):
         for block in self.blocks:
             stages.append(block(stages[-1]))
         return stages
+
+
+class Hybrid(nn.Module):
+    """Correlations and pointwise functions first, at high band limits, efficient layers behind them at low ones.
+
+    front: sizes of the correlations; its classes and pool are not used. back: of the efficient layers, on the rotation
+    group, with the front's last features and limit as input. package: the module compiled from `back.spec()`.
+
+    A reconstruction, as Cobb. Raises ValueError if front and back do not fit.
+    """
+
+    def __init__(self, package: ModuleType, front: CohenConfig, back: CobbConfig) -> None:
+        super().__init__()
+        if not back.on_rotations or (back.inputs, back.limits[0]) != (front.features[-1], front.limits[-1]):
+            raise ValueError(
+                f"the front gives {front.features[-1]} signals of band limit {front.limits[-1]} on the rotation group, "
+                f"the back takes {back.inputs} of {back.limits[0]}{'' if back.on_rotations else ' on the sphere'}: "
+                "make them equal, and on_rotations=True."
+            )
+        self.front, self.back = front.layers(), Cobb(package, back)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        """Signals on the sphere (batch, channel) -> (batch, classes)."""
+        output: Tensor = self.back(self.front(signals))
+        return output

@@ -50,6 +50,18 @@ class CohenConfig:
             return equatorial(2 * self.limits[layer])
         return near_identity(gammas=8 if layer else 1)
 
+    def layers(self) -> nn.Sequential:
+        """Correlations and activations in turn, from signals on the sphere to signals on the rotation group."""
+        found: list[nn.Module] = []
+        for layer in range(len(self.limits) - 1):
+            sizes = (*self.features[layer : layer + 2], *self.limits[layer : layer + 2])
+            make = RotationConv if layer else SphereConv
+            channels, limit = sizes[1], sizes[3]
+            function = nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU()) if self.norm else nn.ReLU()
+            activation = RotationActivation(RotationTransform(channels, limit), function)
+            found += [make(*sizes, grid=self.grid(layer)), activation]
+        return nn.Sequential(*found)
+
 
 class Cohen(nn.Module):
     """Signals on the sphere (batch, channel) of `signal_type(features[0], limits[0])` -> (batch, classes)."""
@@ -58,25 +70,14 @@ class Cohen(nn.Module):
         super().__init__()
         config = config or CohenConfig()
         self.pool = config.pool
-        convs: list[nn.Module] = []
-        activations: list[nn.Module] = []
-        for layer in range(len(config.limits) - 1):
-            sizes = (*config.features[layer : layer + 2], *config.limits[layer : layer + 2])
-            make = RotationConv if layer else SphereConv
-            convs.append(make(*sizes, grid=config.grid(layer)))
-            channels, limit = sizes[1], sizes[3]
-            function = nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU()) if config.norm else nn.ReLU()
-            activations.append(RotationActivation(RotationTransform(channels, limit), function))
-        self.convs, self.activations = nn.ModuleList(convs), nn.ModuleList(activations)
+        self.layers = config.layers()
         self.head = nn.Linear(config.features[-1], config.classes)
 
     def forward(self, signals: Tensor) -> Tensor:
         """(batch, channel) -> (batch, classes)."""
-        for conv, activation in zip(self.convs[:-1], self.activations[:-1], strict=True):
-            signals = activation(conv(signals))
-        last = self.activations[-1]
+        last = self.layers[-1]
         assert isinstance(last, RotationActivation) and isinstance(last.transform, RotationTransform)
-        samples = last.function(last.transform.synthesis(self.convs[-1](signals)))
+        samples = last.function(last.transform.synthesis(self.layers[:-1](signals)))  # pooled as they are
         pooled = torch.amax(samples, (2, 3, 4)) if self.pool == "max" else last.transform.mean(samples)
         output: Tensor = self.head(pooled)
         return output

@@ -1,11 +1,13 @@
 """Activations on samples: their equivariance error is the one predicted, on signals and on fields of volumes."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import runtime as rt
 from basisgen.spheres.activation_error import FUNCTIONS, RingAnalysis, activation_error
@@ -15,6 +17,7 @@ from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.signals import rotate_signal, signal_type
 from runtime.spheres.specs import spec_text
 from runtime.testing import assert_equivariant as rt_assert_equivariant
+from tests.runtime.oracle import OracleConv
 from tests.runtime_spheres.transforms import rotation_transform, sphere_transform
 
 
@@ -86,6 +89,16 @@ def test_turns_of_the_cube_are_exact_where_asked(compiled, grid):
     assert error(layer, fields) < 0.8 * error(SphereActivation(transform, limit=4), fields)
     with pytest.raises(ValueError, match="15 points on each of 8 rings"):
         SphereActivation(generated(compiled, 2, 8, "mw"), cube=True)
+
+
+def test_a_volume_network_without_gates_is_exact_under_turns_of_the_cube(compiled):
+    """Convolution and activation on samples at every voxel, in place of a gate."""
+    activation = partial(SphereActivation, generated(compiled, 2, 4, "driscoll_healy"), F.silu, limit=3, cube=True)
+    block = rt.GatedBlock(OracleConv("1x0", "2x0 + 2x1 + 2x2"), activation=lambda _: activation())
+    head = rt.GatedBlock(OracleConv("2x0 + 2x1 + 2x2", "2x0 + 2x1 + 2x2"), activation=lambda _: activation())
+    network = nn.Sequential(block, head)
+    report = rt_assert_equivariant(network, "1x0", "2x0 + 2x1 + 2x2", size=5, wavelengths=())
+    assert report.turn_error < 1e-12
 
 
 def test_learned_functions_and_gradients():

@@ -7,9 +7,11 @@ from torch import nn
 from runtime.fields import describe
 from runtime.so3 import random_rotations
 from runtime.spheres.blocks import InvariantHead, SphericalBlock
-from runtime.spheres.cobb import Cobb, CobbConfig
+from runtime.spheres.cobb import Cobb, CobbConfig, Hybrid
+from runtime.spheres.cohen import CohenConfig
 from runtime.spheres.normalization import FragmentNorm
 from runtime.spheres.signals import rotate_signal, signal_type
+from runtime.spheres.specs import spec_text
 
 SMALL = CobbConfig(inputs=2, limits=(5, 3, 1), channels=(4, 3, 6), width=3, classes=3, hidden=8)
 
@@ -58,6 +60,40 @@ def test_a_block_with_a_map_before_and_space_behind(compiled):
         SphericalBlock(package.Product1(), after=package.Mix2())
     with pytest.raises(ValueError, match="SphericalBlock takes 50 channels"):
         block(x[:, :49])
+
+
+def test_a_hybrid_of_correlations_and_efficient_layers(compiled):
+    front = CohenConfig(features=(2, 3), limits=(6, 4))
+    options = {"width": 3, "classes": 3, "hidden": 8, "on_rotations": True}
+    back = CobbConfig(inputs=3, limits=(4, 3, 1), channels=(4, 3, 6), **options)
+    network = Hybrid(compiled(back.spec()), front, back)
+    x = torch.randn(8, 2 * 36)
+    nn.functional.cross_entropy(network(x), torch.arange(8) % 3).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+    assert error(network.double(), x.double(), 6) < 0.3  # ReLU on the smallest grid
+    with pytest.raises(ValueError, match=r"front gives 3 signals of band limit 4 .* takes 2 of 4"):
+        Hybrid(compiled(back.spec()), front, CobbConfig(inputs=2, limits=(4, 1), channels=(4, 4), on_rotations=True))
+
+
+@pytest.mark.parametrize(
+    ("limit", "mixing"),
+    [(8, "tree"), (8, "reduced"), *(pytest.param(16, m, marks=pytest.mark.slow) for m in ("tree", "reduced"))],
+)
+def test_strict_layers_in_single_precision_keep_the_goal(compiled, limit, mixing):
+    """Mean relative error over random signals and rotations of a product, a map, and of map, product, map."""
+    field = signal_type(4, limit)
+    before = {"kind": "linear", "name": "Before", "in": field, "out": field}
+    product = {"kind": "product", "name": "Product", "in": field, "mixing": mixing}
+    after = {"kind": "linear", "name": "After", "in": "Product", "out": field}
+    package = compiled(spec_text(f"chain{limit}", [before, product, after]))
+    layer = SphericalBlock(package.Product(), before=package.Before(), after=package.After())
+    x, r = torch.randn(32, 4 * limit**2, dtype=torch.float64), random_rotations(32)
+    for module in (layer, layer.product, layer.before):
+        with torch.no_grad():
+            found = module(rotate_signal(x, r, field).float()).double()
+            expected = rotate_signal(module(x.float()).double(), r, module.out_type)
+        errors = (found - expected).norm(dim=1) / expected.norm(dim=1)
+        assert errors.mean() <= 3e-7
 
 
 def test_configs_that_cannot_be():
