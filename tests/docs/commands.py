@@ -125,6 +125,13 @@ COMMANDS = {
         leaves=("docs/layers.md",),
         changes=("docs/layers.md",),
     ),
+    "table of signals' layers": Typed(
+        r"UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_compatibility\.py",
+        add=" -k 'table or FragmentNorm and vmap'; grep FragmentNorm docs/signals-layers.md",
+        says=r"passed(.*\n)+\| `FragmentNorm` \| no \|.* yes \|",
+        leaves=("docs/signals-layers.md",),
+        changes=("docs/signals-layers.md",),
+    ),
     "training of a new project": Typed(
         r"python train\.py",
         before=PROJECT,

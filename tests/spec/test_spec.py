@@ -65,10 +65,12 @@ def test_scalars_alone_may_be_asked_to_be_gated_on_the_command_line(tmp_path) ->
 
 
 def test_a_command_is_derived_from_the_layer() -> None:
-    layer = parse_layer({"name": "Conv", "in": "1x0", "out": "2x0", "kernel_size": 3, "execution": "dense"})
+    table = {"name": "Conv", "in": "1x0", "out": "2x0", "kernel_size": 3, "execution": "dense", "radial": "shells"}
+    layer = parse_layer(table)
     command = single_layer_package("small", layer).command
     assert command == (
-        'basisgen conv "1x0" "2x0" --kernel-size 3,3,3 --execution dense --radial cutoff=compromise --name small'
+        'basisgen conv "1x0" "2x0" --kernel-size 3,3,3 --execution dense --family shells --radial cutoff=compromise '
+        "--name small"
     )
     assert (
         replace(single_layer_package("small", layer), from_command_line=False).command == "basisgen compile small.toml"
