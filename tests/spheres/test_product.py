@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -79,7 +80,7 @@ def _stock(package: ModuleType) -> Iterator[None]:
 def _plain(package: ModuleType, module: Any, inputs: Inputs) -> torch.Tensor:
     shared = sys.modules[f"{package.__name__}._product"]
     first, *rest = inputs
-    result: torch.Tensor = shared._plain(first, rest[0] if rest else None, module.table())
+    result: torch.Tensor = shared._plain(first, rest[0] if rest else None, module.table(), module.padded())
     return result
 
 
@@ -205,6 +206,40 @@ def test_what_torch_does_to_modules(package: ModuleType, name: str) -> None:
     assert module(*(x[..., None].expand(-1, -1, 0) for x in inputs)).shape == (2, module.out_channels, 0)
     assert torch.allclose(module(*(x.t().contiguous().t() for x in inputs)), wanted)
     assert "paths=" in repr(module)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporters' own deprecations
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_onnx_runs_in_onnxruntime(package: ModuleType, dynamo: bool, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    module = package.Square().eval()
+    (x,) = _inputs(module, dtype=torch.float32)
+    path = tmp_path / "product.onnx"
+    torch.onnx.export(module, (x,), str(path), dynamo=dynamo)
+    session = runtime.InferenceSession(str(path))
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert abs(torch.tensor(found) - module(x)).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_memory_of_the_backward_pass(package: ModuleType) -> None:
+    """At most three times input and output, beyond what is there before: the products are made again in parts."""
+    module = package.Square()
+    (x,) = _inputs(module, 64, dtype=torch.float32, batch=32)
+    for context in (torch.enable_grad(), _stock(package)):
+        with context:
+            module(x)
+            sizes = []
+            with torch.profiler.profile(profile_memory=True) as profile:
+                y = module(x.requires_grad_())
+                y.backward(torch.ones_like(y))
+            present = 0
+            for event in profile.profiler.kineto_results.events():
+                if event.name() == "[memory]":
+                    present += event.nbytes()
+                    sizes.append(present)
+            assert 0 < max(sizes) <= 3 * (x.nbytes + y.nbytes)
 
 
 @pytest.mark.slow

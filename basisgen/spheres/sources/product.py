@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ._compiled import MAX_ROWS, Kernel, is_available
-from ._constants import tensors
+from ._constants import _outside_modes, tensors
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Paths = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]  # (out term, its pairs (first term, second term)), in order
@@ -52,7 +52,7 @@ class TensorProduct(nn.Module):
         self.out_channels = _size(self.out_type)
         self._key = f"{type(self).__module__}:{type(self).__qualname__}"
         _CLASSES[self._key] = type(self)
-        self.table()
+        tensors(self.basis_sha256)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -65,7 +65,7 @@ class TensorProduct(nn.Module):
             common = torch.promote_types(input.dtype, second.dtype)
             input, second = input.to(common), second.to(common)
         if _is_exporting() or _is_transformed() or input.device.type not in ("cpu", "cuda"):
-            return _plain(input, second, self.table())
+            return _plain(input, second, self.table(), self.padded())
         plain = type(input) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
         multiply: Any = _Product.apply if plain else _operator
         output: Tensor = multiply(input, second, self._key)
@@ -99,9 +99,14 @@ class TensorProduct(nn.Module):
     @classmethod
     @functools.cache
     def table(cls) -> "Table":
-        """The coefficients between rows, float64 on the CPU; made once, never changed."""
-        with torch.device("cpu"):
-            return _expand(cls)
+        """The coefficients between rows, float64 on the CPU; made by the first call, never changed."""
+        return _outside_modes(_expand, cls)
+
+    @classmethod
+    @functools.cache
+    def padded(cls) -> "Padded":
+        """The table for `_plain`."""
+        return _outside_modes(_pad, cls.table())
 
 
 class Tile(NamedTuple):
@@ -190,6 +195,25 @@ class Table(NamedTuple):
     square: bool
 
 
+class Padded(NamedTuple):
+    """The same table with equally many entries for every out row, those that are too many being zero."""
+
+    first_row: Tensor  # (out row and slot)
+    second_row: Tensor
+    value: Tensor  # (out row, slot)
+
+
+def _pad(table: Table) -> Padded:
+    counts = torch.bincount(table.out_row, minlength=table.out.rows)
+    slots = int(counts.max())
+    slot = torch.arange(len(table.out_row)) - (counts.cumsum(0) - counts)[table.out_row]
+    place = table.out_row * slots + slot
+    empty = torch.zeros(table.out.rows * slots, dtype=torch.int64)
+    first, second = (empty.index_copy(0, place, rows) for rows in (table.first_row, table.second_row))
+    value = empty.double().index_copy(0, place, table.value)
+    return Padded(first, second, value.view(-1, slots))
+
+
 def _expand(cls: type[TensorProduct]) -> Table:
     """Copies the coefficients of each path to all fragments it connects."""
     square = cls.second_type is None
@@ -256,15 +280,16 @@ def _couplings(basis_sha256: str) -> dict[tuple[int, int, int], tuple[Tensor, Te
     return {(l1, l2, l): (*o.unbind(1), v) for (l1, l2, l), o, v in zip(paths, orders, values, strict=True)}
 
 
-def _plain(input: Tensor, second: Tensor | None, table: Table) -> Tensor:
+def _plain(input: Tensor, second: Tensor | None, table: Table, padded: Padded) -> Tensor:
     """The product in operators that every run time and every transform has; takes the memory of all its terms."""
     dtype = input.dtype if input.dtype == torch.float64 else torch.float32
     x = table.first.to_rows(input.to(dtype))
     y = x if second is None else table.second.to_rows(second.to(dtype))
-    device = input.device
-    value = table.value.to(device, dtype).unsqueeze(1)
-    terms = value * x.index_select(0, table.first_row.to(device)) * y.index_select(0, table.second_row.to(device))
-    rows = terms.new_zeros(table.out.rows, terms.shape[1]).index_add(0, table.out_row.to(device), terms)
+    first, second_rows = (rows.to(input.device) for rows in (padded.first_row, padded.second_row))
+    # (out row, slot, lane)
+    shape = (*padded.value.shape, x.shape[1])
+    factors = x.index_select(0, first).reshape(shape) * y.index_select(0, second_rows).reshape(shape)
+    rows = (padded.value.to(input.device, dtype).unsqueeze(2) * factors).sum(1)
     return table.out.of_rows(rows, input).to(input.dtype)
 
 
