@@ -18,7 +18,7 @@ from basisgen.text import counted, source_text, template
 def render(plan: PackagePlan) -> dict[str, bytes]:
     """Every file of the package, by name; manifest.json holds the digests of the others."""
     made_by = f"# Made by basisgen {basisgen.__version__} with `{plan.spec.command}`; do not edit."
-    tensors = save(dict(plan.tensors))
+    tensors = save({name: tensor + 0 for name, tensor in plan.tensors.items()})  # no -0.0
     basis = hashlib.sha256(tensors).hexdigest()
     text = {"__init__.py": _init(plan, made_by), "certificate.json": to_json(certificate(plan))}
     text |= {name: _headed(name, body, made_by) for name, body in _shared(plan).items()}
