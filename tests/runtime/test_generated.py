@@ -5,10 +5,14 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from basisgen.spec import parse_package
+from basisgen.testing import imported
 from generated import tetris
 from runtime import BatchNorm, GatedBlock, GlobalMean, freeze
+from runtime.so3 import cube_turns
 from runtime.testing import assert_equivariant
 from runtime.train import TrainConfig, train
+from runtime.turns import voxel_spacing_of
 
 
 def network(**options):
@@ -71,3 +75,26 @@ def test_training_on_volumes_that_do_not_fit_is_one_error_and_nothing_is_written
     with pytest.raises((RuntimeError, ValueError), match=message):
         train(model, data, TrainConfig(epochs=1, batch_size=4, learning_rate=0.1, device="cpu"), tmp_path / "run")
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+COARSE = """
+name = "coarse"
+[[conv]]
+name = "Conv"
+in = "1x0"
+out = "2x0 + 1x1"
+gated = true
+kernel_size = [5, 5, 3]
+voxel_spacing = [1, 1, 2]
+radial = { family = "shells" }
+"""
+
+
+def test_the_spacing_of_generated_layers_is_found_and_their_turns_are_tested():
+    with imported(parse_package(COARSE)) as package:
+        model = nn.Sequential(GatedBlock(package.Conv(), stride=(2, 2, 1)), GlobalMean("2x0 + 1x1"))
+        assert voxel_spacing_of(model) == (1, 1, 2)
+        options = {"in_type": "1x0", "out_type": "2x0 + 1x1", "wavelengths": (), "size": (9, 9, 5)}
+        assert assert_equivariant(model, **options).turns == 8
+        with pytest.raises(AssertionError, match="keep the z axis, but not with those that exchange it"):
+            assert_equivariant(package.Conv(), turns=cube_turns(), wavelengths=(), size=5)
