@@ -195,14 +195,20 @@ class Upsample(FieldLayer):
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
         self.check_volume(fields)
-        return _along_axes(fields, lambda axis, size: self._matrix(self.factor[axis], size, fields))
+        fine = _along_axes(fields, lambda axis, size: self._matrix(self.factor[axis], size, fields))
+        if not (self.keep_corners and torch.compiler.is_compiling()):
+            return fine
+        x, y, z = (factor * (size - 1) + 1 for factor, size in zip(self.factor, fields.shape[2:], strict=True))
+        return fine[:, :, :x, :y, :z]
 
     def _matrix(self, factor: int, size: int, like: Tensor) -> Tensor:
         """Linear interpolation along one axis: (fine size, size)."""
         dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
         voxels = torch.arange(size, dtype=dtype, device=device)
         if self.keep_corners:
-            places = torch.arange(factor * (size - 1) + 1, dtype=dtype, device=device) / factor
+            # compiled with more rows than wanted, cut off at the end: torch 2.13 cannot compare multiples of a sum
+            rows = factor * size if torch.compiler.is_compiling() else factor * (size - 1) + 1
+            places = torch.arange(rows, dtype=dtype, device=device) / factor
         else:
             places = (torch.arange(factor * size, dtype=dtype, device=device) + 0.5) / factor - 0.5
         return (1 - (places.clamp(0, size - 1)[:, None] - voxels).abs()).clamp_min(0)
