@@ -114,6 +114,60 @@ def activation_error(
     return sqrt(2 * aliased), aliased
 
 
+def rotation_activation_error(
+    function: Function, spectrum: Sequence[float], grid: int, *, deviation: float = 1.0, kept: int | None = None
+) -> tuple[float, float]:
+    """The same for signals on the rotation group, sampled on the equiangular grid of band limit `grid`.
+
+    There the coefficients m, n of degree l have one variance, spectrum[l], so that the covariance of two samples depends
+    on the angle omega between them alone, through characters: rho ~ sum_l C_l (2l+1) chi_l(omega). kept: the degrees of
+    the output, as many as the input's unless given. Costs 16 grid^4 evaluations.
+    """
+    degrees = np.arange(len(spectrum))
+    weights = np.asarray(spectrum, np.float64) * (2 * degrees + 1)
+    weights = weights / (weights @ (2 * degrees + 1))
+    kernel = covariance(function, deviation)
+    kept = kept or len(spectrum)
+
+    def at(half: Floats) -> tuple[Floats, Floats]:
+        """K and sum_l<kept (2l+1) chi_l at half angles omega / 2."""
+        phi = np.arccos(np.clip(_characters(half, weights), -1, 1))
+        return kernel(phi), _characters(half, 2 * np.arange(kept) + 1.0)
+
+    beta, ring = _soft_rings(grid)
+    turn = pi * np.arange(2 * grid) / grid
+    # cos(omega/2) of Y(gamma) X(-beta) Y(alpha) X(beta'), as for quaternions: (beta, beta', alpha and gamma)
+    plus, minus = ((turn[:, None] + sign * turn).ravel() / 2 for sign in (1, -1))
+    less, more = ((beta[:, None] - beta) / 2, (beta[:, None] + beta) / 2)
+    scalar = np.cos(less)[..., None] * (np.cos(plus) + np.cos(minus)) / 2
+    scalar += np.cos(more)[..., None] * (np.cos(plus) - np.cos(minus)) / 2
+    values, characters = at(np.arccos(np.clip(np.abs(scalar), 0, 1)))
+    total = float(np.einsum("b,c,bcx->", ring, ring, values * characters) / len(turn) ** 2)
+    x, w = np.polynomial.legendre.leggauss(32 * max(len(spectrum), kept, 8))
+    half = pi / 4 * (1 + x)
+    values, characters = at(half)
+    exact = float((pi / 4 * w * 4 / pi * np.sin(half) ** 2) @ (values * characters))
+    aliased = max(total - exact, 0.0) / total
+    return sqrt(2 * aliased), aliased
+
+
+def _characters(half: Floats, weights: Floats) -> Floats:
+    """sum_l weights_l chi_l(omega), chi_l = sin((2l+1) omega/2) / sin(omega/2), by its recursion in l."""
+    step, before, present = 2 * np.cos(2 * half), -np.ones_like(half), np.ones_like(half)
+    total = np.zeros_like(half)
+    for weight in weights:
+        total += weight * present
+        before, present = present, step * present - before
+    return total
+
+
+def _soft_rings(grid: int) -> tuple[Floats, Floats]:
+    """beta and the weights of the rings, which sum to 1 (Driscoll and Healy 1994)."""
+    beta = pi * (2 * np.arange(2 * grid) + 1) / (4 * grid)
+    odd = 2 * np.arange(grid) + 1
+    return beta, np.sin(beta) / grid * (np.sin(odd * beta[:, None]) / odd).sum(1)
+
+
 def choose_oversampling(
     function: Function,
     spectrum: Sequence[float],

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from basisgen.spheres.activation_error import FUNCTIONS, rotation_activation_error
 from runtime.so3 import random_rotations, wigner_d
 from runtime.spheres.activation import RotationActivation
 from runtime.spheres.cohen import Cohen, CohenConfig
@@ -108,6 +110,17 @@ def test_a_small_network_learns_and_is_nearly_invariant(pool):
         centre = network(x).mean(0)
         change, spread = (turned - network(x)).norm(), (network(x) - centre).norm()
     assert change < 0.5 * spread
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("grid", [4, 6, 8])
+def test_error_of_an_activation_on_rotations_is_the_predicted_one(name, grid):
+    fields = torch.randn(64, 4 * 84, dtype=F64) / math.sqrt(84)  # values of variance 1
+    layer = RotationActivation(RotationTransform(4, grid), getattr(torch, name), limit=4)
+    r = random_rotations(64)
+    before, after = layer(rotate_signal(fields, r, layer.in_type)), rotate_signal(layer(fields), r, layer.out_type)
+    predicted, _ = rotation_activation_error(FUNCTIONS[name], np.ones(4), grid)
+    assert float((before - after).norm() / before.norm()) == pytest.approx(predicted, rel=0.1)  # of 256 signals
 
 
 def test_activation_on_rotations_gets_better_with_the_grid():
