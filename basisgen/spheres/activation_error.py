@@ -119,8 +119,8 @@ def rotation_activation_error(
 ) -> tuple[float, float]:
     """The same for signals on the rotation group, sampled on the equiangular grid of band limit `grid`.
 
-    There the coefficients m, n of degree l have one variance, spectrum[l], so that the covariance of two samples depends
-    on the angle omega between them alone, through characters: rho ~ sum_l C_l (2l+1) chi_l(omega). kept: the degrees of
+    There the coefficients m, n of degree l have one variance, spectrum[l]. So the covariance of two samples depends on
+    the angle omega between them alone, through characters: rho ~ sum_l C_l (2l+1) chi_l(omega). kept: the degrees of
     the output, as many as the input's unless given. Costs 16 grid^4 evaluations.
     """
     degrees = np.arange(len(spectrum))
@@ -132,7 +132,7 @@ def rotation_activation_error(
     def at(half: Floats) -> tuple[Floats, Floats]:
         """K and sum_l<kept (2l+1) chi_l at half angles omega / 2."""
         phi = np.arccos(np.clip(_characters(half, weights), -1, 1))
-        return kernel(phi), _characters(half, 2 * np.arange(kept) + 1.0)
+        return kernel(phi), _characters(half, np.arange(1, 2 * kept, 2, dtype=np.float64))
 
     beta, ring = _soft_rings(grid)
     turn = pi * np.arange(2 * grid) / grid
