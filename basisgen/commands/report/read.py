@@ -126,7 +126,13 @@ def read_package(directory: Path) -> Package:
 
 
 def _package(files: Mapping[str, bytes], checks: Report) -> Package:
-    manifest, certificate = stated.read_manifest(files[MANIFEST]), read_certificate(files[CERTIFICATE])
+    manifest = stated.read_manifest(files[MANIFEST])
+    if not manifest.layers:
+        raise OutputError(
+            f"{manifest.name} has no convolution, and a report shows convolutions. `basisgen compile -v` prints what "
+            "its layers cost, and each of its modules begins with a table."
+        )
+    certificate = read_certificate(files[CERTIFICATE], others=bool(manifest.others))
     tensors = load(files[TENSORS])
     filters = {name: _filters(name, certificate, tensors[name]) for name in certificate.filters}
     specs = {entry["name"]: entry for entry in manifest.text["spec"]}
