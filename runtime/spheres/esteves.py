@@ -2,7 +2,8 @@
 
 Each layer: analysis -> zonal convolution -> synthesis -> batch norm without scale -> PReLU [-> 2x2 weighted average].
 At layers that pool the first branch also receives the second. Widths, anchors and counts of parameters are those of the
-public code (daniilidis-group/spherical-cnn, params/model-64.txt). Its rings lie half a step nearer the pole.
+public code (daniilidis-group/spherical-cnn, params/model-64.txt). The rings of the generated grid lie half a step south
+of the code's.
 """
 
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ def shape_signal(mesh: Any, directions: Tensor, *, dtype: torch.dtype = torch.fl
     """The six channels of a `trimesh.Trimesh`: distance, cos, sin of the mesh, then of its convex hull.
 
     The mesh is moved into the unit ball first, centred at its vertices' mean. directions: unit vectors (*shape, 3).
-    Returns (6, *shape). Needs trimesh (and scipy, for the hull): `pip install trimesh`.
+    Returns (6, *shape). Needs trimesh, and scipy for the hull: `pip install basisgen[meshes]`.
     """
     vertices = torch.as_tensor(mesh.vertices.copy(), dtype=torch.float64)
     hull = mesh.convex_hull

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runtime.fields import FieldType, describe
+from runtime.fields import FieldType, as_field_type, describe
 
 Layer = Mapping[str, Any]
 
@@ -28,6 +28,4 @@ def _is_field_type(value: Any) -> bool:
 
 def fragments_type(fragments: Iterable[int], channels: int = 1) -> FieldType:
     """Field type of `channels` signals with some fragments of each degree 0, 1, ..; degrees with none are left out."""
-    from runtime.fields import as_field_type
-
     return as_field_type([(count * channels, degree, None) for degree, count in enumerate(fragments) if count])
