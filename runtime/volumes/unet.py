@@ -67,6 +67,7 @@ class UNet(FieldLayer):
         fine = down[0] if not up else up[0]
         super().__init__(_in_type(down[0]), field_types_of(last)[1] if head is not None else _out_type(fine))
         self.strides, self.even = steps, even
+        self._products = tuple(math.prod([stride[axis] for stride in steps]) for axis in range(3))
         for rung, (finer, coarser) in enumerate(pairwise(down)):
             check_equal_types(
                 _out_type(finer), _in_type(coarser), f"encoder[{rung}]", f"the input of encoder[{rung + 1}]"
@@ -100,18 +101,16 @@ class UNet(FieldLayer):
 
     def off_centre(self, sizes: Sequence[int]) -> tuple[int, int, int]:
         """Voxels along x, y, z by which a volume is too large to be halved so often; see `runtime.exact_sizes`."""
-        x, y, z = ((n - (not self.even)) % product for n, product in zip(sizes, self._products(), strict=True))
+        rest = 0 if self.even else 1
+        x, y, z = [(n - rest) % product for n, product in zip(sizes, self._products, strict=True)]
         return x, y, z
-
-    def _products(self) -> list[int]:
-        return [math.prod(stride[axis] for stride in self.strides) for axis in range(3)]
 
     def _check_sizes(self, fields: Tensor) -> None:
         """Raise ValueError unless every size is a multiple of the product of its strides; for odd sizes, plus 1."""
         sizes = fields.shape[2:]
         excess = self.off_centre(sizes)
         if any(excess):
-            products = self._products()
+            products = self._products
             smaller = tuple(n - more for n, more in zip(sizes, excess, strict=True))
             larger = tuple(n - more + p if more else n for n, more, p in zip(sizes, excess, products, strict=True))
             raise ValueError(
