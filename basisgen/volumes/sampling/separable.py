@@ -32,7 +32,7 @@ from basisgen.volumes.sampling.symmetry import sign_of, symmetrised
 
 Array = NDArray[np.float64]
 
-MOST_LEVELS = 12
+MOST_LEVELS = 8
 DEFAULT_LEVELS = 4
 
 
