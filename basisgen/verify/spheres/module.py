@@ -71,8 +71,12 @@ def check_modules(
     if not layers:
         return 0.0, [], too_large
     outputs, error = _run(package, layers, inputs, files, 8 * sum(value.size for value in wanted.values()))
-    if error is not None:
-        return 0.0, [error], too_large
+    worst, complaints = (0.0, [error]) if error is not None else _compared(outputs, wanted)
+    return worst, complaints, too_large
+
+
+def _compared(outputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> tuple[float, list[str]]:
+    """The worst residual, relative to the largest value, and the complaints."""
     worst, complaints = 0.0, []
     for name, right in wanted.items():
         value = outputs.get(name)
@@ -83,7 +87,7 @@ def check_modules(
         worst = max(worst, residual)
         if not residual <= MAX_RESIDUAL:
             complaints.append(f"{name}: the output is off by {residual:.1e} of its largest value")
-    return worst, complaints, too_large
+    return worst, complaints
 
 
 def product(layer: Product, x: Array, y: Array, couplings: Mapping[tuple[int, int, int], Coupling]) -> Array:
