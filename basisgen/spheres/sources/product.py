@@ -154,14 +154,32 @@ class Field(NamedTuple):
 
     def read(self, field: Tensor, tile: "Tile") -> Tensor:
         """The rows of some lanes of a contiguous field, (row, lane)."""
+        if tile.channel == slice(0, self.channels):
+            # (batch, row and channel, site) -> (row, batch and channel and site)
+            part = field[tile.batch].flatten(2)[..., tile.site] if field.ndim > 2 else field[tile.batch].unsqueeze(2)
+            gathered = part.index_select(1, _order_of_rows(self, str(field.device)))
+            shape = (len(part), self.rows, self.channels, part.shape[2])
+            return gathered.view(shape).transpose(0, 1).reshape(self.rows, tile.lanes)
         rows = field.new_empty(self.rows, tile.lanes)
         for target, term in zip(rows.split_with_sizes(self._rows), self._terms(field), strict=True):
             part = term[(..., *tile)]
             target.view(part.shape).copy_(part)
         return rows
 
-    def write(self, field: Tensor, tile: "Tile", rows: Tensor, order: Tensor | None = None) -> None:
-        """The inverse, into a contiguous field; row i of it is `rows[order[i]]`."""
+    def write(
+        self, field: Tensor, tile: "Tile", rows: Tensor, order: Tensor | None = None, taken: Tensor | None = None
+    ) -> None:
+        """The inverse, into a contiguous field; row i of it is `rows[order[i]]`, and `taken` that for channels."""
+        if tile.channel == slice(0, self.channels):
+            channels = _order_of_channels(self, str(field.device)) if taken is None else taken
+            target = field[tile.batch].flatten(2)[..., tile.site] if field.ndim > 2 else field[tile.batch].unsqueeze(2)
+            shape = (self.rows, len(target), self.channels, target.shape[2])
+            by_batch = rows.view(shape).transpose(0, 1).reshape(len(target), -1, target.shape[2])
+            if target.is_contiguous():
+                torch.index_select(by_batch, 1, channels, out=target)
+            else:
+                target.copy_(by_batch.index_select(1, channels))
+            return
         orders = order.split_with_sizes(self._rows) if order is not None else [None] * len(self.terms)
         for term, sources, part in zip(self._terms(field), orders, rows.split_with_sizes(self._rows), strict=True):
             target = term[(..., *tile)]
@@ -180,6 +198,24 @@ class Field(NamedTuple):
     @property
     def _sizes(self) -> list[int]:
         return [fragments * self.channels * dim for fragments, dim in self.terms]
+
+
+@functools.cache
+def _order_of_rows(field: Field, device: str) -> Tensor:
+    """The channel of a field at each (row, channel of a fragment)."""
+    return _order_of_channels(field, device).argsort()
+
+
+@functools.cache
+def _order_of_channels(field: Field, device: str) -> Tensor:
+    """The (row, channel of a fragment) of each channel of a field, counted through."""
+    parts, first = [], 0
+    for fragments, dim in field.terms:
+        # (fragment, channel, component)
+        row = first + torch.arange(fragments).view(-1, 1, 1) * dim + torch.arange(dim)
+        parts.append((row * field.channels + torch.arange(field.channels).view(1, -1, 1)).flatten())
+        first += fragments * dim
+    return torch.cat(parts).to(device)
 
 
 class Table(NamedTuple):
@@ -308,6 +344,7 @@ class Stock(NamedTuple):
 
     blocks: list[Block]
     order: Tensor  # of the blocks' rows one after another, sorted
+    taken: Tensor  # the same for (row, channel), in the order of the output's channels
     widest: int  # products of a block
 
     def tiles(self, field: Tensor, channels: int) -> Iterator[Tile]:
@@ -350,7 +387,10 @@ def _stock(key: str, dtype: torch.dtype, device: str) -> Stock:
             )
         start += dim
     order = torch.cat([block.out for block in blocks]).argsort()
-    return Stock(blocks, order, max(block.matrix.shape[1] for block in blocks))
+    row_and_channel = _order_of_channels(table.out, device)
+    channels = table.out.channels
+    taken = order[row_and_channel // channels] * channels + row_and_channel % channels
+    return Stock(blocks, order, taken, max(block.matrix.shape[1] for block in blocks))
 
 
 def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -375,7 +415,7 @@ def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> T
             # (first row, 1, lane) * (1, second row, lane)
             products = a[block.first].unsqueeze(1) * b[block.second]
             _multiply(block.matrix, products.flatten(0, 1), target)
-        table.out.write(out, tile, sums, stock.order)
+        table.out.write(out, tile, sums, stock.order, stock.taken)
     return out
 
 
