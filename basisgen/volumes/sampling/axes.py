@@ -12,8 +12,8 @@ and pitch share them. They minimise, over the filters of J = 0, 1, 2 with weight
     log defect^2  +  log (defect^2 at half the bandwidth + 0.003^2)  +  0.3 sum over J of log (worst defect^2 + 0.01^2)
 
 so that neither fine nor smooth fields, nor a single degree, pay for the others: below the two floors there is nothing
-to gain. By BFGS from theta = 0, without BLAS and in a fixed order of sums; the result is rounded to 2^-20, far finer
-than it matters and far coarser than rounding.
+to gain. By BFGS from theta = 0, without BLAS and in a fixed order of sums; the result is rounded to 2^-12, far finer
+than it matters and far coarser than what minimisers on two processors differ by.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SMOOTH_FLOOR, _WORST_FLOOR, _WORST_WEIGHT = 0.003, 0.01, 0.3
 _GAP = 0.5  # filters of a larger defect are not counted as any
 _COST_OF_MOMENTS = 2.0  # what right moments of degree up to J may cost: a factor of each defect
 _STEPS = 40
-_ROUNDING = 2.0**20
+_ROUNDING = 2.0**12
 
 
 @lru_cache(maxsize=64)

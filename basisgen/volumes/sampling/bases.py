@@ -14,6 +14,8 @@ random weights is smaller by a third to a half. It is what rings of Gaussians do
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,11 +36,17 @@ def orthonormal(vectors: Array | list[Array]) -> list[Array]:
     return basis
 
 
-def evenly_mixed(basis: Array, total: Array) -> Array:
-    """The f_b, (b, ..), of an orthonormal basis (c, ..) and the response energies `total` (c, c') of its filters."""
+def evenly_mixed(basis: Array, total: Array, sign: Callable[[Array], float] = lambda filter: 1.0) -> Array:
+    """The f_b, (b, ..), of an orthonormal basis (c, ..) and the response energies `total` (c, c') of its filters.
+
+    `sign` is 1 or -1 for a filter (..) and the opposite for its negative: with it the f_b do not depend on the signs of
+    eigenvectors, which differ from processor to processor.
+    """
     energies, rotation = np.linalg.eigh(total)
     lengths = np.sqrt(np.maximum(energies, 0) * len(energies) / energies.sum())
-    return evenly_long(np.einsum("d,cd,c...->d...", lengths, rotation, basis))
+    principal = np.einsum("cd,c...->d...", rotation, basis)  # (d, ..), orthonormal, of increasing energy
+    signs = np.array([sign(filter) for filter in principal])
+    return evenly_long(np.einsum("d,d...->d...", lengths * signs, principal))
 
 
 def evenly_long(filters: Array) -> Array:
@@ -64,7 +72,10 @@ def _angle(first: float, second: float, inner: float) -> float:
     size = float(np.hypot(half, inner))
     if size < 1e-15:
         return 0.0
-    return float((np.arctan2(inner, half) + np.arccos(np.clip((1 - mean) / size, -1, 1))) / 2)
+    angle = (np.arctan2(inner, half) + np.arccos(np.clip((1 - mean) / size, -1, 1))) / 2
+    return float(
+        angle - np.pi * np.rint(angle / np.pi)
+    )  # where f.g is rounding, its sign would decide between half turns
 
 
 def _norm(vector: Array) -> float:

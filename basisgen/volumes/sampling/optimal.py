@@ -112,7 +112,8 @@ class Optimal:
             return []
         basis = np.stack(orthonormal(filters[:number]))
         total = np.einsum("cMxyz,dMxyz->cd", basis, spectrum.correlate(basis, grid))
-        return [FilterGroup(J, None, _canonical(filter, J, grid)) for filter in evenly_mixed(basis, total)]
+        mixed = evenly_mixed(basis, total, lambda filter: sign_of(filter, J, grid))
+        return [FilterGroup(J, None, _canonical(filter, J, grid)) for filter in mixed]
 
 
 def parse_cut(

@@ -112,7 +112,11 @@ def _expansions(family: Separable, J: int, grid: VoxelGrid) -> Array:
     if number:
         basis = np.array(orthonormal(filters[:number]))
         energies = np.einsum("ci,ij,dj->cd", basis, space.total(axes, spectrum), basis)
-        mixed = np.einsum("fi,iMp->fMp", evenly_mixed(basis, energies), space.combinations)
+
+        def sign(filter: Array) -> float:
+            return sign_of(_values(np.einsum("i,iMp->Mp", filter, space.combinations), J, axes, grid), J, grid)
+
+        mixed = np.einsum("fi,iMp->fMp", evenly_mixed(basis, energies, sign), space.combinations)
         for row, expansion in zip(expansions, mixed, strict=True):
             exact = symmetrised_expansion(expansion, space)
             row[:] = exact * sign_of(_values(exact, J, axes, grid), J, grid)
