@@ -148,20 +148,23 @@ def _dense(weight: Tensor, field: Tensor, channels: int) -> Tensor:
 
 def _uniform(weight: Tensor, field: Tensor, channels: int) -> Tensor:
     # (t', t) @ (batch, t, channel and component and site)
-    return _dense(weight, field.reshape(len(field), weight.shape[1], -1), channels).reshape(
-        len(field), -1, field.shape[2]
-    )
+    batch, _, last = field.shape
+    mixed = _dense(weight, field.reshape(batch, weight.shape[1], channels * last), channels)
+    return mixed.reshape(batch, weight.shape[0] * channels, last)
 
 
 def _channel(weight: Tensor, field: Tensor, channels: int) -> Tensor:
     # (channel, t', t) @ (batch, channel, t, component and site)
-    of_channel = field.reshape(len(field), -1, channels, field.shape[2]).transpose(1, 2)
-    return (weight @ of_channel).transpose(1, 2).reshape(field.shape[0], -1, field.shape[2])
+    batch, _, last = field.shape
+    of_channel = field.reshape(batch, weight.shape[2], channels, last).transpose(1, 2)
+    return (weight @ of_channel).transpose(1, 2).reshape(batch, weight.shape[1] * channels, last)
 
 
 def _cross(weight: Tensor, field: Tensor, channels: int) -> Tensor:
     # (t, channel', channel) @ (batch, t, channel, component and site)
-    return (weight @ field.reshape(len(field), -1, channels, field.shape[2])).reshape(len(field), -1, field.shape[2])
+    batch, _, last = field.shape
+    mixed = weight @ field.reshape(batch, weight.shape[0], channels, last)
+    return mixed.reshape(batch, weight.shape[0] * weight.shape[1], last)
 
 
 def _paired(sums: list[Tensor]) -> Tensor:

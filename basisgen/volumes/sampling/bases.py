@@ -73,9 +73,8 @@ def _angle(first: float, second: float, inner: float) -> float:
     if size < 1e-15:
         return 0.0
     angle = (np.arctan2(inner, half) + np.arccos(np.clip((1 - mean) / size, -1, 1))) / 2
-    return float(
-        angle - np.pi * np.rint(angle / np.pi)
-    )  # where f.g is rounding, its sign would decide between half turns
+    # where f.g is only rounding, its sign would decide between the angle and half a turn more
+    return float(angle - np.pi * np.rint(angle / np.pi))
 
 
 def _norm(vector: Array) -> float:
