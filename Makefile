@@ -4,6 +4,8 @@
 # make docs   the documentation as a site, built offline: site/
 
 PYTHON ?= python3
+# Processes that run the tests.
+JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -15,7 +17,7 @@ demo: $(READY)
 	$(BIN)/python -m examples.tetris --preset quick --network steerable --network conventional --resume
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, old: Files, new: Files) 
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("a small disk can be mounted by root only")

@@ -72,7 +72,7 @@ COMMANDS = {
     "make test": Typed(
         r"make test",
         before="export PYTEST_ADDOPTS=tests/so3/test_field_type.py\n",
-        says=r"python -m pytest\n(.*\n)+.*passed",
+        says=r"python -m pytest -n 2\n(.*\n)+.*passed",
     ),
     "make test-slow": Typed(
         r"make test-slow",
@@ -126,7 +126,7 @@ COMMANDS = {
         changes=("docs/layers.md",),
     ),
     "table of signals' layers": Typed(
-        r"UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_compatibility\.py",
+        r"UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_signals_compatibility\.py",
         add=" -k 'table or FragmentNorm and vmap'; grep FragmentNorm docs/signals-layers.md",
         says=r"passed(.*\n)+\| `FragmentNorm` \| no \|.* yes \|",
         leaves=("docs/signals-layers.md",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from fractions import Fraction
 
@@ -14,7 +13,7 @@ from markup import evaluate, kernel, parse
 from basisgen.algebra.polynomials import integer_terms
 from basisgen.commands.report import mathml
 from basisgen.commands.report.formulas import ExactKernel, exact_kernel, root
-from basisgen.emission.certificate import certificate
+from basisgen.emission.certificate import certificate, to_json
 from basisgen.pipeline import plan
 from basisgen.so3.field_type import Irrep
 from basisgen.so3.harmonics import harmonics
@@ -35,7 +34,7 @@ PAIRS = [(0, 0), (1, 0), (0, 2), (1, 1), (1, 2), (2, 2), (3, 2), (5, 1)]
 def certified() -> Certificate:
     degrees = "1x0 + 1x1 + 1x2 + 1x3"
     layer = parse_layer({"name": "Conv", "in": degrees, "out": f"{degrees} + 1x5", "kernel_size": 3})
-    return read_certificate(json.dumps(certificate(plan(single_layer_package("conv", layer)))).encode())
+    return read_certificate(to_json(certificate(plan(single_layer_package("conv", layer)))).encode())
 
 
 def oracle(j: int, l: int, J: int) -> np.ndarray:

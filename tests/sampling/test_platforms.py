@@ -16,10 +16,9 @@ import json
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.registry import parse_radial
 
-for family in ("optimal", "separable"):
-    radial = parse_radial({"family": family})
-    for size in ((3, 3, 3), (5, 5, 3), (7, 7, 7)):
-        print(json.dumps([group.values.ravel().tolist() for group in radial.groups(VoxelGrid(size), range(4))]))
+for family, n in (("optimal", 3), ("optimal", 7), ("separable", 3), ("separable", 5)):
+    groups = parse_radial({"family": family}).groups(VoxelGrid((n, n, n)), range(4))
+    print(json.dumps([group.values.ravel().tolist() for group in groups]))
 """
 
 

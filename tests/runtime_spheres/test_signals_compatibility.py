@@ -1,7 +1,7 @@
 """Every layer of signals under everything training and shipping does to it. Writes the table of docs/signals-layers.md.
 
-pytest -m slow tests/runtime_spheres/test_compatibility.py                   # compares the table
-UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_compatibility.py     # writes it
+pytest -m slow tests/runtime_spheres/test_signals_compatibility.py                   # compares the table
+UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_signals_compatibility.py     # writes it
 """
 
 import copy
@@ -210,7 +210,8 @@ def test_table_in_the_docs_is_current():
     lines = [
         "# Layers of signals and what they work under",
         "",
-        "Written by `UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_compatibility.py`, which tests each cell.",
+        "Written by `UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_signals_compatibility.py`, which tests "
+        "each cell.",
         "",
         *(f"* **{name}** {' '.join(check.__doc__.split())}" for name, check in CAPABILITIES.items()),
         "",
