@@ -106,8 +106,15 @@ def linear_from_e3nn(theirs: Any, *, parity: bool = True) -> Linear:
 
     parity: as in `from_e3nn`. Weights have to be its own (`internal_weights`), without f_in and f_out.
 
-    Raises ValueError if an output has no input of its irrep, which is always zero in e3nn: leave it out.
+    Raises ValueError if the weights are not its own or there are several sets of them (f_in, f_out), or if an output
+    has no input of its irrep, which is always zero in e3nn: leave it out.
     """
+    if tuple(theirs.weight.shape) != (theirs.weight_numel,):
+        raise ValueError(
+            f"linear_from_e3nn takes an o3.Linear with weights of its own, without f_in and f_out; this one has "
+            f"weights of shape {tuple(theirs.weight.shape)} where a map has {theirs.weight_numel}. "
+            "Convert each of its maps as a layer without f_in."
+        )
     in_type, out_type = (from_e3nn(irreps, parity=parity) for irreps in (theirs.irreps_in, theirs.irreps_out))
     linear = Linear(in_type, out_type, bias=theirs.bias_numel > 0).to(theirs.weight)
     with torch.no_grad():

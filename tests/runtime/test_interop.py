@@ -177,3 +177,12 @@ def test_another_shape_is_refused(compile_and_import) -> None:
 
 def test_the_types_of_modules_carry_over() -> None:
     assert as_field_type("4x0e + 2x1o") == from_e3nn(o3.Linear("4x0e+2x1o", "1x0e").irreps_in)
+
+
+@pytest.mark.parametrize(
+    "options", [{"f_in": 4, "f_out": 2}, {"f_in": 1, "f_out": 1}, {"internal_weights": False, "shared_weights": False}]
+)
+def test_a_linear_layer_of_e3nn_without_one_set_of_weights_is_refused(options: dict[str, object]) -> None:
+    theirs = o3.Linear("2x0e + 1x1o", "3x0e + 1x1o", **options)
+    with pytest.raises(ValueError, match="without f_in and f_out"):
+        linear_from_e3nn(theirs)
