@@ -36,7 +36,9 @@ _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show how each lay
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(basisgen.__version__, prog_name="basisgen")
 def main() -> None:
-    """Compile rotation-equivariant 3D convolutions: exact kernel bases, proved, as plain PyTorch.
+    """Compile rotation-equivariant layers, for volumes and for signals on the sphere, into plain PyTorch.
+
+    The bases of their kernels and products are exact and proved.
 
     \b
     Example:
@@ -84,7 +86,9 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
     help="Radial family: separable, optimal, hermite or shells.",
     shell_complete=completion.families,
 )
-@click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of the family, as in a spec.")
+@click.option(
+    "--radial", multiple=True, metavar="KEY=VALUE", help="A setting of the family, as in a spec. May be repeated."
+)
 @click.option(
     "--execution",
     default="auto",
@@ -130,10 +134,12 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
 @click.option(
     "--family",
     default=None,
-    help="Add a line for a family with your own settings, by default separable.",
+    help="Add a line for this family with your settings. With --radial alone: separable.",
     shell_complete=completion.families,
 )
-@click.option("--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec.")
+@click.option(
+    "--radial", multiple=True, metavar="KEY=VALUE", help="A setting of that family, as in a spec. May be repeated."
+)
 @click.option(
     "--bandwidth",
     default="1/2",
@@ -210,7 +216,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 
 
 @main.command("tune", short_help="Choose dense or separable by measurement.")
-@click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
+@click.argument("package", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--volume", default="24", show_default=True, help="Voxels per axis: 32, or 64,64,32.")
 @click.option("--samples", type=click.IntRange(1, 1024), default=2, show_default=True, help="Volumes in a batch.")
 @click.option("--stride", type=click.IntRange(1, 1024), default=1, show_default=True, help="The stride you will use.")
@@ -222,11 +228,12 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
 @click.option("--undo", is_flag=True, help="Measure nothing; let the package run as the compiler predicts again.")
 @explains_errors
 def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:
-    """Time the layers in PACKAGE_DIR that can run either way on this machine, and keep the faster way.
+    """Time the layers in PACKAGE that can run dense or as passes, on this machine, and keep the faster way.
 
-    Layers with execution "auto" and filters that are products (separable, hermite) are compiled both ways; a training
-    step of each is timed against torch.nn.Conv3d's. The choice goes into the package, and compiling an unchanged spec
-    keeps it. It changes how a layer runs, never what it computes: weights trained before fit as they are.
+    These are layers with execution "auto" and filters that are sums of products (separable, hermite). They are compiled
+    both ways, and a training step of each is timed against that of torch.nn.Conv3d. The choice goes into the package,
+    and compiling an unchanged spec keeps it. It changes how a layer runs, not what it computes: weights trained before
+    still fit.
 
     \b
     Example:
@@ -258,7 +265,7 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
 
 
 @main.command("report", short_help="Write an HTML page about a package.")
-@click.argument("package", metavar="PACKAGE_DIR", type=click.Path(path_type=Path), shell_complete=completion.packages)
+@click.argument("package", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option(
     "-o",
     "--output",
@@ -269,7 +276,7 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
 )
 @explains_errors
 def report_command(package: Path, output: Path) -> None:
-    """Write one HTML page about the package in PACKAGE_DIR: formulas, filters, errors, proof. It opens offline.
+    """Write one HTML page about the package in directory PACKAGE: formulas, filters, errors, proof. It opens offline.
 
     The package is checked first, as `basisgen verify --no-run` does; none of its code is run.
 
@@ -294,11 +301,15 @@ def report_command(package: Path, output: Path) -> None:
 @click.option(
     "--degrees", nargs=2, type=int, metavar="J L", help="Instead of IN and OUT: from degree L (in) to degree J (out)."
 )
+@click.option(
+    "--product",
+    nargs=3,
+    type=click.IntRange(0),
+    metavar="L1 L2 L",
+    help="Instead of IN and OUT: the product of fields of degrees L1 and L2 that has degree L.",
+)
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
 @explains_errors
-@click.option(
-    "--product", nargs=3, type=click.IntRange(0), help="Degrees l1, l2, l: the product of two fields instead."
-)
 def show(
     into: str | None,
     out_type: str | None,
@@ -307,6 +318,8 @@ def show(
     product: tuple[int, int, int] | None,
 ) -> None:
     """Show the exact kernels from IN to OUT fields, as polynomials in x, y, z: one basis for every pair of degrees.
+
+    With --product, show the coefficients of a product of two fields.
 
     \b
     Example:
@@ -352,7 +365,7 @@ def show(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="Directory that will hold it.  [default: here]",
+    help="Directory in which NAME is made.  [default: here]",
 )
 @explains_errors
 def new(name: str, preset: str, out: Path) -> None:

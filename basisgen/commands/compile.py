@@ -66,8 +66,9 @@ def compile_to(
 
 def _tell(planned: PackagePlan, directory: Path) -> None:
     for layer in planned.layers:
-        say(f"{directory}: {layer.spec.name} {layer.spec.into} -> {layer.spec.gives}, {layer.weights} weights")
-        for note in KINDS[layer.spec.kind].notes(layer):
+        spec = layer.spec
+        say(f"{directory}: {spec.name} {spec.into.brief()} -> {spec.gives.brief()}, {layer.weights} weights")
+        for note in KINDS[spec.kind].notes(layer):
             say(note, error=True)
 
 

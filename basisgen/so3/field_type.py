@@ -97,6 +97,18 @@ class FieldType:
         gate = Irrep(0, 1 if self.has_parity else None)
         return FieldType((*self.terms, Term(gated, gate))) if gated else self
 
+    def brief(self) -> str:
+        """The text for people: four or more successive degrees with equally many copies are a range, `4x0..15`."""
+        runs: list[tuple[list[Term], set[str]]] = []  # terms, and the letters of a range that could hold them
+        for term in self.terms:
+            letters = _letters(term.irrep)
+            if runs and _successive(runs[-1][0][-1], term) and letters & runs[-1][1]:
+                run, common = runs.pop()
+                runs.append(([*run, term], common & letters))
+            else:
+                runs.append(([term], letters))
+        return " + ".join(_run_as_text(run, letters) for run, letters in runs)
+
     def __str__(self) -> str:
         return " + ".join(map(str, self.terms))
 
@@ -128,6 +140,22 @@ def _written_out(term: str, text: str) -> list[str]:
         )
     letters = "eo" if match["parity"] == "n" else match["parity"] * 2 or ("", "")
     return [f"{match['copies']}{degree}{letters[degree % 2]}" for degree in range(first, last + 1)]
+
+
+def _letters(irrep: Irrep) -> set[str]:
+    natural = irrep.parity == (-1) ** irrep.degree
+    return {_LETTER[irrep.parity], *(["n"] if natural else [])}
+
+
+def _successive(last: Term, term: Term) -> bool:
+    return term.multiplicity == last.multiplicity and term.irrep.degree == last.irrep.degree + 1
+
+
+def _run_as_text(run: list[Term], letters: set[str]) -> str:
+    if len(run) < 4:
+        return " + ".join(map(str, run))
+    (letter,) = letters  # two successive degrees have one in common
+    return f"{run[0].multiplicity}x{run[0].irrep.degree}..{run[-1].irrep.degree}{letter}"
 
 
 def _parse_term(term: str, text: str) -> Term:

@@ -21,6 +21,20 @@ def test_grammar_and_channels_are_those_of_e3nn(terms: list[tuple[int, int, str]
     assert parse_field_type(str(ours)) == ours
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["4x0..15", "4x0..3", "2x1..4e", "2x0..3n + 1x2..9o", "4x0 + 4x1 + 4x2", "8x0..5 + 4x6", "1x0e + 1x0..3n + 1x0e"],
+)
+def test_successive_degrees_are_briefly_a_range(text: str) -> None:
+    assert parse_field_type(text).brief() == text
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(0, 5), st.sampled_from("eon")), min_size=1))
+def test_the_brief_text_reads_as_the_same_type(ranges: list[tuple[int, int, int, str]]) -> None:
+    text = " + ".join(f"{copies}x{first}..{first + more}{letter}" for copies, first, more, letter in ranges)
+    assert parse_field_type(parse_field_type(text).brief()) == parse_field_type(text)
+
+
 def test_a_term_without_multiplicity_is_one_copy() -> None:
     assert str(parse_field_type("0e+1o")) == "1x0e + 1x1o"
     assert str(parse_field_type(" 4 x 0 +2x1 ")) == "4x0 + 2x1"
