@@ -19,8 +19,8 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
 def _pages() -> list[Path]:
-    """Every page of benchmark results and every README of an example."""
-    return sorted([*ROOT.glob("benchmarks/results/*.md"), *ROOT.glob("examples/*/README.md")])
+    """Every page of benchmark results, and the README of the examples and of each."""
+    return sorted([*ROOT.glob("benchmarks/results/*.md"), *ROOT.glob("examples/**/README.md")])
 
 
 def _address(path: Path) -> str:
@@ -38,10 +38,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lists the pages at the end of the page of results; mends the links on them."""
+    """Lists the pages at the end of the page of results; mends the links from and to them."""
     if page.file.src_uri == "results.md":
         titles = {_address(path): path.read_text("utf-8").splitlines()[0].lstrip("# ") for path in _pages()}
-        return markdown + "\n" + "\n".join(f"* [{title}]({address})" for address, title in titles.items()) + "\n"
+        markdown += "\n" + "\n".join(f"* [{title}](../{address})" for address, title in titles.items()) + "\n"
     place = page.file.src_uri
     elsewhere = place.startswith(("benchmarks/", "examples/"))
     folder = posixpath.dirname(place if elsewhere else f"docs/{place}")  # in the repository
