@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ LINE_LENGTH = 120
 __all__ = ["aligned", "grouped", "literal", "product_module", "render", "shared", "terms", "wrapped"]
 
 PACKAGE = "basisgen.spheres"
+LAYOUT = "product 1"  # of the output of products; part of their fingerprint
 
 
 def shared(*names: str) -> dict[str, str]:
@@ -49,10 +51,19 @@ def product_module(layer: ProductPlan, made_by: str, basis_sha256: str) -> str:
         in_type=terms(spec.into, "    in_type = "),
         second_type=None if spec.second is None else terms(spec.second, "    second_type = "),
         out_type=terms(spec.out, "    out_type = "),
+        fingerprint=_fingerprint(layer),
         basis_sha256=basis_sha256,
         channels=spec.channels,
         paths=[(out.index(irrep), wrapped(pairs, 12)) for irrep, pairs in layer.paths_of.items()],
     )
+
+
+def _fingerprint(layer: ProductPlan) -> str:
+    """16 hexadecimal digits, equal for products that give the same of the same fields: of types and paths, no names."""
+    spec = layer.spec
+    paths = [(str(irrep), pairs) for irrep, pairs in layer.paths_of.items()]
+    facts = (LAYOUT, str(spec.into), spec.second and str(spec.second), str(spec.out), spec.channels, paths)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _product_table(layer: ProductPlan) -> list[tuple[str, ...]]:

@@ -59,4 +59,6 @@ def _paths(body: bytes, name: bytes) -> Iterator[str]:
             length = stop - start
             if body[start - 1] == length or int.from_bytes(body[start - 4 : start], "little") == length:
                 with suppress(UnicodeDecodeError):
-                    yield body[start:stop].decode("utf-8", "surrogatepass")
+                    path = body[start:stop].decode("utf-8", "surrogatepass")
+                    if "\0" not in path:  # no path has it, and `compile` takes none that does
+                        yield path

@@ -2,7 +2,8 @@
 
     session   of its own: no terminal, and a signal to its group reaches nothing else; killed as a whole at the end
     handles   standard streams are the null device; beside them one pipe, for the answer, up to a stated number of bytes
-    files     a temporary directory of copies; nothing is read from there afterwards
+    files     a temporary directory of copies; nothing is read from there afterwards. What the code compiles, it keeps
+              there: neither is a library taken from the user's cache, nor one put into it
     limits    seconds, of the clock and of the processor, memory, size of files, open files
 
 It keeps accidents out and is no sandbox: a process may do what its user may. So only code that is equal, to the byte,
@@ -44,7 +45,8 @@ def run_apart(
     """
     answer, pipe = os.pipe()
     command = [sys.executable, "-I", "-S", "-B", str(script), str(pipe), str(MAX_MEMORY), str(int(seconds)), *arguments]
-    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ} | {"CUDA_VISIBLE_DEVICES": ""}
+    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": str(directory.absolute())}
     null = subprocess.DEVNULL
     try:
         process = subprocess.Popen(

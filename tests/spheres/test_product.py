@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from basisgen.emission.imported import imported
+from basisgen.pipeline import compile_package
 from basisgen.so3.field_type import FieldType, Irrep, parse_field_type
 from basisgen.so3.wigner import field_matrix
+from basisgen.spec import parse_package
 from basisgen.spheres.product_spec import parse_product
 
 SPEC = """
@@ -193,7 +197,7 @@ def test_what_torch_does_to_modules(package: ModuleType, name: str) -> None:
     module = getattr(package, name)()
     inputs = _inputs(module, dtype=torch.float32)
     wanted = module(*inputs)
-    assert not module.state_dict() and not list(module.parameters())
+    assert list(module.state_dict()) == ["_extra_state"] and not list(module.parameters())
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), module.to(torch.float64), module.eval()):
         assert torch.equal(other(*inputs), wanted)
     exported = torch.export.export(module, inputs)
@@ -276,3 +280,27 @@ def test_output_terms_list_paths_then_fragments() -> None:
     assert {path.out: path.fragments for path in spec.paths if path.first == path.second == 1} == {
         Irrep(0): 6, Irrep(1): 3, Irrep(2): 6,
     }  # fmt: skip
+
+
+def test_weights_behind_other_products_of_the_same_types_do_not_load() -> None:
+    """The map behind them has the same shape, and would be wrong without a word."""
+
+    def network(name: str, mixing: str) -> nn.Module:
+        layers = f'[[layer]]\nkind = "product"\nname = "P"\nin = "2x0..2"\nmixing = {mixing}\n'
+        layers += '[[layer]]\nkind = "linear"\nname = "L"\nin = "P"\nout = "2x0..2"\n'
+        with imported(compile_package(parse_package(f'name = "{name}"\n{layers}')), name) as package:
+            return nn.Sequential(package.P(), package.L())
+
+    one = network("these_products", "[[0, 0, 0], [0, 1, 1], [1, 1, 2]]")
+    same = network("same_products", "[[0, 0, 0], [0, 1, 1], [1, 1, 2]]")
+    other = network("other_products", "[[1, 1, 0], [1, 2, 1], [0, 2, 2]]")
+    assert one[0].out_type == other[0].out_type
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(RuntimeError, match=r"these_products\.P.*0\*1 -> 1.*but this layer is.*1\*2 -> 1"):
+        other[0].load_state_dict(one[0].state_dict())
+    with pytest.raises(RuntimeError, match=r"0: these weights were made for"):
+        other.load_state_dict(one.state_dict())
+    assert torch.equal(other[0].get_extra_state(), before["0._extra_state"])
+    assert str(same.load_state_dict(one.state_dict())) == "<All keys matched successfully>"
+    old = {name: value for name, value in one.state_dict().items() if name != "0._extra_state"}  # of before it was said
+    assert str(same.load_state_dict(old)) == "<All keys matched successfully>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,17 @@ from basisgen.spheres.mixing import Mixing, mixing_set
 from basisgen.spheres.sphere_grid import Sampling
 from basisgen.verify.report import Report
 from basisgen.verify.spheres import transforms
+from basisgen.verify.spheres.module import affordable
 from basisgen.verify.spheres.paths import check_paths, prim
-from basisgen.verify.spheres.statement import StatementError, read_statement
+from basisgen.verify.spheres.statement import (
+    Linear,
+    Product,
+    Row,
+    StatementError,
+    Term,
+    Transform,
+    read_statement,
+)
 from basisgen.verify.verify import verify_package
 
 SPEC = """
@@ -103,6 +113,29 @@ def test_accepts_its_own(files: Files, tmp_path: Path) -> None:
     assert {"paths", "couplings", "transforms", "linear", "layers"} <= {
         check.name for check in report.checks if check.passed
     }
+
+
+def test_nothing_is_written_outside_of_a_temporary_directory(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a library that lies in the user's cache run in place of the package's code."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    report = _verify(files, tmp_path)
+    assert report.verified, report.as_text()
+    assert not list(home.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["home", "verified"]
+
+
+def test_what_is_run_is_bounded_for_all_layers_together() -> None:
+    """One such layer is run; hundreds of them, in a package of some kilobytes, would take hours and many gigabytes."""
+    square = Product("P", (Term(600, 0, None),), None, 1, "all", None, (Row(0, None, ((0, 0),), 180300, 180300),))
+    grid = Transform("T", tuple(Term(1, l, None) for l in range(100)), "mw")
+    wide = Linear("L", (Term(2000, 0, None),), (Term(2000, 0, None),), (), 1, 1)
+    assert len(affordable([square] * 200)) == 2 and len(affordable([grid] * 200)) == 2
+    assert len(affordable([wide] * 200)) == 2
+    assert affordable([replace(square, rows=(replace(square.rows[0], number=1 << 21),))]) == []
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from basisgen.verify.canonical import to_json
 from basisgen.verify.files import MAX_BYTES
-from basisgen.verify.manifest import MAX_PAIRS, ManifestError, read_manifest
+from basisgen.verify.manifest import MAX_PAIRS, Layer, ManifestError, Term, read_manifest
 from basisgen.verify.report import Report
-from basisgen.verify.statement import CertificateError, read_certificate
+from basisgen.verify.statement import CertificateError, Irrep, read_certificate
+from basisgen.verify.volumes.module import affordable
 from tests.verify.conftest import TINY, Files, failed, redigest, with_certificate, write
 
 Verify = Callable[..., Report]
@@ -70,6 +72,20 @@ def test_layers_too_large_to_run_are_named_and_the_package_is_verified(verify: V
     report = verify(_wide('in = "4096x0"\nout = "4096x0"'), run=True)
     assert report.verified and report.verdict().endswith("verified, without kernel, convolution, turns")
     assert all(check.not_done == "its layers are too large to run" for check in report.checks[-3:])
+
+
+def test_what_is_run_is_bounded_for_all_layers_together() -> None:
+    """Eight layers of 1024 fields each took 2 GiB; one wide kernel took 15 GB of torch, and was then refused."""
+
+    def layer(copies: int, taps: int, dilation: int = 1) -> Layer:
+        terms = (Term(copies, Irrep(0, None)),)
+        return Layer("L", terms, terms, terms, (taps,) * 3, (Fraction(1),) * 3, (dilation,) * 3, "filters")
+
+    assert len(affordable([layer(1024, 2)] * 8)) == 2
+    assert (
+        affordable([layer(34, 19)]) == [] and len(affordable([layer(2, 19)])) == 1
+    )  # 8000 windows of 34 * 6859 numbers
+    assert affordable([layer(34, 5, 16)]) == []
 
 
 def _dense(certificate: Any) -> None:

@@ -84,6 +84,18 @@ def test_planted_code_is_refused(place: Path, flags: int, own: bool) -> None:
     assert (own and flags != 1) or (failed(report) == {"bytecode"} and "Remove __pycache__" in report.complaints[0])
 
 
+def test_a_path_that_is_none_is_one_complaint(place: Path) -> None:
+    """No compiler takes a path with a zero byte; bytes that look like one are no reason to end in a traceback."""
+    source = (place / "conv1.py").read_bytes()
+    head = importlib.util.MAGIC_NUMBER + (3).to_bytes(4, "little") + importlib.util.source_hash(source)
+    for path in (b"\0conv1.py", b"a\0/conv1.py", b"\xed\xa0\x80conv1.py", b"\xffconv1.py"):
+        name = f"conv1.{sys.implementation.cache_tag}.pyc"
+        (place / "__pycache__").mkdir(exist_ok=True)
+        (place / "__pycache__" / name).write_bytes(head + b"xxxx" + len(path).to_bytes(4, "little") + path)
+        report = verify(place)
+        assert failed(report) == {"bytecode"} and "Remove __pycache__" in report.complaints[0]
+
+
 def test_one_byte_of_cached_code_is_found(place: Path) -> None:
     cached = Path(py_compile.compile(str(place / "conv1.py")))
     body = cached.read_bytes()

@@ -14,7 +14,7 @@ one fragment of the first field at a time all its products, which stay in cache,
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from math import prod
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ._compiled import MAX_ROWS, Kernel, is_available
 from ._constants import _outside_modes, tensors
+from ._layer import GeneratedLayer
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Paths = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]  # (out term, its pairs (first term, second term)), in order
@@ -32,11 +33,14 @@ CACHE = 1 << 18  # numbers in the products of one fragment and some lanes, on a 
 WORKSPACE = 1 << 26  # the same elsewhere
 
 
-class TensorProduct(nn.Module):
+class TensorProduct(GeneratedLayer):
     """The product of a field with itself, or of two: (batch, channel, *space) -> (batch, channel out, *space).
 
-    Any number of axes may follow the channels. There are no weights, and no state.
+    Any number of axes may follow the channels. There are no weights. The state says which products these are, since
+    weights behind other products of the same field types would load without an error, and be wrong.
     """
+
+    basisgen_kind = "product"
 
     in_type: FieldType
     second_type: FieldType | None = None  # None: the second factor is the first
@@ -52,11 +56,18 @@ class TensorProduct(nn.Module):
         self.out_channels = _size(self.out_type)
         self._key = f"{type(self).__module__}:{type(self).__qualname__}"
         _CLASSES[self._key] = type(self)
-        tensors(self.basis_sha256)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """See GeneratedLayer."""
+        super().__setstate__(state)
         _CLASSES[self._key] = type(self)
+
+    @classmethod
+    def words(cls) -> str:
+        """See GeneratedLayer."""
+        second = f" x {_text(cls.second_type)}" if cls.second_type else ""
+        pairs = ", ".join(f"{a}*{b} -> {term}" for term, of_term in cls.paths for a, b in of_term)
+        return f"{_text(cls.in_type)}{second} -> {_text(cls.out_type)}, channels {cls.channels}, of terms {pairs}"
 
     def forward(self, input: Tensor, second: Tensor | None = None) -> Tensor:
         """The products of `input` with itself, or with `second` where the class has a second type."""

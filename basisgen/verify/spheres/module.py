@@ -23,9 +23,13 @@ from basisgen.verify.spheres.statement import Linear, Product, Statement, Term, 
 
 Array = NDArray[Any]
 Coupling = Mapping[tuple[int, int, int], float]
+Layer = Product | Linear | Transform
 
 BATCH = 2
-MAX_NUMBERS = 1 << 22  # of one layer's input or output
+MAX_NUMBERS = 1 << 22  # of one layer's input, output or weights
+MAX_IN_ALL = 1 << 23  # the same, of all layers that are run
+MAX_STEPS = 1 << 19  # of all products: fragments multiplied, times components of the result
+MAX_WORK = 1 << 31  # of all transforms: multiply-adds by the definition
 MAX_FACTS = 1 << 16
 MAX_RESIDUAL = 1e-12
 PROBE = Path(__file__).with_name("probe.py")
@@ -43,12 +47,11 @@ def check_modules(
     """The worst residual, the complaints, and the layers that are too large to run. `entries` is the spec by name."""
     inputs: dict[str, Array] = {}
     wanted: dict[str, Array] = {}
-    layers, too_large = {}, []
-    of_all: list[Product | Linear | Transform] = [*statement.products, *statement.linear, *statement.transforms]
-    for layer in of_all:
-        if _size(layer, entries[layer.name]) > MAX_NUMBERS:
-            too_large.append(layer.name)
-            continue
+    layers = {}
+    of_all: list[Layer] = [*statement.products, *statement.linear, *statement.transforms]
+    chosen = affordable(of_all)
+    too_large = [layer.name for layer in of_all if layer not in chosen]
+    for layer in chosen:
         layers[layer.name] = entries[layer.name]["kind"]
         if isinstance(layer, Product):
             fields = [
@@ -203,7 +206,28 @@ def _run(
         return {}, f"the package's code left no readable result: {error}"
 
 
-def _size(layer: Product | Linear | Transform, entry: Mapping[str, Any]) -> int:
+def affordable(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers, in order, that can be run within the memory and time of a check; those too large are passed over."""
+    chosen: list[Layer] = []
+    numbers = steps = work = 0
+    for layer in layers:
+        more = _size(layer), _steps(layer), _work(layer)
+        small = more[0] <= MAX_NUMBERS and numbers + more[0] <= MAX_IN_ALL
+        if small and steps + more[1] <= MAX_STEPS and work + more[2] <= MAX_WORK:
+            chosen.append(layer)
+            numbers, steps, work = numbers + more[0], steps + more[1], work + more[2]
+    return chosen
+
+
+def _steps(layer: Layer) -> int:
+    return sum(row.number * (2 * row.degree + 1) for row in layer.rows) if isinstance(layer, Product) else 0
+
+
+def _work(layer: Layer) -> int:
+    return BATCH * layer.field[0].copies * 4 * layer.band_limit**4 if isinstance(layer, Transform) else 0
+
+
+def _size(layer: Layer) -> int:
     if isinstance(layer, Product):
         out = sum(row.number * layer.channels * (2 * row.degree + 1) for row in layer.rows)
         return max(out, *map(_channels, layer.factors))

@@ -31,8 +31,9 @@ TURNED_VOLUMES = 2
 MAX_KERNEL = 1 << 23  # elements, of a layer that is run
 MAX_VOLUME = 1 << 24  # elements
 MAX_PAIRS = 1 << 14  # of terms
-MAX_KERNELS = 1 << 26  # elements, of all layers together
-MAX_WORK = 1 << 36  # multiply-adds, of one run of each
+MAX_KERNELS = 1 << 24  # elements, of all layers together
+MAX_UNFOLDED = 1 << 26  # elements, of the matrix that torch makes of a volume: every window of it
+MAX_WORK = 1 << 33  # multiply-adds, of one run of each
 MAX_FACTS = 1 << 22  # bytes
 PROBE = Path(__file__).with_name("probe.py")
 
@@ -143,7 +144,7 @@ def affordable(layers: Iterable[Layer]) -> list[Layer]:
         taps, into, out = prod(layer.size), expected.channels(layer.into), expected.channels(layer.out)
         voxels, kernel = prod(_volume_size(layer)), into * out * taps
         small = kernel <= MAX_KERNEL and max(into, out) * voxels <= MAX_VOLUME
-        small = small and len(layer.into) * len(layer.out) <= MAX_PAIRS
+        small = small and len(layer.into) * len(layer.out) <= MAX_PAIRS and into * taps * voxels <= MAX_UNFOLDED
         if small and kernels + kernel <= MAX_KERNELS and work + kernel * voxels <= MAX_WORK:
             chosen.append(layer)
             kernels, work = kernels + kernel, work + kernel * voxels
