@@ -209,6 +209,8 @@ def _history(check: _Check, epochs: int, then: TrainConfig, facts: Facts) -> lis
         check.keys(row, columns | (set(history[0]) if facts.metrics else set()), where)
         for name, value in row.items():
             check.number(f"{where}[{name!r}]", value, finite=name in finite)
+        if row["gradient_norm"] < 0:
+            check.refuse(where, f"has a negative gradient_norm, {row['gradient_norm']}")
         rate = then.learning_rate_at(epoch)
         if row["epoch"] != epoch or not math.isclose(row["learning_rate"], rate, rel_tol=1e-9):
             check.refuse(where, f"is of epoch {row['epoch']} with learning rate {row['learning_rate']}, not {rate}")
@@ -226,10 +228,13 @@ def _optimizer_state(check: _Check, saved: Any, learner: Learner, done: int) -> 
         check.refuse("optimizer_class", f"was {_shown(check.content['optimizer_class'])}, is {name!r}")
     own = learner.optimizer.state_dict()
     _check_groups(check, saved["param_groups"], own["param_groups"])
-    if check.content["rates"] != learner.ratios:
+    if not _equal(check.content["rates"], learner.ratios):
         check.refuse("rates", f"of the groups were {_shown(check.content['rates'])}, are {learner.ratios}")
     if not isinstance(saved["state"], Mapping):
         check.refuse("optimizer['state']", f"is a {type(saved['state']).__name__}, not a table")
+    everything = range(sum(len(group["params"]) for group in own["param_groups"]))
+    if done and not saved["state"] and _expected_state(learner.optimizer, everything):
+        check.refuse("optimizer['state']", f"is empty after {done} steps")
     state = {}
     for number, expected in _expected_state(learner.optimizer, saved["state"].keys()).items():
         where = f"optimizer['state'][{number}]"
@@ -250,7 +255,7 @@ def _check_groups(check: _Check, then: object, now: Sequence[Mapping[str, Any]])
     for number, (before, group) in enumerate(zip(then, now, strict=True)):
         if not isinstance(before, Mapping):
             check.refuse(f"{where}[{number}]", f"is a {type(before).__name__}, not a table")
-        if before.get("params") != group["params"]:
+        if not _equal(before.get("params"), group["params"]):
             check.refuse(f"{where}[{number}]", "holds other parameters")
         for key in sorted(group.keys() - _IMPLEMENTATION):
             if not _equal(before.get(key), group[key]):

@@ -82,9 +82,8 @@ def test_what_is_run_is_bounded_for_all_layers_together() -> None:
         return Layer("L", terms, terms, terms, (taps,) * 3, (Fraction(1),) * 3, (dilation,) * 3, "filters")
 
     assert len(affordable([layer(1024, 2)] * 8)) == 2
-    assert (
-        affordable([layer(34, 19)]) == [] and len(affordable([layer(2, 19)])) == 1
-    )  # 8000 windows of 34 * 6859 numbers
+    assert affordable([layer(34, 19)]) == []  # 8000 windows of 34 * 6859 numbers
+    assert len(affordable([layer(1, 19)])) == 1
     assert affordable([layer(34, 5, 16)]) == []
 
 
