@@ -81,9 +81,8 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
 @click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
 @click.option(
     "--family",
-    default="separable",
-    show_default=True,
-    help="Radial family: separable, optimal, hermite or shells.",
+    default=None,
+    help="Radial family: separable, optimal, hermite or shells. Without it: separable, or the one with your settings.",
     shell_complete=completion.families,
 )
 @click.option(
@@ -103,7 +102,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
 @_FORCE
 @_VERBOSE
 @explains_errors
-def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **options: Any) -> None:
+def conv(into: str, out_type: str, family: str | None, radial: tuple[str, ...], **options: Any) -> None:
     """Compile one convolution from IN to OUT fields, without a spec file: package NAME, class Conv.
 
     \b
@@ -134,7 +133,7 @@ def conv(into: str, out_type: str, family: str, radial: tuple[str, ...], **optio
 @click.option(
     "--family",
     default=None,
-    help="Add a line for this family with your settings. With --radial alone: separable.",
+    help="Add a line for this family with your settings. With --radial alone: the family that has them.",
     shell_complete=completion.families,
 )
 @click.option(
@@ -168,7 +167,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     for key in ("voxel_spacing", "dilation"):
         table[key] = value_of(options[key])
     given = options["family"] or options["radial"]
-    own = settings(options["family"] or "separable", options["radial"]) if given else {}
+    own = settings(options["family"], options["radial"]) if given else {}
     sizes = [value_of(size) for size in kernel_size]
     spectrum = parse_bandwidth(options["bandwidth"])
     rivals = candidates(table, sizes, own, spectrum)

@@ -51,6 +51,11 @@ class Settings:
             self._known.append(key)
         return key in self._table
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The keys asked of it so far."""
+        return tuple(self._known)
+
     def choice(self, key: str, options: Collection[str]) -> str | None:
         """One of a few words."""
         if not self.has(key):

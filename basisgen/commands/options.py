@@ -9,8 +9,13 @@ from basisgen.errors import SpecError
 from basisgen.reading import parse_value, quoted
 
 
-def settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
-    """The `radial` table that --family and the --radial options stand for. Raises SpecError."""
+def settings(family: str | None, radial: tuple[str, ...]) -> dict[str, object]:
+    """The `radial` table that --family and the --radial options stand for; without --family, see `family_with`.
+
+    Raises SpecError.
+    """
+    from basisgen.volumes.sampling.registry import family_with
+
     table: dict[str, object] = {"family": family}
     for text in radial:
         key, equals, value = text.partition("=")
@@ -20,7 +25,7 @@ def settings(family: str, radial: tuple[str, ...]) -> dict[str, object]:
             cure = "Use --family alone" if key.strip() == "family" else "Give it once"
             raise SpecError(f"--radial {quoted(text)}: {key.strip()} is there already. {cure}.")
         table[key.strip()] = value_of(value)
-    return table
+    return table | {"family": family or family_with(table.keys() - {"family"})}
 
 
 def check_meaning(into: str, out: str) -> Iterator[str]:

@@ -337,3 +337,22 @@ def test_the_examples_of_every_help_run() -> None:
             main.commands[words[1]].parse_args(context, words[2:])
             if words[1] in ("conv", "show", "new"):
                 assert _run(*words[1:]).exit_code == 0, line
+
+
+@pytest.mark.parametrize(
+    ("radial", "family"),
+    [
+        ([], "separable"),
+        (["max_defect=0.2"], "separable"),
+        (["levels=2"], "separable"),
+        (["sigma=0.4"], "shells"),
+        (["sigma=0.4", "cutoff=4,4", "radii=0,1.5"], "shells"),
+        (["n_max=2"], "hermite"),
+    ],
+)
+def test_settings_without_a_family_mean_the_one_that_has_them(radial: list[str], family: str, tmp_path: Path) -> None:
+    options = [part for setting in radial for part in ("--radial", setting)]
+    command = ["conv", "1x0", "2x0", "--kernel-size", "3" if family != "shells" else "5", "--out", str(tmp_path)]
+    assert CliRunner().invoke(main, [*command, *options]).exit_code == 0
+    manifest = json.loads((tmp_path / "conv" / "manifest.json").read_text())
+    assert manifest["spec"][0]["radial"]["family"] == family

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from basisgen.errors import SpecError
 from basisgen.reading import Settings, quoted
@@ -39,3 +39,15 @@ def parse_radial(table: Mapping[str, object]) -> RadialFamily:
     radial = FAMILIES[family](settings)
     settings.finish()
     return radial
+
+
+def family_with(keys: Collection[str]) -> str:
+    """The family that settings without one mean: the default if it has them, else the only one that has all of them."""
+    having = [name for name, parse in FAMILIES.items() if set(keys) <= set(_keys(parse))]
+    return having[0] if len(having) == 1 else DEFAULT_FAMILY
+
+
+def _keys(parse: Callable[[Settings], RadialFamily]) -> tuple[str, ...]:
+    settings = Settings({})
+    parse(settings)
+    return settings.known
