@@ -17,6 +17,8 @@ import pytest
 COLOUR = re.compile(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])[0-9;]*m")
 DEFECT = ("defect", "1x0", "2x1", "--kernel-size", "3")
 
+SOME_SLOW = [60, *(pytest.param(columns, marks=pytest.mark.slow) for columns in (40, 80, 200))]
+
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "basisgen.cli", *arguments]
@@ -67,7 +69,7 @@ def _plain(shown: bytes) -> list[str]:
     return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
 
 
-@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("columns", SOME_SLOW)
 def test_every_row_of_the_defect_table_is_whole_on_any_terminal(columns: int) -> None:
     lines = [" ".join(line.split()) for line in _plain(_on_terminal(columns, *DEFECT))]
     rows = [line for line in lines if line.startswith("3x3x3 ")]
@@ -98,7 +100,7 @@ def package(tmp_path: Path) -> str:
     return str(tmp_path / "p")
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", SOME_SLOW)
 def test_verify_cuts_nothing_on_any_terminal(package: str, columns: int) -> None:
     verify = ("verify", package, "--no-run")
     lines = _plain(_on_terminal(columns, *verify))

@@ -56,7 +56,7 @@ def test_the_paper_network_has_the_paper_sizes() -> None:
     assert [size for name, size in sizes if name == "LowPass"] == [22, 13]
 
 
-@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("preset", ["quick", pytest.param("paper", marks=pytest.mark.slow)])
 def test_quarter_turns_do_not_change_the_answer(preset: str) -> None:
     """Exact under the turns of the cube, strides included; float32."""
     settings = load_preset(preset)

@@ -21,6 +21,7 @@ def _example() -> dict[str, Any]:
     return namespace
 
 
+@pytest.mark.slow
 def test_the_example_passes() -> None:
     _example()["test_my_block"]()
 

@@ -162,6 +162,7 @@ print(hashlib.sha256(b"".join(values)).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_neither_threads_nor_hash_seed() -> None:
     digests = set()
     for threads, seed in (("1", "0"), ("4", "1")):
