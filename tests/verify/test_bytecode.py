@@ -51,7 +51,8 @@ def test_what_python_caches_is_left_alone(place: Path, options: list[str]) -> No
 def test_what_an_import_caches_is_left_alone(place: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     subprocess.run([sys.executable, "-c", "import tiny; tiny.Conv1()"], cwd=place.parent, env=environment, check=True)
-    assert len(list((place / "__pycache__").iterdir())) == 3 and verify(place).verified
+    modules = list(place.glob("*.py"))
+    assert len(list((place / "__pycache__").iterdir())) == len(modules) and verify(place).verified
 
 
 @pytest.mark.parametrize("path", ["conv1.py", "/conv1.py", "x" * 300 + "/conv1.py", "./é/conv1.py", "\udcff/conv1.py"])
