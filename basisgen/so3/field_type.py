@@ -36,11 +36,6 @@ class Irrep:
         """2 degree + 1, the number of components of one field copy."""
         return 2 * self.degree + 1
 
-    @property
-    def is_invariant(self) -> bool:
-        """Whether nothing, inversion included, changes it: an even scalar, which may carry a bias."""
-        return self.degree == 0 and self.parity != -1
-
     def __str__(self) -> str:
         return f"{self.degree}{_LETTER[self.parity]}"
 
