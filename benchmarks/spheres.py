@@ -114,7 +114,7 @@ def _torch_harmonics(L: int, batch: int) -> dict[str, Callable[[], object]]:
 def _e3nn(module: Any) -> Any:
     from e3nn import o3
 
-    first = o3.Irreps([(copies, (l, 1)) for copies, l, _ in module.in_type])
+    first = o3.Irreps([(multiplicity, (l, 1)) for multiplicity, l, _ in module.in_type])
     paths = [(i, j, module.out_type[o][1]) for o, pairs in module.paths for i, j in pairs]
     out = o3.Irreps([(module.channels, (l, 1)) for *_, l in paths])
     instructions = [(i, j, p, "uuu", False) for p, (i, j, _) in enumerate(paths)]

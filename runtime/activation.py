@@ -147,10 +147,10 @@ def _check_activation(name: str, activation: Activation, terms: Sequence[Term]) 
 
 
 @torch.no_grad()
-def _tried(activation: Activation, copies: int, like: Tensor | None) -> tuple[bool, float]:
+def _tried(activation: Activation, multiplicity: int, like: Tensor | None) -> tuple[bool, float]:
     """Whether a function changes its input, and how far f(-s) is from -f(s), relative to f, over |s| <= 4."""
     points = torch.linspace(-4, 4, 33, dtype=torch.float32, device="cpu").reshape(33, 1, 1, 1, 1)
-    points = (points if like is None else points.to(like)).repeat(1, copies, 1, 1, 1)
+    points = (points if like is None else points.to(like)).repeat(1, multiplicity, 1, 1, 1)
     given = points.clone()
     values = activation(given)
     changed = not torch.equal(given, points)

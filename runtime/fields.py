@@ -97,8 +97,10 @@ def _of_terms(value: Iterable[Any]) -> FieldType:
     try:
         triples = [(term.mul, term.ir.l, term.ir.p) if hasattr(term, "ir") else term for term in value]
         return tuple(
-            Term(operator.index(copies), operator.index(degree), None if parity is None else operator.index(parity))
-            for copies, degree, parity in triples
+            Term(
+                operator.index(multiplicity), operator.index(degree), None if parity is None else operator.index(parity)
+            )
+            for multiplicity, degree, parity in triples
         )
     except (TypeError, ValueError):
         raise ValueError(

@@ -183,12 +183,12 @@ def _paired(linear: Linear, theirs: Any) -> list[tuple[Tensor, Tensor, float]]:
     for instruction in theirs.instructions:
         if instruction.i_in < 0:  # a bias; these come last
             continue
-        copies_in, copies_out = instruction.path_shape
-        view = theirs.weight[first : first + copies_in * copies_out].view(copies_in, copies_out)
+        multiplicity_in, multiplicity_out = instruction.path_shape
+        view = theirs.weight[first : first + multiplicity_in * multiplicity_out].view(multiplicity_in, multiplicity_out)
         first += view.numel()
         irrep = theirs.irreps_in[instruction.i_in].ir
         before = sum(mul for mul, other in theirs.irreps_in[: instruction.i_in] if other == irrep)
-        ours = linear.weights[instruction.i_out][:, before : before + copies_in]
+        ours = linear.weights[instruction.i_out][:, before : before + multiplicity_in]
         paths.append((ours, view, float(instruction.path_weight)))
     return paths
 
@@ -197,7 +197,7 @@ def _columns(conv: Any) -> dict[Pair, list[slice]]:
     """The weights of every pair of terms: one slice (copy out * copy in) for each J and profile."""
     columns: dict[Pair, list[slice]] = {}
     for block in conv.blocks():
-        size = block.copies_out * block.copies_in
+        size = block.multiplicity_out * block.multiplicity_in
         for first in range(block.weights.start, block.weights.stop, size):
             columns.setdefault((block.out, block.into), []).append(slice(first, first + size))
     return columns

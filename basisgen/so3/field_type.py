@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from basisgen.errors import SpecError
 
-_RANGE = re.compile(r"(?P<copies>(?:[0-9]+\s*x\s*)?)(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)(?P<parity>[eon]?)", re.ASCII)
+_RANGE = re.compile(
+    r"(?P<multiplicity>(?:[0-9]+\s*x\s*)?)(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)(?P<parity>[eon]?)", re.ASCII
+)
 _MOST_DEGREES = 1024  # in a range
 _TERM = re.compile(r"(?:(?P<multiplicity>[0-9]+)\s*x\s*)?(?P<degree>[0-9]+)(?P<parity>[eo]?)", re.ASCII)
 _LETTER = {1: "e", -1: "o", None: ""}
@@ -134,7 +136,7 @@ def _written_out(term: str, text: str) -> list[str]:
             "Write <multiplicity>x<first>..<last>, for example '8x0..15'."
         )
     letters = "eo" if match["parity"] == "n" else match["parity"] * 2 or ("", "")
-    return [f"{match['copies']}{degree}{letters[degree % 2]}" for degree in range(first, last + 1)]
+    return [f"{match['multiplicity']}{degree}{letters[degree % 2]}" for degree in range(first, last + 1)]
 
 
 def _letters(irrep: Irrep) -> set[str]:

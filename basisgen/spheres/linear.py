@@ -85,7 +85,7 @@ class LinearPlan:
     @property
     def dimension(self) -> int:
         """That of all equivariant linear maps between the types."""
-        return sum(into * out for into, out in copies(self.spec).values())
+        return sum(into * out for into, out in multiplicities(self.spec).values())
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class LinearPlan:
         return {"weights": self.weights, "dimension": self.dimension}
 
 
-def copies(spec: LinearSpec) -> dict[Irrep, tuple[int, int]]:
+def multiplicities(spec: LinearSpec) -> dict[Irrep, tuple[int, int]]:
     """Irrep of the output -> its copies in and out."""
     return {irrep: (count(spec.into, irrep), count(spec.out, irrep)) for irrep in irreps(spec.out)}
 
@@ -105,7 +105,7 @@ def copies(spec: LinearSpec) -> dict[Irrep, tuple[int, int]]:
 def factors(spec: LinearSpec) -> list[tuple[str, int]]:
     """The factors of every irrep in the order of the weights: name and number of weights."""
     found = []
-    for into, out in copies(spec).values():
+    for into, out in multiplicities(spec).values():
         if not spec.maps:
             found.append(("dense", into * out))
             continue
@@ -194,7 +194,7 @@ def gather(layers: Sequence[LinearPlan], proven: Mapping[Any, Any]) -> Contribut
     """What is claimed, and the module that the classes inherit from."""
     claimed = {
         layer.spec.name: {
-            "irreps": {str(irrep): list(pair) for irrep, pair in copies(layer.spec).items()},
+            "irreps": {str(irrep): list(pair) for irrep, pair in multiplicities(layer.spec).items()},
             "maps": list(layer.spec.maps),
             "weights": layer.weights,
             "dimension": layer.dimension,
@@ -232,7 +232,7 @@ def _module(layer: LinearPlan, made_by: str, basis_sha256: str) -> str:
     """The text of one linear map."""
     spec = layer.spec
     rows: list[tuple[str, ...]] = [("irrep", "in", "out")]
-    rows += [(str(irrep), str(into), str(out)) for irrep, (into, out) in copies(spec).items()]
+    rows += [(str(irrep), str(into), str(out)) for irrep, (into, out) in multiplicities(spec).items()]
     return source.render(
         "linear.py.jinja",
         made_by=made_by,

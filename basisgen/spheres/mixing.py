@@ -22,7 +22,7 @@ from enum import Enum
 from basisgen.errors import SpecError
 
 Pair = tuple[int, int]  # l1, l2
-Path = tuple[int, int, int]  # l1, l2, l
+Degrees = tuple[int, int, int]  # l1, l2, l
 
 
 class Mixing(Enum):

@@ -18,7 +18,7 @@ from basisgen.layer import Array, Contribution, Kind
 from basisgen.so3.clebsch_gordan import integer_coupling
 from basisgen.spheres import source
 from basisgen.spheres.couplings import Floats, ProvenInteger, prove, rounded
-from basisgen.spheres.mixing import Mixing, Path
+from basisgen.spheres.mixing import Degrees, Mixing
 from basisgen.spheres.product_plan import ProductPlan
 from basisgen.spheres.product_proof import prove_product
 from basisgen.spheres.product_spec import KIND, OPTIONS, ProductSpec, parse_product
@@ -43,12 +43,12 @@ class Couplings:
     values: Floats  # (coefficient)
 
 
-def claims(spec: ProductSpec) -> tuple[Path, ...]:
+def claims(spec: ProductSpec) -> tuple[Degrees, ...]:
     """Every coupling of a layer, once."""
     return tuple(dict.fromkeys(spec.degrees_of(path) for path in spec.paths))
 
 
-def compute(specs: Sequence[ProductSpec], proven: Mapping[Path, ProvenInteger]) -> Couplings:
+def compute(specs: Sequence[ProductSpec], proven: Mapping[Degrees, ProvenInteger]) -> Couplings:
     """The couplings of all layers of a package in float64, each number correctly rounded."""
     degrees = sorted({claim for spec in specs for claim in claims(spec)})
     values = [rounded(proven[path]) for path in degrees]
@@ -61,13 +61,13 @@ def compute(specs: Sequence[ProductSpec], proven: Mapping[Path, ProvenInteger]) 
 
 
 def plan(
-    spec: ProductSpec, proven: Mapping[Path, ProvenInteger], name: str, numbers: Couplings, tuned: Any
+    spec: ProductSpec, proven: Mapping[Degrees, ProvenInteger], name: str, numbers: Couplings, tuned: Any
 ) -> ProductPlan:
     """Proves of the layer as a whole what can be proved of it."""
     return ProductPlan(spec, prove_product(spec), {path: len(proven[path].coupling.values) for path in claims(spec)})
 
 
-def gather(layers: Sequence[ProductPlan], proven: Mapping[Path, ProvenInteger]) -> Contribution:
+def gather(layers: Sequence[ProductPlan], proven: Mapping[Degrees, ProvenInteger]) -> Contribution:
     """The couplings, what is claimed, and the modules that the classes inherit from."""
     couplings = compute([layer.spec for layer in layers], proven)
     tensors: dict[str, Array] = {

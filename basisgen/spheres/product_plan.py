@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from basisgen.so3.field_type import Irrep
-from basisgen.spheres.mixing import Mixing, Path, cost
+from basisgen.spheres.mixing import Degrees, Mixing, cost
 from basisgen.spheres.product_spec import ProductSpec, TermPath
 
 
@@ -18,7 +18,7 @@ class ProductPlan:
 
     spec: ProductSpec
     dimensions: Mapping[Irrep, int]  # of all bilinear maps to an irrep
-    coefficients: Mapping[Path, int]  # real, of each coupling
+    coefficients: Mapping[Degrees, int]  # real, of each coupling
 
     @property
     def weights(self) -> int:

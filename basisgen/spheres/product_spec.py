@@ -6,7 +6,7 @@
     mixing = "tree"            all | tree | reduced | [[l1, l2, l], ...]
     degrees = "0..7"           of the output; without it those of the first factor
     self_products = false      whether (l1, l1) is in the mixing set
-    channels = 8               each term is (copies / channels) fragments of that many channels
+    channels = 8               each term is (multiplicity / channels) fragments of that many channels
 
 `out` follows from these: for every degree, and every parity its products have, one term that lists its paths in order.
 """
@@ -22,7 +22,7 @@ from basisgen.errors import SpecError
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType, Irrep, Term, parse_field_type
 from basisgen.spheres.couplings import MAX_DEGREE
-from basisgen.spheres.mixing import Mixing, Pair, Path, cost, mixing_set
+from basisgen.spheres.mixing import Degrees, Mixing, Pair, cost, mixing_set
 
 KIND = "product"
 OPTIONS = ("second", "mixing", "degrees", "self_products", "channels")
@@ -50,7 +50,7 @@ class ProductSpec:
     second: FieldType | None
     channels: int
     degrees: tuple[int, ...]
-    mixing: Mixing | tuple[Path, ...]
+    mixing: Mixing | tuple[Degrees, ...]
     self_products: bool | None
 
     @property
@@ -90,7 +90,7 @@ class ProductSpec:
         """`out`."""
         return self.out
 
-    def degrees_of(self, path: TermPath) -> Path:
+    def degrees_of(self, path: TermPath) -> Degrees:
         """(l1, l2, l)."""
         first, second = self.factors
         return first.terms[path.first].irrep.degree, second.terms[path.second].irrep.degree, path.out.degree
@@ -204,23 +204,24 @@ def parse_degrees(value: object, largest: int) -> tuple[int, ...]:
 
 
 def _channels(value: object, factors: Iterable[FieldType]) -> int:
-    copies = [term.multiplicity for field in factors for term in field.terms]
+    multiplicities = [term.multiplicity for field in factors for term in field.terms]
     if value is None:
-        if len(set(copies)) > 1:
+        least, most = min(multiplicities), max(multiplicities)
+        if least < most:
             raise SpecError(
-                f"the terms have {min(copies)} to {max(copies)} copies, so the number of channels is not known: say "
-                f"channels = K; every term is then copies / K fragments. For example channels = {min(copies)}."
+                f"the terms have {least} to {most} copies, so the number of channels is not known: say channels = K; "
+                f"every term is then multiplicity / K fragments. For example channels = {least}."
             )
-        return copies[0]
+        return multiplicities[0]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"channels = {quoted(value)} is not a whole number of at least 1.")
-    for number in copies:
+    for number in multiplicities:
         if number % value:
             raise SpecError(f"channels = {quoted(value)} does not divide the {number} copies of a term.")
     return value
 
 
-def _mixing(value: object, factors: list[FieldType]) -> Mixing | tuple[Path, ...]:
+def _mixing(value: object, factors: list[FieldType]) -> Mixing | tuple[Degrees, ...]:
     names = [mixing.value for mixing in Mixing]
     if isinstance(value, str) and value in names:
         return Mixing(value)
@@ -234,7 +235,7 @@ def _mixing(value: object, factors: list[FieldType]) -> Mixing | tuple[Path, ...
     return tuple(sorted(paths, key=lambda path: (path[2], path[0], path[1])))
 
 
-def _path(entry: object, factors: list[FieldType]) -> Path:
+def _path(entry: object, factors: list[FieldType]) -> Degrees:
     if not isinstance(entry, list) or len(entry) != 3 or not all(type(degree) is int for degree in entry):
         raise SpecError(
             f"mixing has an entry {quoted(entry)} that is no product. Write [l1, l2, l], for example [1, 2, 3]."

@@ -128,8 +128,8 @@ def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
     check_keys(table, ("kind", "name", "in", *OPTIONS), "it")
     into = field_type(required(table, "in", "it"), "in")
     degrees = [term.irrep.degree for term in into.terms]
-    copies = {term.multiplicity for term in into.terms}
-    if degrees != list(range(len(degrees))) or len(copies) > 1:
+    multiplicities = {term.multiplicity for term in into.terms}
+    if degrees != list(range(len(degrees))) or len(multiplicities) > 1:
         raise SpecError(
             f"in = '{into}' is no signal on the sphere: write Kx0..L-1, K signals of band limit L, as '8x0..15'."
         )

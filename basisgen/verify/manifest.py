@@ -34,7 +34,7 @@ class ManifestError(ValueError):
 class Term:
     """Copies of one irrep among the channels."""
 
-    copies: int
+    multiplicity: int
     irrep: Irrep
 
     @property
@@ -128,7 +128,7 @@ def _layer(entry: dict[str, Any], facts: dict[str, Any]) -> Layer:
 
 
 def _with_gates(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    gates = sum(term.copies for term in terms if term.irrep.degree)
+    gates = sum(term.multiplicity for term in terms if term.irrep.degree)
     gate = Irrep(0, None if terms[0].irrep.parity is None else 1)
     return (*terms, Term(gates, gate)) if gates else terms
 

@@ -35,14 +35,14 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Path:
+class TermPath:
     """The kernels of degree J from one term of the input to one term of the output."""
 
     out_term: int
     in_term: int
     J: int
     profiles: int
-    weights: int  # profiles * copies out * copies in
+    weights: int  # profiles * multiplicity out * multiplicity in
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class ConvPlan:
     spec: ConvSpec
     filter_tensor: str
     numbers: Numbers
-    paths: tuple[Path, ...]
+    paths: tuple[TermPath, ...]
     cost: Cost  # of the way it runs, on a large volume at stride 1
     smallest: Mapping[int, int] | None = None  # stride -> from how many voxels on it is separable; None: always
 
@@ -165,7 +165,7 @@ def plan_layer(
             for J in proven[out.irrep, into.irrep].degrees:
                 profiles = sum(group.J == J for group in numbers.filters.groups)
                 if profiles:
-                    paths.append(Path(o, i, J, profiles, profiles * out.multiplicity * into.multiplicity))
+                    paths.append(TermPath(o, i, J, profiles, profiles * out.multiplicity * into.multiplicity))
     if not paths:
         raise SpecError(
             f"layer '{spec.name}': no kernel maps '{spec.into}' to '{spec.out}': no pair of terms has a degree J in "
@@ -177,7 +177,7 @@ def plan_layer(
 
 
 def choose_execution(
-    spec: ConvSpec, numbers: Numbers, paths: tuple[Path, ...], tuned: Tuning | None = None
+    spec: ConvSpec, numbers: Numbers, paths: tuple[TermPath, ...], tuned: Tuning | None = None
 ) -> tuple[Cost, Mapping[int, int] | None]:
     """The cost of the way the spec names, or, for `auto`, of the one measured, else predicted, to be faster.
 

@@ -98,7 +98,7 @@ def _paths(layer: ConvPlan) -> list[tuple[str, str]]:
     for path, (out, into) in zip(layer.paths, terms, strict=True):
         profiles = "1 profile," if path.profiles == 1 else f"{path.profiles} profiles,"
         comment = f"{into} -> {out}, {profiles} weight[{first}:{first + path.weights}]"
-        lines.append((f"Path(out={path.out_term}, into={path.in_term}, J={path.J})", comment))
+        lines.append((f"TermPath(out={path.out_term}, into={path.in_term}, J={path.J})", comment))
         first += path.weights
     return lines
 

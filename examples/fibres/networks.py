@@ -55,7 +55,7 @@ class StructureTensor(nn.Module):
         return -torch.einsum("mij,bij...->bm...", harmonic_matrices().to(tensors), tensors)
 
 
-def _blur(copies: int, sigma: float) -> nn.Module:
+def _blur(multiplicity: int, sigma: float) -> nn.Module:
     """A Gaussian of `sigma` voxels: that of a low-pass whose scale has 2 sigma = sqrt(scale^2 - 1)."""
     kernel_size = 2 * round(3 * sigma) + 1
-    return runtime.LowPass(f"{copies}x0e", 1, scale=(1 + 4 * sigma**2) ** 0.5, kernel_size=kernel_size)
+    return runtime.LowPass(f"{multiplicity}x0e", 1, scale=(1 + 4 * sigma**2) ** 0.5, kernel_size=kernel_size)

@@ -38,7 +38,7 @@ class Steerable(nn.Module):
             layers.append(runtime.BatchNorm(layers[-1].out_type, eps=eps, momentum=momentum, sync=sync))
         self.fields = nn.Sequential(*layers)
         self.feature_length = preset.feature_norm or 1.0
-        self.classify = nn.Linear(sum(copies for copies, _, _ in layers[-1].out_type), len(SHAPES))
+        self.classify = nn.Linear(sum(multiplicity for multiplicity, _, _ in layers[-1].out_type), len(SHAPES))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """(batch, 1, x, y, z) -> logits (batch, 8)."""

@@ -7,7 +7,7 @@ weights  52, where a plain convolution has 5500
 cost     5500 multiply-adds per voxel, as many as a plain convolution; 104500 per call for the kernel
 """
 
-from ._steerable import Filters, Path, SteerableConv3d
+from ._steerable import Filters, SteerableConv3d, TermPath
 
 
 class Conv1(SteerableConv3d):
@@ -33,8 +33,8 @@ class Conv1(SteerableConv3d):
     )
     # what the weights multiply, in their order
     paths = (
-        Path(out=0, into=0, J=0),  # 1x0 -> 4x0, 3 profiles, weight[0:12]
-        Path(out=1, into=0, J=1),  # 1x0 -> 4x1, 2 profiles, weight[12:20]
-        Path(out=2, into=0, J=2),  # 1x0 -> 4x2, 2 profiles, weight[20:28]
-        Path(out=3, into=0, J=0),  # 1x0 -> 8x0, 3 profiles, weight[28:52]
+        TermPath(out=0, into=0, J=0),  # 1x0 -> 4x0, 3 profiles, weight[0:12]
+        TermPath(out=1, into=0, J=1),  # 1x0 -> 4x1, 2 profiles, weight[12:20]
+        TermPath(out=2, into=0, J=2),  # 1x0 -> 4x2, 2 profiles, weight[20:28]
+        TermPath(out=3, into=0, J=0),  # 1x0 -> 8x0, 3 profiles, weight[28:52]
     )

@@ -7,7 +7,7 @@ weights  3456, where a plain convolution has 792000
 cost     792000 multiply-adds per voxel, as many as a plain convolution; 33264000 per call for the kernel
 """
 
-from ._steerable import Filters, Path, SteerableConv3d
+from ._steerable import Filters, SteerableConv3d, TermPath
 
 
 class Conv2(SteerableConv3d):
@@ -33,26 +33,26 @@ class Conv2(SteerableConv3d):
     )
     # what the weights multiply, in their order
     paths = (
-        Path(out=0, into=0, J=0),  # 4x0 -> 16x0, 3 profiles, weight[0:192]
-        Path(out=0, into=1, J=1),  # 4x1 -> 16x0, 2 profiles, weight[192:320]
-        Path(out=0, into=2, J=2),  # 4x2 -> 16x0, 2 profiles, weight[320:448]
-        Path(out=1, into=0, J=1),  # 4x0 -> 16x1, 2 profiles, weight[448:576]
-        Path(out=1, into=1, J=0),  # 4x1 -> 16x1, 3 profiles, weight[576:768]
-        Path(out=1, into=1, J=1),  # 4x1 -> 16x1, 2 profiles, weight[768:896]
-        Path(out=1, into=1, J=2),  # 4x1 -> 16x1, 2 profiles, weight[896:1024]
-        Path(out=1, into=2, J=1),  # 4x2 -> 16x1, 2 profiles, weight[1024:1152]
-        Path(out=1, into=2, J=2),  # 4x2 -> 16x1, 2 profiles, weight[1152:1280]
-        Path(out=1, into=2, J=3),  # 4x2 -> 16x1, 2 profiles, weight[1280:1408]
-        Path(out=2, into=0, J=2),  # 4x0 -> 16x2, 2 profiles, weight[1408:1536]
-        Path(out=2, into=1, J=1),  # 4x1 -> 16x2, 2 profiles, weight[1536:1664]
-        Path(out=2, into=1, J=2),  # 4x1 -> 16x2, 2 profiles, weight[1664:1792]
-        Path(out=2, into=1, J=3),  # 4x1 -> 16x2, 2 profiles, weight[1792:1920]
-        Path(out=2, into=2, J=0),  # 4x2 -> 16x2, 3 profiles, weight[1920:2112]
-        Path(out=2, into=2, J=1),  # 4x2 -> 16x2, 2 profiles, weight[2112:2240]
-        Path(out=2, into=2, J=2),  # 4x2 -> 16x2, 2 profiles, weight[2240:2368]
-        Path(out=2, into=2, J=3),  # 4x2 -> 16x2, 2 profiles, weight[2368:2496]
-        Path(out=2, into=2, J=4),  # 4x2 -> 16x2, 1 profile, weight[2496:2560]
-        Path(out=3, into=0, J=0),  # 4x0 -> 32x0, 3 profiles, weight[2560:2944]
-        Path(out=3, into=1, J=1),  # 4x1 -> 32x0, 2 profiles, weight[2944:3200]
-        Path(out=3, into=2, J=2),  # 4x2 -> 32x0, 2 profiles, weight[3200:3456]
+        TermPath(out=0, into=0, J=0),  # 4x0 -> 16x0, 3 profiles, weight[0:192]
+        TermPath(out=0, into=1, J=1),  # 4x1 -> 16x0, 2 profiles, weight[192:320]
+        TermPath(out=0, into=2, J=2),  # 4x2 -> 16x0, 2 profiles, weight[320:448]
+        TermPath(out=1, into=0, J=1),  # 4x0 -> 16x1, 2 profiles, weight[448:576]
+        TermPath(out=1, into=1, J=0),  # 4x1 -> 16x1, 3 profiles, weight[576:768]
+        TermPath(out=1, into=1, J=1),  # 4x1 -> 16x1, 2 profiles, weight[768:896]
+        TermPath(out=1, into=1, J=2),  # 4x1 -> 16x1, 2 profiles, weight[896:1024]
+        TermPath(out=1, into=2, J=1),  # 4x2 -> 16x1, 2 profiles, weight[1024:1152]
+        TermPath(out=1, into=2, J=2),  # 4x2 -> 16x1, 2 profiles, weight[1152:1280]
+        TermPath(out=1, into=2, J=3),  # 4x2 -> 16x1, 2 profiles, weight[1280:1408]
+        TermPath(out=2, into=0, J=2),  # 4x0 -> 16x2, 2 profiles, weight[1408:1536]
+        TermPath(out=2, into=1, J=1),  # 4x1 -> 16x2, 2 profiles, weight[1536:1664]
+        TermPath(out=2, into=1, J=2),  # 4x1 -> 16x2, 2 profiles, weight[1664:1792]
+        TermPath(out=2, into=1, J=3),  # 4x1 -> 16x2, 2 profiles, weight[1792:1920]
+        TermPath(out=2, into=2, J=0),  # 4x2 -> 16x2, 3 profiles, weight[1920:2112]
+        TermPath(out=2, into=2, J=1),  # 4x2 -> 16x2, 2 profiles, weight[2112:2240]
+        TermPath(out=2, into=2, J=2),  # 4x2 -> 16x2, 2 profiles, weight[2240:2368]
+        TermPath(out=2, into=2, J=3),  # 4x2 -> 16x2, 2 profiles, weight[2368:2496]
+        TermPath(out=2, into=2, J=4),  # 4x2 -> 16x2, 1 profile, weight[2496:2560]
+        TermPath(out=3, into=0, J=0),  # 4x0 -> 32x0, 3 profiles, weight[2560:2944]
+        TermPath(out=3, into=1, J=1),  # 4x1 -> 32x0, 2 profiles, weight[2944:3200]
+        TermPath(out=3, into=2, J=2),  # 4x2 -> 32x0, 2 profiles, weight[3200:3456]
     )

@@ -7,7 +7,7 @@ weights  15616, where a plain convolution has 3456000
 cost     3456000 multiply-adds per voxel, as many as a plain convolution; 145152000 per call for the kernel
 """
 
-from ._steerable import Filters, Path, SteerableConv3d
+from ._steerable import Filters, SteerableConv3d, TermPath
 
 
 class Conv3(SteerableConv3d):
@@ -33,26 +33,26 @@ class Conv3(SteerableConv3d):
     )
     # what the weights multiply, in their order
     paths = (
-        Path(out=0, into=0, J=0),  # 16x0 -> 32x0, 3 profiles, weight[0:1536]
-        Path(out=0, into=1, J=1),  # 16x1 -> 32x0, 2 profiles, weight[1536:2560]
-        Path(out=0, into=2, J=2),  # 16x2 -> 32x0, 2 profiles, weight[2560:3584]
-        Path(out=1, into=0, J=1),  # 16x0 -> 16x1, 2 profiles, weight[3584:4096]
-        Path(out=1, into=1, J=0),  # 16x1 -> 16x1, 3 profiles, weight[4096:4864]
-        Path(out=1, into=1, J=1),  # 16x1 -> 16x1, 2 profiles, weight[4864:5376]
-        Path(out=1, into=1, J=2),  # 16x1 -> 16x1, 2 profiles, weight[5376:5888]
-        Path(out=1, into=2, J=1),  # 16x2 -> 16x1, 2 profiles, weight[5888:6400]
-        Path(out=1, into=2, J=2),  # 16x2 -> 16x1, 2 profiles, weight[6400:6912]
-        Path(out=1, into=2, J=3),  # 16x2 -> 16x1, 2 profiles, weight[6912:7424]
-        Path(out=2, into=0, J=2),  # 16x0 -> 16x2, 2 profiles, weight[7424:7936]
-        Path(out=2, into=1, J=1),  # 16x1 -> 16x2, 2 profiles, weight[7936:8448]
-        Path(out=2, into=1, J=2),  # 16x1 -> 16x2, 2 profiles, weight[8448:8960]
-        Path(out=2, into=1, J=3),  # 16x1 -> 16x2, 2 profiles, weight[8960:9472]
-        Path(out=2, into=2, J=0),  # 16x2 -> 16x2, 3 profiles, weight[9472:10240]
-        Path(out=2, into=2, J=1),  # 16x2 -> 16x2, 2 profiles, weight[10240:10752]
-        Path(out=2, into=2, J=2),  # 16x2 -> 16x2, 2 profiles, weight[10752:11264]
-        Path(out=2, into=2, J=3),  # 16x2 -> 16x2, 2 profiles, weight[11264:11776]
-        Path(out=2, into=2, J=4),  # 16x2 -> 16x2, 1 profile, weight[11776:12032]
-        Path(out=3, into=0, J=0),  # 16x0 -> 32x0, 3 profiles, weight[12032:13568]
-        Path(out=3, into=1, J=1),  # 16x1 -> 32x0, 2 profiles, weight[13568:14592]
-        Path(out=3, into=2, J=2),  # 16x2 -> 32x0, 2 profiles, weight[14592:15616]
+        TermPath(out=0, into=0, J=0),  # 16x0 -> 32x0, 3 profiles, weight[0:1536]
+        TermPath(out=0, into=1, J=1),  # 16x1 -> 32x0, 2 profiles, weight[1536:2560]
+        TermPath(out=0, into=2, J=2),  # 16x2 -> 32x0, 2 profiles, weight[2560:3584]
+        TermPath(out=1, into=0, J=1),  # 16x0 -> 16x1, 2 profiles, weight[3584:4096]
+        TermPath(out=1, into=1, J=0),  # 16x1 -> 16x1, 3 profiles, weight[4096:4864]
+        TermPath(out=1, into=1, J=1),  # 16x1 -> 16x1, 2 profiles, weight[4864:5376]
+        TermPath(out=1, into=1, J=2),  # 16x1 -> 16x1, 2 profiles, weight[5376:5888]
+        TermPath(out=1, into=2, J=1),  # 16x2 -> 16x1, 2 profiles, weight[5888:6400]
+        TermPath(out=1, into=2, J=2),  # 16x2 -> 16x1, 2 profiles, weight[6400:6912]
+        TermPath(out=1, into=2, J=3),  # 16x2 -> 16x1, 2 profiles, weight[6912:7424]
+        TermPath(out=2, into=0, J=2),  # 16x0 -> 16x2, 2 profiles, weight[7424:7936]
+        TermPath(out=2, into=1, J=1),  # 16x1 -> 16x2, 2 profiles, weight[7936:8448]
+        TermPath(out=2, into=1, J=2),  # 16x1 -> 16x2, 2 profiles, weight[8448:8960]
+        TermPath(out=2, into=1, J=3),  # 16x1 -> 16x2, 2 profiles, weight[8960:9472]
+        TermPath(out=2, into=2, J=0),  # 16x2 -> 16x2, 3 profiles, weight[9472:10240]
+        TermPath(out=2, into=2, J=1),  # 16x2 -> 16x2, 2 profiles, weight[10240:10752]
+        TermPath(out=2, into=2, J=2),  # 16x2 -> 16x2, 2 profiles, weight[10752:11264]
+        TermPath(out=2, into=2, J=3),  # 16x2 -> 16x2, 2 profiles, weight[11264:11776]
+        TermPath(out=2, into=2, J=4),  # 16x2 -> 16x2, 1 profile, weight[11776:12032]
+        TermPath(out=3, into=0, J=0),  # 16x0 -> 32x0, 3 profiles, weight[12032:13568]
+        TermPath(out=3, into=1, J=1),  # 16x1 -> 32x0, 2 profiles, weight[13568:14592]
+        TermPath(out=3, into=2, J=2),  # 16x2 -> 32x0, 2 profiles, weight[14592:15616]
     )

@@ -7,7 +7,7 @@ weights  1280, where a plain convolution has 160000
 cost     160000 multiply-adds per voxel, as many as a plain convolution; 3040000 per call for the kernel
 """
 
-from ._steerable import Filters, Path, SteerableConv3d
+from ._steerable import Filters, SteerableConv3d, TermPath
 
 
 class Conv4(SteerableConv3d):
@@ -33,7 +33,7 @@ class Conv4(SteerableConv3d):
     )
     # what the weights multiply, in their order
     paths = (
-        Path(out=0, into=0, J=0),  # 32x0 -> 8x0, 3 profiles, weight[0:768]
-        Path(out=0, into=1, J=1),  # 16x1 -> 8x0, 2 profiles, weight[768:1024]
-        Path(out=0, into=2, J=2),  # 16x2 -> 8x0, 2 profiles, weight[1024:1280]
+        TermPath(out=0, into=0, J=0),  # 32x0 -> 8x0, 3 profiles, weight[0:768]
+        TermPath(out=0, into=1, J=1),  # 16x1 -> 8x0, 2 profiles, weight[768:1024]
+        TermPath(out=0, into=2, J=2),  # 16x2 -> 8x0, 2 profiles, weight[1024:1280]
     )

@@ -89,7 +89,7 @@ class Invariants(FieldLayer):
     The lengths are rms of components, with a finite gradient at zero: sqrt(mean_m f_m^2 + eps). Parities: odd scalars
     have lengths. squared: without the root.
 
-    Gives `copies x 0` (0e with parities): even scalars first, then lengths, in the order of the terms.
+    Gives one term of degree 0 (0e with parities): even scalars first, then lengths, in the order of the terms.
     Raises ValueError if there are no scalars and `lengths` is off.
     """
 
@@ -97,10 +97,10 @@ class Invariants(FieldLayer):
         self, in_type: FieldTypeLike, *, lengths: bool = True, squared: bool = False, eps: float = 1e-8
     ) -> None:
         terms = as_field_type(in_type)
-        copies = sum(term.multiplicity for term in terms if lengths or term.is_even_scalar)
-        if copies == 0:
+        multiplicity = sum(term.multiplicity for term in terms if lengths or term.is_even_scalar)
+        if multiplicity == 0:
             raise ValueError(f"field type {describe(terms)} has no even scalars: set lengths=True.")
-        super().__init__(terms, [(copies, 0, terms[0].parity and 1)])
+        super().__init__(terms, [(multiplicity, 0, terms[0].parity and 1)])
         self.lengths, self.squared, self.eps = lengths, squared, eps
 
     def forward(self, fields: Tensor) -> Tensor:

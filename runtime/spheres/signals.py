@@ -4,7 +4,7 @@
 
 Components and phases are those of fields (`runtime.so3`), the pole of the sphere is y. Coefficients have one of two
 forms: packed (..., coefficient), number l^2 + l + m; or channels (batch, channel, *space) of the field type
-`signal_type(copies, limit)`, which layers take: degree by degree, the copies of each.
+`signal_type(multiplicity, limit)`, which layers take: degree by degree, the copies of each.
 """
 
 import math
@@ -18,9 +18,9 @@ from runtime.so3 import random_rotations, spherical_harmonics
 from runtime.volumes.rotate import mix_components
 
 
-def signal_type(copies: int, limit: int) -> FieldType:
-    """The field type of `copies` signals of one band limit: copies x0 + copies x1 + .. + copies x(limit - 1)."""
-    return as_field_type([(copies, degree, None) for degree in range(limit)])
+def signal_type(multiplicity: int, limit: int) -> FieldType:
+    """The field type of K = `multiplicity` signals of one band limit: Kx0 + Kx1 + .. + Kx(limit - 1)."""
+    return as_field_type([(multiplicity, degree, None) for degree in range(limit)])
 
 
 def band_limit(field_type: FieldTypeLike) -> int:
@@ -29,7 +29,7 @@ def band_limit(field_type: FieldTypeLike) -> int:
     if [term.degree for term in terms] != list(range(len(terms))) or len({term.multiplicity for term in terms}) > 1:
         raise ValueError(
             f"field type {describe(terms)} is not made of signals: write every degree 0, 1, 2, .. once, in this order, "
-            "with one multiplicity, as signal_type(copies, limit) does."
+            "with one multiplicity, as signal_type(multiplicity, limit) does."
         )
     return len(terms)
 

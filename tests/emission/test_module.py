@@ -128,9 +128,9 @@ def test_white_noise_of_unit_variance_gives_unit_variance(spec: str, compile_and
         conv.reset_parameters()
         total += conv.kernel().detach().square().sum(dim=(1, 2, 3, 4)) / draws  # the exact variance for white noise
     channel = 0
-    for copies, degree, _ in conv.out_type:
-        fields = total[channel : channel + copies * (2 * degree + 1)].view(copies, -1).mean()
-        channel += copies * (2 * degree + 1)
+    for multiplicity, degree, _ in conv.out_type:
+        fields = total[channel : channel + multiplicity * (2 * degree + 1)].view(multiplicity, -1).mean()
+        channel += multiplicity * (2 * degree + 1)
         assert fields == pytest.approx(1, abs=0.12)
     noise = torch.randn(4, conv.in_channels, 12, 12, 12, dtype=torch.float64)
     measured, exact = conv(noise).var(), conv.kernel().square().sum() / conv.out_channels

@@ -83,7 +83,7 @@ def test_generated_code_is_formatted_and_lint_free() -> None:
 @needs_ruff
 @pytest.mark.parametrize("size", [2, 40])
 def test_long_field_types_are_formatted_too(size: int, tmp_path: Path) -> None:
-    terms = " + ".join(f"{copies}x{copies % 3}" for copies in range(1, size))
+    terms = " + ".join(f"{multiplicity}x{multiplicity % 3}" for multiplicity in range(1, size))
     spec = f'name = "long"\n[[conv]]\nname = "Conv"\nkernel_size = 3\nin = "1x0"\nout = "{terms}"\n'
     (tmp_path / "conv.py").write_bytes(compile_package(parse_package(spec))["conv.py"])
     command = [sys.executable, "-m", "ruff", "format", "--check", "--line-length", "120", str(tmp_path)]

@@ -132,11 +132,11 @@ def _is_literal_assignment(node: ast.stmt) -> bool:
 
 
 class _Unnamed(ast.NodeTransformer):
-    """Path(out=0, into=1, J=2) and the like as the tuple they are."""
+    """TermPath(out=0, into=1, J=2) and the like as the tuple they are."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         match node:
-            case ast.Call(func=ast.Name(id="Path" | "Filters"), args=[], keywords=entries):
+            case ast.Call(func=ast.Name(id="TermPath" | "Filters"), args=[], keywords=entries):
                 return ast.Tuple([entry.value for entry in entries], ast.Load())
         return node
 

@@ -12,10 +12,10 @@ from runtime.train.calibration import calibrate
 def _square_lengths(fields: torch.Tensor, field_type: tuple) -> torch.Tensor:
     """Mean of |f|^2 over batch and voxels, per field copy."""
     lengths, channel = [], 0
-    for copies, degree, _ in field_type:
-        channels = fields[:, channel : channel + copies * (2 * degree + 1)]
-        lengths.append(channels.unflatten(1, (copies, -1)).square().sum(dim=2).mean(dim=(0, 2, 3, 4)))
-        channel += copies * (2 * degree + 1)
+    for multiplicity, degree, _ in field_type:
+        channels = fields[:, channel : channel + multiplicity * (2 * degree + 1)]
+        lengths.append(channels.unflatten(1, (multiplicity, -1)).square().sum(dim=2).mean(dim=(0, 2, 3, 4)))
+        channel += multiplicity * (2 * degree + 1)
     return torch.cat(lengths)
 
 

@@ -39,7 +39,7 @@ def test_parameters_are_those_of_the_formula(compiled):
     network = Cobb(compiled(SMALL.spec()), SMALL)
     for i, block in enumerate(network.blocks, 1):
         K, after = SMALL.channels[i - 1], SMALL.channels[i]
-        tau_x = {degree: copies // K for copies, degree, _ in block.product.out_type}
+        tau_x = {degree: multiplicity // K for multiplicity, degree, _ in block.product.out_type}
         tau = {degree: min(2 * degree + 1, 3) for degree in range(SMALL.limits[i])}
         expected = sum(tau_x[l] * t + K * t * t + K * after * t for l, t in tau.items())
         assert block.after.weight.numel() == expected

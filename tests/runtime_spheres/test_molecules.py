@@ -58,12 +58,12 @@ def test_density_is_a_sum_of_points_with_their_radial_weights():
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_turning_the_molecule_turns_the_signals(name):
-    make, copies = MAKERS[name]
+    make, multiplicity = MAKERS[name]
     positions, rotation = molecules(), random_rotations(1)[0]
     f = make(positions)
-    assert f.shape == (2, copies * 25, 5)
+    assert f.shape == (2, multiplicity * 25, 5)
     turned = make(positions @ rotation.mT + 3.0)
-    torch.testing.assert_close(turned, rotate_signal(f, rotation, signal_type(copies, 5)), atol=1e-11, rtol=1e-11)
+    torch.testing.assert_close(turned, rotate_signal(f, rotation, signal_type(multiplicity, 5)), atol=1e-11, rtol=1e-11)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -28,14 +28,14 @@ def error(layer, fields):
     return float((before - after).norm() / before.norm())
 
 
-def generated(compiled, copies, limit, grid):
-    layer = {"kind": "transform", "name": "Transform", "in": signal_type(copies, limit), "grid": grid}
+def generated(compiled, multiplicity, limit, grid):
+    layer = {"kind": "transform", "name": "Transform", "in": signal_type(multiplicity, limit), "grid": grid}
     return compiled(spec_text("grids", [layer])).Transform()
 
 
-def white(count, copies, limit):
+def white(count, multiplicity, limit):
     """Signals whose values have variance 1."""
-    return torch.randn(count, copies * limit**2, dtype=torch.float64) * math.sqrt(4 * math.pi) / limit
+    return torch.randn(count, multiplicity * limit**2, dtype=torch.float64) * math.sqrt(4 * math.pi) / limit
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh"])

@@ -21,17 +21,19 @@ def gauss_rings(limit):
 class Transform(nn.Module):
     """Channels (batch, channel) of whole signals <-> (batch, copy, point)."""
 
-    def __init__(self, synthesis, analysis, copies, degrees):
+    def __init__(self, synthesis, analysis, multiplicity, degrees):
         super().__init__()
         self.sizes = [fragments * (2 * l + 1) for l, fragments in enumerate(degrees)]
-        self.field_type = as_field_type([(copies * fragments, l, None) for l, fragments in enumerate(degrees)])
-        self.copies = copies
+        self.field_type = as_field_type([(multiplicity * fragments, l, None) for l, fragments in enumerate(degrees)])
+        self.multiplicity = multiplicity
         self.register_buffer("to_points", synthesis, persistent=False)  # (point, coefficient)
         self.register_buffer("to_coefficients", analysis, persistent=False)
 
     def synthesis(self, fields):
         parts = split_terms(fields, self.field_type)
-        packed = [torch.unflatten(part, 1, (self.copies, size)) for part, size in zip(parts, self.sizes, strict=True)]
+        packed = [
+            torch.unflatten(part, 1, (self.multiplicity, size)) for part, size in zip(parts, self.sizes, strict=True)
+        ]
         return torch.cat(packed, 2) @ self.to_points.to(fields).mT
 
     def analysis(self, samples):
@@ -39,16 +41,16 @@ class Transform(nn.Module):
         return torch.cat([part.flatten(1, 2) for part in torch.split(packed, self.sizes, 2)], 1)
 
 
-def sphere_transform(copies, limit):
+def sphere_transform(multiplicity, limit):
     """On a Gauss grid."""
     colatitudes, weights = gauss_rings(limit)
     points = directions(colatitudes, 2 * limit - 1).reshape(-1, 3)
     area = (weights / (2 * limit - 1)).repeat_interleave(2 * limit - 1)
     table = harmonics(limit, points)
-    return Transform(table, table.mT * area, copies, [1] * limit)
+    return Transform(table, table.mT * area, multiplicity, [1] * limit)
 
 
-def rotation_transform(copies, limit):
+def rotation_transform(multiplicity, limit):
     """The same on the rotation group, alpha and gamma equidistant, beta at Gauss nodes."""
     grid = limit
     colatitudes, weights = gauss_rings(grid)
@@ -69,4 +71,4 @@ def rotation_transform(copies, limit):
         rows.append(wigner_d(l, r.reshape(-1, 3, 3)).mT.flatten(1) * math.sqrt(2 * l + 1))
     table = torch.cat(rows, 1)
     degrees = [2 * l + 1 for l in range(limit)]
-    return Transform(table, table.mT * area, copies, degrees)
+    return Transform(table, table.mT * area, multiplicity, degrees)

@@ -31,7 +31,7 @@ def test_successive_degrees_are_briefly_a_range(text: str) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(0, 5), st.sampled_from("eon")), min_size=1))
 def test_the_brief_text_reads_as_the_same_type(ranges: list[tuple[int, int, int, str]]) -> None:
-    text = " + ".join(f"{copies}x{first}..{first + more}{letter}" for copies, first, more, letter in ranges)
+    text = " + ".join(f"{multiplicity}x{first}..{first + more}{letter}" for multiplicity, first, more, letter in ranges)
     assert parse_field_type(parse_field_type(text).brief()) == parse_field_type(text)
 
 

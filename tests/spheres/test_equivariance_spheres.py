@@ -42,10 +42,10 @@ def _matrices(rotation: np.ndarray, L: int) -> list[np.ndarray]:
 
 def _turn(field: torch.Tensor, terms: Any, matrices: list[np.ndarray]) -> torch.Tensor:
     parts, first = [], 0
-    for copies, l, _ in terms:
-        part = field[:, first : first + copies * (2 * l + 1)].view(len(field), copies, 2 * l + 1)
+    for multiplicity, l, _ in terms:
+        part = field[:, first : first + multiplicity * (2 * l + 1)].view(len(field), multiplicity, 2 * l + 1)
         parts.append((part @ torch.tensor(matrices[l]).t()).flatten(1))
-        first += copies * (2 * l + 1)
+        first += multiplicity * (2 * l + 1)
     return torch.cat(parts, 1)
 
 
@@ -75,7 +75,7 @@ def test_equivariance(L: int, mixing: str, dtype: torch.dtype, compile_and_impor
         errors = []
         for draw in range(DRAWS):
             matrices = _matrices(Rotation.random(random_state=draw).as_matrix(), L)
-            field = torch.randn(2, sum(copies * (2 * l + 1) for copies, l, _ in into), dtype=torch.float64)
+            field = torch.randn(2, sum(multiplicity * (2 * l + 1) for multiplicity, l, _ in into), dtype=torch.float64)
             with torch.no_grad():
                 turned = network(_turn(field, into, matrices).to(dtype)).double()
                 straight = _turn(network(field.to(dtype)).double(), out, matrices)

@@ -130,7 +130,7 @@ def test_products_are_e3nns(package: ModuleType) -> None:
     """Every path of degrees up to 4 against e3nn's TensorProduct; its `component` norm is sqrt(2l+1) times ours."""
     o3 = pytest.importorskip("e3nn.o3")
     module = package.Square()
-    first = o3.Irreps([(copies, (l, 1)) for copies, l, _ in module.in_type])
+    first = o3.Irreps([(multiplicity, (l, 1)) for multiplicity, l, _ in module.in_type])
     paths = [(i, j, o) for o, pairs in module.paths for i, j in pairs]
     out = o3.Irreps([(module.channels, (module.out_type[o][1], 1)) for *_, o in paths])
     instructions = [(i, j, p, "uuu", False) for p, (i, j, _) in enumerate(paths)]
@@ -176,7 +176,9 @@ def test_equivariance(package: ModuleType, name: str) -> None:
 
 def _type(terms: Any) -> FieldType:
     letters = {None: "", 1: "e", -1: "o"}
-    return parse_field_type(" + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in terms))
+    return parse_field_type(
+        " + ".join(f"{multiplicity}x{degree}{letters[parity]}" for multiplicity, degree, parity in terms)
+    )
 
 
 def test_two_equal_factors_are_a_square(compile_and_import: Callable[[str], ModuleType]) -> None:

@@ -77,8 +77,8 @@ def test_layers_too_large_to_run_are_named_and_the_package_is_verified(verify: V
 def test_what_is_run_is_bounded_for_all_layers_together() -> None:
     """Eight layers of 1024 fields each took 2 GiB; one wide kernel took 15 GB of torch, and was then refused."""
 
-    def layer(copies: int, taps: int, dilation: int = 1) -> Layer:
-        terms = (Term(copies, Irrep(0, None)),)
+    def layer(multiplicity: int, taps: int, dilation: int = 1) -> Layer:
+        terms = (Term(multiplicity, Irrep(0, None)),)
         return Layer("L", terms, terms, terms, (taps,) * 3, (Fraction(1),) * 3, (dilation,) * 3, "filters")
 
     assert len(affordable([layer(1024, 2)] * 8)) == 2

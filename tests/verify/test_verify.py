@@ -337,7 +337,7 @@ MUTATIONS = {  # what the file says -> what the forger writes, and the check tha
     ("_steerable.py", "conv.weight.copy_(self.kernel())", "conv.weight.copy_(-self.kernel())", "convolution"),
     ("conv1.py", "kernel_size = (3, 3, 3)", "kernel_size = (3, 3, 1)", "kernel"),
     ("conv1.py", "in_type = ((1, 0, None), ", "in_type = ((1, 0, 1), ", "kernel"),
-    ("conv1.py", "Path(out=0, into=0, J=0),", "Path(out=0, into=1, J=1),", "kernel"),
+    ("conv1.py", "TermPath(out=0, into=0, J=0),", "TermPath(out=0, into=1, J=1),", "kernel"),
     ("__init__.py", "__all__", "raise RuntimeError('no')\n__all__", "kernel"),
     ("_steerable.py", "import functools", "import functools, basisgen", "kernel"),
 }

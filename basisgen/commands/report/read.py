@@ -18,8 +18,7 @@ from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, read_contents
 from basisgen.verify.report import Report
 from basisgen.verify.statement import Certificate, read_certificate
 from basisgen.verify.verify import verify_contents
-from basisgen.verify.volumes.expected import Path as KernelPath
-from basisgen.verify.volumes.expected import channels, paths, weight_count
+from basisgen.verify.volumes.expected import TermPath, channels, paths, weight_count
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.sample import SampledFilters
@@ -39,7 +38,7 @@ class Layer:
     time: float  # of a training step, over a plain convolution's
     timed: str  # predicted, or measured by `basisgen tune`, and where
     filters: SampledFilters
-    paths: tuple[KernelPath, ...]
+    paths: tuple[TermPath, ...]
     weights: int
 
     @property
@@ -71,18 +70,18 @@ class Layer:
     def silent_terms(self) -> tuple[str, ...]:
         """The terms of the output that no path reaches: their channels are zero, but for a bias."""
         reached = {path.out_term for path in self.paths}
-        return tuple(f"{term.copies}x{term.irrep}" for o, term in enumerate(self.stated.out) if o not in reached)
+        return tuple(f"{term.multiplicity}x{term.irrep}" for o, term in enumerate(self.stated.out) if o not in reached)
 
     @property
     def variance(self) -> dict[int, float]:
         """Degree J -> expected kernel energy per radial profile, at initialisation: sum of (weight * scale)^2."""
         fan_in = [0] * len(self.stated.out)
         for path in self.paths:
-            fan_in[path.out_term] += len(path.rows) * self.stated.into[path.in_term].copies
+            fan_in[path.out_term] += len(path.rows) * self.stated.into[path.in_term].multiplicity
         variance = dict.fromkeys(self.degrees, 0.0)
         for path in self.paths:
             out, into = self.stated.out[path.out_term], self.stated.into[path.in_term]
-            variance[path.J] += out.copies * into.copies * out.dimension / fan_in[path.out_term]
+            variance[path.J] += out.multiplicity * into.multiplicity * out.dimension / fan_in[path.out_term]
         return variance
 
 

@@ -20,7 +20,7 @@ def in_words(terms: Sequence[Term], *, gated: bool = False) -> str:
 
 def field_type(terms: Sequence[Term]) -> str:
     """`4x0 + 4x1`, as specs and the command line take it."""
-    return " + ".join(f"{term.copies}x{term.irrep}" for term in terms)
+    return " + ".join(f"{term.multiplicity}x{term.irrep}" for term in terms)
 
 
 def _term(term: Term) -> str:
@@ -32,4 +32,4 @@ def _term(term: Term) -> str:
         kind = "symmetric traceless" if degree == 2 else f"degree-{degree}"
         one = f"{kind} {'pseudotensor' if pseudo else 'tensor'}"
         many = f"{one}s"
-    return f"1 {one}" if term.copies == 1 else f"{term.copies:,} {many}"
+    return f"1 {one}" if term.multiplicity == 1 else f"{term.multiplicity:,} {many}"

@@ -49,7 +49,7 @@ class EquivariantLinear(GeneratedLayer):
         self._shapes = _shapes(self)
         weights = sum(prod(shape) for factors in self._shapes.values() for _, shape in factors)
         self.weight = nn.Parameter(torch.empty(weights, device=device, dtype=dtype))
-        invariant = sum(copies for copies, degree, parity in self.out_type if degree == 0 and parity != -1)
+        invariant = sum(multiplicity for multiplicity, degree, parity in self.out_type if degree == 0 and parity != -1)
         self.bias = nn.Parameter(self.weight.new_empty(invariant)) if bias and invariant else None
         self.reset_parameters()
 
@@ -98,10 +98,10 @@ class EquivariantLinear(GeneratedLayer):
     def _by_irrep(self, input: Tensor) -> dict[Irrep, Tensor]:
         """(batch, copy, component and site) of every irrep, terms of one irrep side by side."""
         parts: dict[Irrep, list[Tensor]] = {}
-        sizes = [copies * (2 * degree + 1) for copies, degree, _ in self.in_type]
+        sizes = [multiplicity * (2 * degree + 1) for multiplicity, degree, _ in self.in_type]
         sites = prod(input.shape[2:])
-        for (copies, degree, parity), term in zip(self.in_type, input.split_with_sizes(sizes, 1), strict=True):
-            part = term.reshape(input.shape[0], copies, (2 * degree + 1) * sites)
+        for (multiplicity, degree, parity), term in zip(self.in_type, input.split_with_sizes(sizes, 1), strict=True):
+            part = term.reshape(input.shape[0], multiplicity, (2 * degree + 1) * sites)
             parts.setdefault((degree, parity), []).append(part)
         return {irrep: found[0] if len(found) == 1 else torch.cat(found, 1) for irrep, found in parts.items()}
 
@@ -110,23 +110,23 @@ class EquivariantLinear(GeneratedLayer):
         parts = []
         taken = dict.fromkeys(results, 0)
         sites = prod(input.shape[2:])
-        for copies, degree, parity in self.out_type:
+        for multiplicity, degree, parity in self.out_type:
             first = taken[degree, parity]
-            taken[degree, parity] += copies
-            part = results[degree, parity][:, first : first + copies]
-            parts.append(part.reshape(input.shape[0], copies * (2 * degree + 1), sites))
+            taken[degree, parity] += multiplicity
+            part = results[degree, parity][:, first : first + multiplicity]
+            parts.append(part.reshape(input.shape[0], multiplicity * (2 * degree + 1), sites))
         return torch.cat(parts, 1)
 
     def _with_bias(self, output: Tensor) -> Tensor:
         if self.bias is None:
             return output
         parts, first = [], 0
-        for copies, degree, parity in self.out_type:
+        for multiplicity, degree, parity in self.out_type:
             if degree == 0 and parity != -1:
-                parts.append(self.bias[first : first + copies])
-                first += copies
+                parts.append(self.bias[first : first + multiplicity])
+                first += multiplicity
             else:
-                parts.append(self.bias.new_zeros(copies * (2 * degree + 1)))
+                parts.append(self.bias.new_zeros(multiplicity * (2 * degree + 1)))
         return output + torch.cat(parts).to(output.dtype).unsqueeze(1)
 
     def _check(self, input: Tensor) -> None:
@@ -180,14 +180,14 @@ _APPLY = {"dense": _dense, "uniform": _uniform, "channel": _channel, "cross": _c
 
 def _shapes(layer: EquivariantLinear) -> Shapes:
     """The factors of each irrep of the output, in order of appearance, in the order of the weights."""
-    copies_in, copies_out = _copies(layer.in_type), _copies(layer.out_type)
+    multiplicities_in, multiplicities_out = _multiplicities(layer.in_type), _multiplicities(layer.out_type)
     shapes: Shapes = {}
-    for irrep, copies in copies_out.items():
+    for irrep, multiplicity in multiplicities_out.items():
         if not layer.maps:
-            shapes[irrep] = [("dense", (copies, copies_in[irrep]))]
+            shapes[irrep] = [("dense", (multiplicity, multiplicities_in[irrep]))]
             continue
-        fragments, channels = copies_in[irrep] // layer.channels, layer.channels
-        after = copies // layer.channels_out
+        fragments, channels = multiplicities_in[irrep] // layer.channels, layer.channels
+        after = multiplicity // layer.channels_out
         shapes[irrep] = []
         for name in layer.maps:
             if name == "uniform":
@@ -200,17 +200,17 @@ def _shapes(layer: EquivariantLinear) -> Shapes:
     return shapes
 
 
-def _copies(field_type: FieldType) -> dict[Irrep, int]:
+def _multiplicities(field_type: FieldType) -> dict[Irrep, int]:
     found: dict[Irrep, int] = {}
-    for copies, degree, parity in field_type:
-        found[degree, parity] = found.get((degree, parity), 0) + copies
+    for multiplicity, degree, parity in field_type:
+        found[degree, parity] = found.get((degree, parity), 0) + multiplicity
     return found
 
 
 def _size(field_type: FieldType) -> int:
-    return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
+    return sum(multiplicity * (2 * degree + 1) for multiplicity, degree, _ in field_type)
 
 
 def _text(field_type: FieldType) -> str:
     letters = {1: "e", -1: "o", None: ""}
-    return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
+    return " + ".join(f"{multiplicity}x{degree}{letters[parity]}" for multiplicity, degree, parity in field_type)

@@ -3,9 +3,9 @@
     out[p, k, M] = sum over m and n of  C[l1 m, l2 n; l M] * first[t, k, m] * second[t', k, n],    one p per path, t, t'
 
 C are real Clebsch-Gordan coefficients, float64 in basis.safetensors; each C[.., M] has length 1, so that independent
-inputs of unit variance give outputs of unit variance. A term of copies x degree is `copies / channels` fragments t,
-each of `channels` channels k. Where both inputs are one field, t and t' of one degree are an unordered pair, and what
-vanishes, the antisymmetric square of one fragment, is left out.
+inputs of unit variance give outputs of unit variance. A term of multiplicity x degree is `multiplicity / channels`
+fragments t, each of `channels` channels k. Where both inputs are one field, t and t' of one degree are an unordered
+pair, and the antisymmetric square of one fragment, which vanishes, is left out.
 
 On a CPU with a C++ compiler `_product.cpp` does the work; elsewhere, and as its equal in every case, stock torch: for
 one fragment of the first field at a time all its products, which stay in cache, and one sparse matrix.
@@ -306,7 +306,7 @@ def _expand(cls: type[TensorProduct]) -> Table:
 
 
 def _field(field_type: FieldType, channels: int) -> Field:
-    return Field(tuple((copies // channels, 2 * degree + 1) for copies, degree, _ in field_type), channels)
+    return Field(tuple((multiplicity // channels, 2 * degree + 1) for multiplicity, degree, _ in field_type), channels)
 
 
 def _starts(field: Field) -> list[int]:
@@ -606,9 +606,9 @@ def _is_transformed() -> bool:
 
 
 def _size(field_type: FieldType) -> int:
-    return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
+    return sum(multiplicity * (2 * degree + 1) for multiplicity, degree, _ in field_type)
 
 
 def _text(field_type: FieldType) -> str:
     letters = {1: "e", -1: "o", None: ""}
-    return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
+    return " + ".join(f"{multiplicity}x{degree}{letters[parity]}" for multiplicity, degree, parity in field_type)

@@ -18,12 +18,12 @@ from math import comb, factorial, isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.spheres.statement import Path
+from basisgen.verify.spheres.statement import Degrees
 
 Array = NDArray[np.generic]
 
 
-def expected(paths: list[Path]) -> dict[str, Array]:
+def expected(paths: list[Degrees]) -> dict[str, Array]:
     """The tensors of some couplings, sorted by degrees; coefficients sorted by (m, n, M)."""
     tables = [sorted(coupling(*path).items()) for path in paths]
     return {
@@ -37,9 +37,9 @@ def expected(paths: list[Path]) -> dict[str, Array]:
     }
 
 
-def coupling(j: int, l: int, J: int) -> dict[Path, float]:
+def coupling(j: int, l: int, J: int) -> dict[Degrees, float]:
     """(m, n, M) -> the non-zero C, the nearest float64."""
-    found: dict[Path, float] = {}
+    found: dict[Degrees, float] = {}
     for mu in range(-j, j + 1):
         for nu in range(max(-l, -J - mu), min(l, J - mu) + 1):
             M = mu + nu

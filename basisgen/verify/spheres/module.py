@@ -66,7 +66,7 @@ def check_modules(
             name = f"transform_{layer.grid}_{layer.band_limit}"
             rings, points = len(tensors[f"{name}_cos"]), len(tensors[f"{name}_trig"])
             field = random.normal(size=(BATCH, _channels(layer.field)))
-            samples = random.normal(size=(BATCH, layer.field[0].copies, rings, points))
+            samples = random.normal(size=(BATCH, layer.field[0].multiplicity, rings, points))
             fields = [field, samples]
             wanted[layer.name] = synthesis(layer, field, tensors, name)
             wanted[f"{layer.name}.analysis"] = analysis(layer, samples, tensors, name)
@@ -123,31 +123,31 @@ def linear(
     channels, after = int(entry["channels"] or 1), int(entry["out_channels"] or 1)
     weights, results = [], {}
     fields = _by_irrep(x, layer.into)
-    for irrep, copies in _copies(layer.out).items():
+    for irrep, multiplicity in _multiplicities(layer.out).items():
         field = fields[irrep]  # (batch, copy, component)
         for name in layer.maps or ("dense",):
-            shape, subscripts, view = _factor(name, field, copies, channels, after)
+            shape, subscripts, view = _factor(name, field, multiplicity, channels, after)
             weight = random.normal(size=shape)
             weights.append(weight.ravel())
             made = np.einsum(subscripts, weight, field.reshape(view)) / shape[-1] ** 0.5
             field = made.reshape(len(x), -1, field.shape[2])
         results[irrep] = field
-    bias = random.normal(size=sum(term.copies for term in layer.out if term.degree == 0 and term.parity != -1))
+    bias = random.normal(size=sum(term.multiplicity for term in layer.out if term.degree == 0 and term.parity != -1))
     parts, taken, first = [], dict.fromkeys(results, 0), 0
     for term in layer.out:
         irrep = term.degree, term.parity
-        part = results[irrep][:, taken[irrep] : taken[irrep] + term.copies]
-        taken[irrep] += term.copies
+        part = results[irrep][:, taken[irrep] : taken[irrep] + term.multiplicity]
+        taken[irrep] += term.multiplicity
         if term.degree == 0 and term.parity != -1:
-            part = part + bias[first : first + term.copies, None]
-            first += term.copies
+            part = part + bias[first : first + term.multiplicity, None]
+            first += term.multiplicity
         parts.append(part.reshape(len(x), -1))
     return np.concatenate(weights), bias, np.concatenate(parts, axis=1)
 
 
 def synthesis(layer: Transform, field: Array, tensors: Mapping[str, Array], name: str) -> Array:
     """sum_lm f_lm P_l|m|(theta_t) trig_m(phi_p)."""
-    L, K = layer.band_limit, layer.field[0].copies
+    L, K = layer.band_limit, layer.field[0].multiplicity
     trig, table = tensors[f"{name}_trig"], tensors[f"{name}_synthesis"]
     out = np.zeros((len(field), K, table.shape[1], len(trig)))
     for l, part in enumerate(_split(field, layer.field, K)):
@@ -168,16 +168,16 @@ def analysis(layer: Transform, samples: Array, tensors: Mapping[str, Array], nam
 
 
 def _factor(
-    name: str, field: Array, copies: int, channels: int, after: int
+    name: str, field: Array, multiplicity: int, channels: int, after: int
 ) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
     """Shape of the weights, the sum, and how the field (batch, copy, component) is seen."""
     batch, now, components = field.shape
     t = now // channels
     if name == "dense":
-        return (copies, now), "oi,bim->bom", (batch, now, components)
+        return (multiplicity, now), "oi,bim->bom", (batch, now, components)
     view = (batch, t, channels, components)
     if name == "uniform":
-        return (copies // after, t), "ut,btkm->bukm", view
+        return (multiplicity // after, t), "ut,btkm->bukm", view
     if name == "channel":
         return (channels, t, t), "kut,btkm->bukm", view
     return (t, after, channels), "tck,btkm->btcm", view
@@ -224,7 +224,7 @@ def _steps(layer: Layer) -> int:
 
 
 def _work(layer: Layer) -> int:
-    return BATCH * layer.field[0].copies * 4 * layer.band_limit**4 if isinstance(layer, Transform) else 0
+    return BATCH * layer.field[0].multiplicity * 4 * layer.band_limit**4 if isinstance(layer, Transform) else 0
 
 
 def _size(layer: Layer) -> int:
@@ -232,20 +232,20 @@ def _size(layer: Layer) -> int:
         out = sum(row.number * layer.channels * (2 * row.degree + 1) for row in layer.rows)
         return max(out, *map(_channels, layer.factors))
     if isinstance(layer, Linear):
-        pairs = [into * _copies(layer.out).get(irrep, 0) for irrep, into in _copies(layer.into).items()]
+        pairs = [into * _multiplicities(layer.out).get(irrep, 0) for irrep, into in _multiplicities(layer.into).items()]
         return max(sum(pairs), _channels(layer.into), _channels(layer.out))
-    return 8 * layer.field[0].copies * layer.band_limit**2
+    return 8 * layer.field[0].multiplicity * layer.band_limit**2
 
 
 def _channels(terms: Sequence[Term]) -> int:
-    return sum(term.copies * (2 * term.degree + 1) for term in terms)
+    return sum(term.multiplicity * (2 * term.degree + 1) for term in terms)
 
 
 def _split(field: Array, terms: Sequence[Term], channels: int) -> list[Array]:
     """(batch, fragment, channel, component) of every term."""
     found, first = [], 0
     for term in terms:
-        shape = (len(field), term.copies // channels, channels, 2 * term.degree + 1)
+        shape = (len(field), term.multiplicity // channels, channels, 2 * term.degree + 1)
         found.append(field[:, first : first + prod(shape[1:])].reshape(shape))
         first += prod(shape[1:])
     return found
@@ -258,10 +258,10 @@ def _by_irrep(field: Array, terms: Sequence[Term]) -> dict[tuple[int, int | None
     return {irrep: np.concatenate(found, axis=1) for irrep, found in parts.items()}
 
 
-def _copies(terms: Sequence[Term]) -> dict[tuple[int, int | None], int]:
+def _multiplicities(terms: Sequence[Term]) -> dict[tuple[int, int | None], int]:
     found: dict[tuple[int, int | None], int] = {}
     for term in terms:
-        found[term.degree, term.parity] = found.get((term.degree, term.parity), 0) + term.copies
+        found[term.degree, term.parity] = found.get((term.degree, term.parity), 0) + term.multiplicity
     return found
 
 

@@ -110,8 +110,8 @@ def _fragments(product: Product, row: Row) -> list[tuple[Pair, Pair]] | None:
         parity = None if a.parity is None or b.parity is None else a.parity * b.parity
         if not abs(a.degree - b.degree) <= row.degree <= a.degree + b.degree or parity != row.parity:
             return None
-        for t in range(a.copies // product.channels):
-            for u in range(b.copies // product.channels):
+        for t in range(a.multiplicity // product.channels):
+            for u in range(b.multiplicity // product.channels):
                 pair = ((i, t), (j, u))
                 if product.second is None:
                     if i == j and (t > u or (t == u and row.degree % 2)):
@@ -126,5 +126,5 @@ def _character(terms: tuple[Term, ...], parity: int | None, channels: int) -> Ch
     for term in terms:
         if term.parity == parity:
             for m in range(-term.degree, term.degree + 1):
-                weights[m] = weights.get(m, 0) + term.copies // channels
+                weights[m] = weights.get(m, 0) + term.multiplicity // channels
     return weights

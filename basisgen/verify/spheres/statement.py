@@ -12,7 +12,7 @@ MAX_DEGREE = 256
 _TERM = re.compile(r"([1-9]\d{0,8})x(\d{1,3})([eo]?)", re.ASCII)
 
 Pair = tuple[int, int]
-Path = tuple[int, int, int]  # l1, l2, l
+Degrees = tuple[int, int, int]  # l1, l2, l
 
 
 class StatementError(ValueError):
@@ -23,7 +23,7 @@ class StatementError(ValueError):
 class Term:
     """Copies of one irrep."""
 
-    copies: int
+    multiplicity: int
     degree: int
     parity: int | None
 
@@ -56,7 +56,7 @@ class Product:
         """Both, the same twice for a square."""
         return self.first, self.second or self.first
 
-    def path(self, row: Row, pair: Pair) -> Path:
+    def path(self, row: Row, pair: Pair) -> Degrees:
         """Degrees of one path."""
         return self.factors[0][pair[0]].degree, self.factors[1][pair[1]].degree, row.degree
 
@@ -73,15 +73,15 @@ class Linear:
     channels_out: int
 
     @property
-    def copies(self) -> list[tuple[int, int]]:
+    def multiplicities(self) -> list[tuple[int, int]]:
         """In and out, of every irrep of the output."""
         irreps = dict.fromkeys((term.degree, term.parity) for term in self.out)
-        return [(_copies(self.into, irrep), _copies(self.out, irrep)) for irrep in irreps]
+        return [(_multiplicity(self.into, irrep), _multiplicity(self.out, irrep)) for irrep in irreps]
 
     @property
     def dimension(self) -> int:
         """That of all equivariant linear maps: numbers between copies of one irrep (Schur), none between others."""
-        return sum(into * out for into, out in self.copies)
+        return sum(into * out for into, out in self.multiplicities)
 
     @property
     def weights(self) -> int:
@@ -89,7 +89,7 @@ class Linear:
         if not self.maps:
             return self.dimension
         total = 0
-        for into, out in self.copies:
+        for into, out in self.multiplicities:
             before, after = into // self.channels, out // self.channels_out
             total += before * after if "uniform" in self.maps else 0
             total += self.channels * after**2 if "channel" in self.maps else 0
@@ -156,8 +156,8 @@ def _linear(entry: Mapping[str, Any]) -> Linear:
     )
 
 
-def _copies(terms: tuple[Term, ...], irrep: tuple[int, int | None]) -> int:
-    return sum(term.copies for term in terms if (term.degree, term.parity) == irrep)
+def _multiplicity(terms: tuple[Term, ...], irrep: tuple[int, int | None]) -> int:
+    return sum(term.multiplicity for term in terms if (term.degree, term.parity) == irrep)
 
 
 def _term(text: str) -> Term:

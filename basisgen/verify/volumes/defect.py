@@ -212,7 +212,7 @@ def _random(layer: Layer, certificate: Certificate, measured: Mapping[int, Energ
     totals = {J: float(np.trace(energies.total)) for J, energies in measured.items()}
     for path in all_paths:
         out, into = layer.out[path.out_term], layer.into[path.in_term]
-        variance = out.copies * into.copies * out.dimension / fan[path.out_term]
+        variance = out.multiplicity * into.multiplicity * out.dimension / fan[path.out_term]
         error += variance * errors[path.J]
         total += variance * totals[path.J]
     return Figure(_defect(error, total), ROUNDING)

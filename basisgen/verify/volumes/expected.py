@@ -1,7 +1,7 @@
 """What a generated convolution should compute, from manifest, certificate and the numbers already checked.
 
     kernel[m, n](x) = sum over paths and profiles of  weight * scale * C[m, n; J, M] * filter[J, M](x) / |filter[J]|
-    scale           = sqrt((2j+1) / sum over the paths into the same output term of  copies in * profiles)
+    scale           = sqrt((2j+1) / sum over the paths into the same output term of  multiplicity in * profiles)
     output          = cross-correlation of input and kernel, plus a bias on the invariant scalars
 
 A path is an (output term, input term, J), in this order; it has one weight per (profile, copy out, copy in).
@@ -25,7 +25,7 @@ from basisgen.verify.statement import Certificate
 Array = NDArray[np.float64]
 
 
-class Path(NamedTuple):
+class TermPath(NamedTuple):
     """The kernels of degree J between two terms, and for each profile the rows of its filters."""
 
     out_term: int
@@ -34,7 +34,7 @@ class Path(NamedTuple):
     rows: tuple[slice, ...]
 
 
-def paths(layer: Layer, certificate: Certificate) -> list[Path]:
+def paths(layer: Layer, certificate: Certificate) -> list[TermPath]:
     """The paths of a layer in the order of its weights."""
     rows: dict[int, tuple[slice, ...]] = {}
     start = 0
@@ -43,7 +43,7 @@ def paths(layer: Layer, certificate: Certificate) -> list[Path]:
         start += 2 * J + 1
     degrees = {(pair.out, pair.into): pair.degrees for pair in certificate.pairs}
     return [
-        Path(o, i, J, rows[J])
+        TermPath(o, i, J, rows[J])
         for o, out in enumerate(layer.out)
         for i, into in enumerate(layer.into)
         for J in degrees[out.irrep, into.irrep]
@@ -54,16 +54,16 @@ def paths(layer: Layer, certificate: Certificate) -> list[Path]:
 def weight_count(layer: Layer, certificate: Certificate) -> int:
     """The number of learned weights, biases not counted."""
     return sum(
-        len(path.rows) * layer.out[path.out_term].copies * layer.into[path.in_term].copies
+        len(path.rows) * layer.out[path.out_term].multiplicity * layer.into[path.in_term].multiplicity
         for path in paths(layer, certificate)
     )
 
 
-def fan_in(layer: Layer, all_paths: Iterable[Path]) -> list[int]:
-    """For each output term the sum of copies in * profiles over the paths into it."""
+def fan_in(layer: Layer, all_paths: Iterable[TermPath]) -> list[int]:
+    """For each output term the sum of multiplicity in * profiles over the paths into it."""
     fan = [0] * len(layer.out)
     for path in all_paths:
-        fan[path.out_term] += len(path.rows) * layer.into[path.in_term].copies
+        fan[path.out_term] += len(path.rows) * layer.into[path.in_term].multiplicity
     return fan
 
 
@@ -76,7 +76,7 @@ def kernel(layer: Layer, certificate: Certificate, tensors: Mapping[str, Array],
     for path in all_paths:
         out, into = layer.out[path.out_term], layer.into[path.in_term]
         j, l, J = out.irrep.degree, into.irrep.degree, path.J
-        shape = (len(path.rows), out.copies, into.copies)
+        shape = (len(path.rows), out.multiplicity, into.multiplicity)
         stop = start + int(np.prod(shape))
         first = J**2 - (j - l) ** 2
         C = tensors[f"clebsch_gordan_{j}_{l}"][:, :, first : first + 2 * J + 1]
@@ -138,20 +138,20 @@ def mix(values: Array, terms: Sequence[Term], certificate: Certificate, g: Turn)
     matrices = {irrep: turn_matrix(irrep, certificate.harmonics[irrep.degree], g) for irrep in {t.irrep for t in terms}}
     for term, part in zip(terms, slices(terms), strict=True):
         D = matrices[term.irrep]
-        copies = values[part].reshape(term.copies, term.dimension, -1)
+        copies = values[part].reshape(term.multiplicity, term.dimension, -1)
         mixed[part] = np.einsum("mn,cnx->cmx", D, copies).reshape(values[part].shape)
     return mixed
 
 
 def channels(terms: Sequence[Term]) -> int:
     """The number of channels of a field type."""
-    return sum(term.copies * term.dimension for term in terms)
+    return sum(term.multiplicity * term.dimension for term in terms)
 
 
 def slices(terms: Sequence[Term]) -> list[slice]:
     """The channels of each term."""
-    stops = accumulate(term.copies * term.dimension for term in terms)
-    return [slice(stop - term.copies * term.dimension, stop) for term, stop in zip(terms, stops, strict=True)]
+    stops = accumulate(term.multiplicity * term.dimension for term in terms)
+    return [slice(stop - term.multiplicity * term.dimension, stop) for term, stop in zip(terms, stops, strict=True)]
 
 
 def invariant_channels(terms: Sequence[Term]) -> list[int]:

@@ -244,4 +244,4 @@ def _padding(run: Run, layer: Layer) -> tuple[int, ...]:
 
 
 def _triples(terms: Sequence[Term]) -> list[list[int | None]]:
-    return [[term.copies, term.irrep.degree, term.irrep.parity] for term in terms]
+    return [[term.multiplicity, term.irrep.degree, term.irrep.parity] for term in terms]

@@ -36,7 +36,7 @@ class Filters(NamedTuple):
         return self.profiles * (2 * self.J + 1)
 
 
-class Path(NamedTuple):
+class TermPath(NamedTuple):
     """The kernels of degree J from one term of the input to one term of the output, terms counted from 0."""
 
     out: int
@@ -45,25 +45,25 @@ class Path(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The weights of one path: weight[first:stop].view(profiles, copies_out, copies_in)."""
+    """The weights of one path: weight[first:stop].view(profiles, multiplicity_out, multiplicity_in)."""
 
     out: int
     into: int
     J: int
     profiles: int
-    copies_out: int
-    copies_in: int
+    multiplicity_out: int
+    multiplicity_in: int
     first: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(profile, copy out, copy in)."""
-        return self.profiles, self.copies_out, self.copies_in
+        return self.profiles, self.multiplicity_out, self.multiplicity_in
 
     @property
     def stop(self) -> int:
         """One past the last weight."""
-        return self.first + self.profiles * self.copies_out * self.copies_in
+        return self.first + self.profiles * self.multiplicity_out * self.multiplicity_in
 
     @property
     def weights(self) -> slice:
@@ -107,7 +107,7 @@ class SteerableConv3d(GeneratedLayer):
     sampling: str  # grid and radial family, in words
     filter_tensor: str
     filters: tuple[Filters, ...]
-    paths: tuple[Path, ...]
+    paths: tuple[TermPath, ...]
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class Layout(NamedTuple):
     in_type: FieldType
     out_type: FieldType
     filters: tuple[Filters, ...]
-    paths: tuple[Path, ...]
+    paths: tuple[TermPath, ...]
 
     @property
     def used(self) -> tuple[Filters, ...]:
@@ -292,13 +292,13 @@ def _couplings_of(block: Block, layout: Layout, scale: float, first_row: int, ro
     m, n, M, C = _clebsch_gordan(layout.basis_sha256, j, l, J)  # (coefficient) each
     # axes from here on: (profile, copy out, copy in, coefficient)
     profile = torch.arange(block.profiles).view(-1, 1, 1, 1)
-    copy_out = torch.arange(block.copies_out).view(-1, 1, 1)
-    copy_in = torch.arange(block.copies_in).view(-1, 1)
+    copy_out = torch.arange(block.multiplicity_out).view(-1, 1, 1)
+    copy_in = torch.arange(block.multiplicity_in).view(-1, 1)
     row = _channels(layout.out_type[: block.out]) + copy_out * (2 * j + 1) + m
     column = _channels(layout.in_type[: block.into]) + copy_in * (2 * l + 1) + n
     filter_row = first_row + profile * (2 * J + 1) + M
     entry = (row * _channels(layout.in_type) + column) * rows + filter_row
-    which = block.first + (profile * block.copies_out + copy_out) * block.copies_in + copy_in
+    which = block.first + (profile * block.multiplicity_out + copy_out) * block.multiplicity_in + copy_in
     return Couplings(*(numbers.expand_as(entry).flatten() for numbers in (entry, which, scale * C)))
 
 
@@ -306,7 +306,7 @@ def _scales(layout: Layout) -> list[float]:
     """sqrt((2j+1) / fan-in) for each term of the output: the blocks that give a field share its variance."""
     fan_in = [0] * len(layout.out_type)
     for block in _blocks(layout):
-        fan_in[block.out] += block.profiles * block.copies_in
+        fan_in[block.out] += block.profiles * block.multiplicity_in
     return [((2 * j + 1) / max(n, 1)) ** 0.5 for (_, j, _), n in zip(layout.out_type, fan_in, strict=True)]
 
 
@@ -358,22 +358,22 @@ def _runs(filters: tuple[Filters, ...], degrees: frozenset[int]) -> Runs:
 
 
 def _channels(field_type: FieldType) -> int:
-    return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
+    return sum(multiplicity * (2 * degree + 1) for multiplicity, degree, _ in field_type)
 
 
 def _invariant_channels(field_type: FieldType) -> list[int]:
     channels: list[int] = []
     first = 0
-    for copies, degree, parity in field_type:
+    for multiplicity, degree, parity in field_type:
         if degree == 0 and parity != -1:
-            channels += range(first, first + copies)
-        first += copies * (2 * degree + 1)
+            channels += range(first, first + multiplicity)
+        first += multiplicity * (2 * degree + 1)
     return channels
 
 
 def _text(field_type: FieldType) -> str:
     letters = {1: "e", -1: "o", None: ""}
-    return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
+    return " + ".join(f"{multiplicity}x{degree}{letters[parity]}" for multiplicity, degree, parity in field_type)
 
 
 def _triple(name: str, value: int | Sequence[int], least: int) -> tuple[int, int, int]:
