@@ -173,14 +173,15 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     rivals = candidates(table, sizes, own, spectrum)
     bar = Console(stderr=True)
     measured = compare(rivals, spectrum)
-    rows = list(track(measured, "measuring", len(rivals), console=bar, disable=not bar.is_terminal, transient=True))
-    if not any(row.figures for row in rows):
-        raise SpecError(rows[0].problem)
+    shown = track(measured, "measuring", len(rivals), console=bar, disable=not bar.is_terminal, transient=True)
+    comparisons = list(shown)
+    if not any(one.figures for one in comparisons):
+        raise SpecError(comparisons[0].problem)
     if as_json:
-        say(json.dumps([row.describe() for row in rows], indent=1))
+        say(json.dumps([one.describe() for one in comparisons], indent=1))
         return
-    print_table(as_table(rows), as_text(rows))
-    say(f"\n{explanation(rows)}")
+    print_table(as_table(comparisons), as_text(comparisons))
+    say(f"\n{explanation(comparisons)}")
 
 
 @main.command(short_help="Re-check a package independently.")

@@ -97,7 +97,7 @@ def ours(layer: Layer, size: int, *settings: str) -> nn.Module:
 def facts(layer: Layer, size: int) -> Row:
     """Of the default filters: how many, and the defect of random weights."""
     (planned,) = plan(spec_of(layer, size)).layers
-    filters = sum(stop - start for start, stop in planned.rows.values())
+    filters = sum(stop - start for start, stop in planned.ranges.values())
     return {"filters": filters, "defect": round(planned.numbers.defects.layer(planned.variance), 4)}
 
 

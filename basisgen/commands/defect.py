@@ -70,7 +70,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One line of the comparison: figures, or why the grid cannot hold the candidate's filters."""
 
     candidate: Candidate
@@ -95,7 +95,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The row as text, one entry per column."""
+        """As text, one entry per column."""
         head = (str(self.candidate.layer.grid), self.label)
         if self.figures is None:
             return (*head, *[MISSING] * (len(COLUMNS) - len(head)))
@@ -105,7 +105,7 @@ class Row:
         return (*head, *counts, f"{figures.random:.3f}", f"{figures.worst:.3f}")
 
     def describe(self) -> dict[str, Any]:
-        """The row as plain JSON values."""
+        """As plain JSON values."""
         layer, figures = self.candidate.layer, self.figures
         facts = {key: layer.describe()[key] for key in ("kernel_size", "voxel_spacing", "dilation", "radial")}
         if figures is None:
@@ -151,37 +151,37 @@ def parse_bandwidth(text: str) -> Gaussian:
     return Gaussian(bandwidth)
 
 
-def compare(candidates: Iterable[Candidate], spectrum: Gaussian) -> Iterator[Row]:
-    """One row per candidate, in order; a pair is solved and proved once."""
+def compare(candidates: Iterable[Candidate], spectrum: Gaussian) -> Iterator[Comparison]:
+    """One comparison per candidate, in order; a pair is solved and proved once."""
     proven: dict[Pair, ProvenBasis] = {}
     for candidate in candidates:
         for pair in pairs(candidate.layer):
             if pair not in proven:
                 proven[pair] = prove(solve(*pair))
-        yield _row(candidate, proven, spectrum)
+        yield _comparison(candidate, proven, spectrum)
 
 
-def as_table(rows: Sequence[Row]) -> Table:
+def as_table(comparisons: Sequence[Comparison]) -> Table:
     """For a terminal, 80 columns wide: a blank line between kernel sizes."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in COLUMNS:
         justify: JustifyMethod = "left" if column in COLUMNS[:2] else "right"
         table.add_column(column, justify=justify, no_wrap=True)
-    for before, row in zip((None, *rows), rows, strict=False):
-        if before is not None and before.candidate.layer.grid != row.candidate.layer.grid:
+    for before, comparison in zip((None, *comparisons), comparisons, strict=False):
+        if before is not None and before.candidate.layer.grid != comparison.candidate.layer.grid:
             table.add_row()
-        table.add_row(*row.cells, style="dim" if row.figures is None else None)
+        table.add_row(*comparison.cells, style="dim" if comparison.figures is None else None)
     return table
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    """For a file, a pipe or a narrow terminal: aligned columns, one line per row."""
-    return "\n".join(aligned([COLUMNS, *(row.cells for row in rows)], left=2))
+def as_text(comparisons: Sequence[Comparison]) -> str:
+    """For a file, a pipe or a narrow terminal: aligned columns, one line per comparison."""
+    return "\n".join(aligned([COLUMNS, *(comparison.cells for comparison in comparisons)], left=2))
 
 
-def explanation(rows: Sequence[Row]) -> str:
+def explanation(comparisons: Sequence[Comparison]) -> str:
     """What the columns say, and what some candidates cannot do."""
-    degrees = next(row.figures.profiles for row in rows if row.figures)
+    degrees = next(comparison.figures.profiles for comparison in comparisons if comparison.figures)
     lines = [
         f"profiles   radial profiles of J = {', '.join(map(str, degrees))}; each is 2J+1 filters",
         "weights    of the layer; per pair: between one field copy and another, on average",
@@ -189,11 +189,11 @@ def explanation(rows: Sequence[Row]) -> str:
         "worst      the largest defect any weights can have",
     ]
     return "\n".join(
-        [*lines, *(f"{row.candidate.layer.grid} {row.label}: {note}" for row in rows for note in row.notes)]
+        [*lines, *(f"{of.candidate.layer.grid} {of.label}: {note}" for of in comparisons for note in of.notes)]
     )
 
 
-def _row(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gaussian) -> Row:
+def _comparison(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gaussian) -> Comparison:
     layer = candidate.layer
     bases = [proven[pair] for pair in pairs(layer)]
     try:
@@ -201,20 +201,20 @@ def _row(candidate: Candidate, proven: Mapping[Pair, ProvenBasis], spectrum: Gau
         numbers = Numbers(filters, measure(filters, spectrum))
         plan = plan_layer(layer, proven, "filters", numbers)
     except (SamplingError, SpecError) as error:
-        return Row(candidate, None, str(error))
+        return Comparison(candidate, None, str(error))
     degrees = sorted({J for basis in bases for J in basis.degrees})
-    return Row(
+    return Comparison(
         candidate,
         Figures(
             profiles={J: sum(group.J == J for group in filters.groups) for J in degrees},
-            filters=sum(stop - start for start, stop in plan.rows.values()),
+            filters=sum(stop - start for start, stop in plan.ranges.values()),
             weights=plan.weights,
             dense_weights=plan.dense_weights,
             weights_of_pair=_weights_of_pair(plan),
             silent_terms=plan.silent_terms,
             left_out=len(filters.left_out),
             random=numbers.defects.layer(plan.variance),
-            worst=max(numbers.defects.by_degree[J].worst for J in plan.rows),
+            worst=max(numbers.defects.by_degree[J].worst for J in plan.ranges),
         ),
     )
 

@@ -87,13 +87,13 @@ def gather(layers: Sequence[ProductPlan], proven: Mapping[Degrees, ProvenInteger
 
 def _claim(layer: ProductPlan) -> dict[str, Any]:
     """Of each irrep of the output: its paths as pairs of terms, how many maps these are, and how many exist."""
-    rows = []
+    outputs = []
     for irrep, pairs in layer.paths_of.items():
         terms = [list(pair) for pair in pairs]
         number = sum(path.fragments for path in layer.spec.paths if path.out == irrep)
-        rows.append({"irrep": str(irrep), "paths": terms, "number": number, "dimension": layer.dimensions[irrep]})
+        outputs.append({"irrep": str(irrep), "paths": terms, "number": number, "dimension": layer.dimensions[irrep]})
     mixing = layer.spec.mixing
-    return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": rows}
+    return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": outputs}
 
 
 PRODUCT = Kind(

@@ -196,8 +196,8 @@ def _exact_products(filters: Filters, products: Products, part: str) -> Iterator
     if part == "products":
         indices = (i for i in itertools.product(range(products.levels + 1), repeat=3) if sum(i) <= products.levels)
         columns = {index: column for column, index in enumerate(sorted(indices, key=lambda i: (sum(i), i)))}
-        exact = np.zeros((len(products.rows), len(columns)))
-        for row, expansion in enumerate(products.rows):
+        exact = np.zeros((len(products.expansions), len(columns)))
+        for row, expansion in enumerate(products.expansions):
             for powers, root in expansion.items():
                 exact[row, columns[powers]] = _rounded(root)
         yield np.s_[:], "products", exact

@@ -77,16 +77,16 @@ class Pair(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Filters as sums of products: s^2, the n of each group, and of each row (a, b, c) -> E."""
+    """Filters as sums of products: s^2, the n of each group, and of each filter (a, b, c) -> E."""
 
     square_scale: Fraction
     orders: tuple[int, ...]
-    rows: tuple[dict[Powers, Root], ...]
+    expansions: tuple[dict[Powers, Root], ...]
 
     @property
     def levels(self) -> int:
         """The largest a + b + c."""
-        return max(sum(powers) for row in self.rows for powers in row)
+        return max(sum(powers) for expansion in self.expansions for powers in expansion)
 
 
 class Levels(NamedTuple):
@@ -280,15 +280,15 @@ def _products(
     _demand(all(formula is not None for _, formula in groups), f"{name} has products of taps without a formula")
     level = [J + 2 * n for (J, _), n in zip(groups, orders, strict=True) for _ in range(2 * J + 1)]
     _demand(max(level, default=0) <= MAX_LEVEL, f"{name} has products beyond level {MAX_LEVEL}")
-    rows: list[dict[Powers, Root]] = [{} for _ in level]
+    expansions: list[dict[Powers, Root]] = [{} for _ in level]
     for row, a, b, c, text in expansion:
-        _demand(_is_integer(row) and 0 <= row < len(rows), f"{name}: its products speak of a row {row!r:.100}")
+        _demand(_is_integer(row) and 0 <= row < len(expansions), f"{name}: its products speak of a row {row!r:.100}")
         _demand(all(_is_integer(n) and 0 <= n <= MAX_LEVEL for n in (a, b, c)), f"{name}: no product {a, b, c}")
-        _demand((a, b, c) not in rows[row], f"{name}: product {a, b, c} of row {row} is there twice")
+        _demand((a, b, c) not in expansions[row], f"{name}: product {a, b, c} of row {row} is there twice")
         _demand(a + b + c == level[row], f"{name}: product {a, b, c} of row {row} is not of its level, {level[row]}")
-        rows[row][a, b, c] = _root(text, f"{name}: product {a, b, c} of row {row}")
-    _demand(all(rows), f"{name} has a row that is no sum of products")
-    return Products(read_rational(square_scale), tuple(orders), tuple(rows))
+        expansions[row][a, b, c] = _root(text, f"{name}: product {a, b, c} of row {row}")
+    _demand(all(expansions), f"{name} has a row that is no sum of products")
+    return Products(read_rational(square_scale), tuple(orders), tuple(expansions))
 
 
 def _cross_reference(certificate: Certificate) -> None:

@@ -204,10 +204,10 @@ def _check_mathematics(certificate: Certificate) -> list[Check]:
 def _check_products(certificate: Certificate) -> list[Check]:
     """One line if there are separable layers."""
     of_filters = [filters.products for filters in certificate.filters.values()]
-    rows = sum(len(products.rows) for products in of_filters if isinstance(products, Products))
-    if not rows:
+    number = sum(len(products.expansions) for products in of_filters if isinstance(products, Products))
+    if not number:
         return []
-    how = f"{rows} filters = sums of functions of x times of y times of z, as polynomials"
+    how = f"{number} filters = sums of functions of x times of y times of z, as polynomials"
     try:
         return [Check("products", how, "0, exactly", tuple(check_products(certificate)))]
     except ValueError as error:  # a profile that is no formula
@@ -282,9 +282,9 @@ def _check_filters(certificate: Certificate, tensors: Mapping[str, Tensor], rand
 
 def _check_expansions(certificate: Certificate, tensors: Mapping[str, Any]) -> list[Check]:
     """One line if there are layers of products that have no formula."""
-    rows, worst, complaints = check_expansions(certificate, tensors)
-    how = f"{rows} filters = sums of functions of x times of y times of z; both turn with the grid"
-    return [Check("expansions", how, f"{worst:.1e}", tuple(complaints))] if rows or complaints else []
+    number, worst, complaints = check_expansions(certificate, tensors)
+    how = f"{number} filters = sums of functions of x times of y times of z; both turn with the grid"
+    return [Check("expansions", how, f"{worst:.1e}", tuple(complaints))] if number or complaints else []
 
 
 def _check_defect(

@@ -58,7 +58,7 @@ class ConvPlan:
 
     def __post_init__(self) -> None:
         assert self.paths, "a layer has at least one path"
-        assert all(path.J in self.filters.rows for path in self.paths)
+        assert all(path.J in self.filters.ranges for path in self.paths)
 
     @property
     def filters(self) -> SampledFilters:
@@ -76,10 +76,10 @@ class ConvPlan:
         return execution.predicted_ratio(self.cost, self.spec.into.dimension, self.spec.gives.dimension, self.taps)
 
     @property
-    def rows(self) -> dict[int, tuple[int, int]]:
-        """Of the degrees the layer uses: first row in the filter tensor, and the one past the last."""
+    def ranges(self) -> dict[int, tuple[int, int]]:
+        """Of the degrees the layer uses: the first filter in the tensor, and one past the last."""
         used = {path.J for path in self.paths}
-        return {J: rows for J, rows in self.filters.rows.items() if J in used}
+        return {J: span for J, span in self.filters.ranges.items() if J in used}
 
     @property
     def weights(self) -> int:
@@ -185,16 +185,16 @@ def choose_execution(
     """
     into, out, taps = spec.into.dimension, spec.gives.dimension, int(np.prod(spec.grid.size))
     filters = numbers.filters
-    used = {J: filters.rows[J] for J in {path.J for path in paths}}
-    rows = sum(stop - start for start, stop in used.values())
-    dense = execution.dense(into, out, taps, rows)
+    ranges = [filters.ranges[J] for J in {path.J for path in paths}]
+    number = sum(stop - start for start, stop in ranges)
+    dense = execution.dense(into, out, taps, number)
     wanted = spec.execution
     if wanted is Execution.AUTO and tuned is not None:
         wanted = tuned.choice(spec.name) or wanted
     if wanted is Execution.DENSE or filters.products is None:
         return dense, None
     levels = filters.products.levels
-    smallest = execution.smallest_volumes(into, out, taps, levels, rows) if wanted is Execution.AUTO else None
+    smallest = execution.smallest_volumes(into, out, taps, levels, number) if wanted is Execution.AUTO else None
     if smallest is not None and not smallest:
         return dense, None
-    return execution.separable(into, out, levels, rows), smallest
+    return execution.separable(into, out, levels, number), smallest

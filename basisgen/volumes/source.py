@@ -87,8 +87,8 @@ def _cost(layer: ConvPlan) -> str:
 
 def _filters(layer: ConvPlan) -> list[str]:
     """What the filter tensor holds, degree by degree."""
-    rows = layer.filters.rows.items()
-    return [f"Filters(J={J}, profiles={(stop - start) // (2 * J + 1)})" for J, (start, stop) in rows]
+    ranges = layer.filters.ranges.items()
+    return [f"Filters(J={J}, profiles={(stop - start) // (2 * J + 1)})" for J, (start, stop) in ranges]
 
 
 def _paths(layer: ConvPlan) -> list[tuple[str, str]]:

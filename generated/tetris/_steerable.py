@@ -22,7 +22,7 @@ from ._constants import At, tensors
 from ._layer import GeneratedLayer
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
-Runs = tuple[tuple[int, int], ...]  # (first row, one past the last) of a table
+Runs = tuple[tuple[int, int], ...]  # (first filter, one past the last) of a tensor
 
 
 class Filters(NamedTuple):
@@ -32,8 +32,8 @@ class Filters(NamedTuple):
     profiles: int
 
     @property
-    def rows(self) -> int:
-        """How many rows of the filter tensor these are."""
+    def number(self) -> int:
+        """How many filters these are."""
         return self.profiles * (2 * self.J + 1)
 
 
@@ -280,25 +280,25 @@ def _blocks(layout: Layout) -> tuple[Block, ...]:
 @functools.cache
 def _couplings(layout: Layout) -> Couplings:
     """The couplings of all blocks, one block after another."""
-    *first_rows, rows = accumulate((of.rows for of in layout.used), initial=0)
-    first_row = {of.J: first for of, first in zip(layout.used, first_rows, strict=True)}
+    *starts, filters = accumulate((of.number for of in layout.used), initial=0)
+    first = {of.J: start for of, start in zip(layout.used, starts, strict=True)}
     scales = _scales(layout)
-    parts = [_couplings_of(block, layout, scales[block.out], first_row[block.J], rows) for block in _blocks(layout)]
+    parts = [_couplings_of(block, layout, scales[block.out], first[block.J], filters) for block in _blocks(layout)]
     return Couplings(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _couplings_of(block: Block, layout: Layout, scale: float, first_row: int, rows: int) -> Couplings:
-    """For each non-zero C and each pair of copies: kernel[row, column] += weight[which] * scale * C * filter."""
+def _couplings_of(block: Block, layout: Layout, scale: float, first_filter: int, filters: int) -> Couplings:
+    """For each non-zero C, profile and pair of copies: kernel[out, into] += weight[which] * scale * C * filter[f]."""
     (_, j, _), (_, l, _), J = layout.out_type[block.out], layout.in_type[block.into], block.J
     m, n, M, C = _clebsch_gordan(layout.basis_sha256, j, l, J)  # (coefficient) each
     # axes from here on: (profile, copy out, copy in, coefficient)
     profile = torch.arange(block.profiles).view(-1, 1, 1, 1)
     copy_out = torch.arange(block.multiplicity_out).view(-1, 1, 1)
     copy_in = torch.arange(block.multiplicity_in).view(-1, 1)
-    row = _channels(layout.out_type[: block.out]) + copy_out * (2 * j + 1) + m
-    column = _channels(layout.in_type[: block.into]) + copy_in * (2 * l + 1) + n
-    filter_row = first_row + profile * (2 * J + 1) + M
-    entry = (row * _channels(layout.in_type) + column) * rows + filter_row
+    out = _channels(layout.out_type[: block.out]) + copy_out * (2 * j + 1) + m
+    into = _channels(layout.in_type[: block.into]) + copy_in * (2 * l + 1) + n
+    f = first_filter + profile * (2 * J + 1) + M
+    entry = (out * _channels(layout.in_type) + into) * filters + f
     which = block.first + (profile * block.multiplicity_out + copy_out) * block.multiplicity_in + copy_in
     return Couplings(*(numbers.expand_as(entry).flatten() for numbers in (entry, which, scale * C)))
 
@@ -329,7 +329,7 @@ def _unit_filters(basis_sha256: str, name: str, filters: tuple[Filters, ...]) ->
 @functools.cache
 def _norms(basis_sha256: str, name: str, filters: tuple[Filters, ...]) -> Tensor:
     """The norm of each filter of a tensor, (filter): one for all 2J+1 orders of a profile."""
-    groups = torch.split(tensors(basis_sha256)[name], [of.rows for of in filters])
+    groups = torch.split(tensors(basis_sha256)[name], [of.number for of in filters])
     norms = [
         group.reshape(of.profiles, -1).norm(dim=1).repeat_interleave(2 * of.J + 1)  # (profile) -> (profile and M)
         for of, group in zip(filters, groups, strict=True)
@@ -348,11 +348,11 @@ def _bias_channel(out_type: FieldType) -> Tensor:
 
 
 def _runs(filters: tuple[Filters, ...], degrees: frozenset[int]) -> Runs:
-    """The rows of some degrees; neighbours in one run."""
+    """The filters of some degrees; neighbours in one run."""
     runs: list[tuple[int, int]] = []
     first = 0
     for are_used, group in groupby(filters, lambda of: of.J in degrees):
-        stop = first + sum(of.rows for of in group)
+        stop = first + sum(of.number for of in group)
         runs += [(first, stop)] if are_used else []
         first = stop
     return tuple(runs)

@@ -123,5 +123,5 @@ def test_cutoffs_by_name() -> None:
 def test_rows_of_sampled_filters_follow_the_groups() -> None:
     grid = VoxelGrid((5, 5, 5))
     sampled = SampledFilters(grid, Shells(cutoff=Cutoff.CONSERVATIVE).groups(grid, [0, 1, 2]))
-    assert sampled.rows == {0: (0, 3), 1: (3, 9), 2: (9, 19)}
+    assert sampled.ranges == {0: (0, 3), 1: (3, 9), 2: (9, 19)}
     assert sampled.values.shape == (19, 5, 5, 5)

@@ -25,8 +25,8 @@ from basisgen.verify.spheres.module import affordable
 from basisgen.verify.spheres.paths import check_paths, prim
 from basisgen.verify.spheres.statement import (
     Linear,
+    Output,
     Product,
-    Row,
     StatementError,
     Term,
     Transform,
@@ -130,12 +130,12 @@ def test_nothing_is_written_outside_of_a_temporary_directory(
 
 def test_what_is_run_is_bounded_for_all_layers_together() -> None:
     """One such layer is run; hundreds of them, in a package of some kilobytes, would take hours and many gigabytes."""
-    square = Product("P", (Term(600, 0, None),), None, 1, "all", None, (Row(0, None, ((0, 0),), 180300, 180300),))
+    square = Product("P", (Term(600, 0, None),), None, 1, "all", None, (Output(0, None, ((0, 0),), 180300, 180300),))
     grid = Transform("T", tuple(Term(1, l, None) for l in range(100)), "mw")
     wide = Linear("L", (Term(2000, 0, None),), (Term(2000, 0, None),), (), 1, 1)
     assert len(affordable([square] * 200)) == 2 and len(affordable([grid] * 200)) == 2
     assert len(affordable([wide] * 200)) == 2
-    assert affordable([replace(square, rows=(replace(square.rows[0], number=1 << 21),))]) == []
+    assert affordable([replace(square, outputs=(replace(square.outputs[0], number=1 << 21),))]) == []
 
 
 @pytest.mark.slow
@@ -235,11 +235,11 @@ def test_paths_are_checked_without_the_compiler(files: Files) -> None:
     assert [list(check_paths(product)) for product in statement.products] == [[], [], []]
 
 
-@pytest.mark.parametrize(("name", "row"), [("Tree", 3), ("Tree", 1), ("Reduced", 2), ("Two", 1)])
-def test_a_missing_an_added_and_an_exchanged_path_are_found(files: Files, name: str, row: int) -> None:
+@pytest.mark.parametrize(("name", "output"), [("Tree", 3), ("Tree", 1), ("Reduced", 2), ("Two", 1)])
+def test_a_missing_an_added_and_an_exchanged_path_are_found(files: Files, name: str, output: int) -> None:
     for change in ("less", "double", "heavier", "number", "dimension", "triangle"):
         claims = _claims(files)
-        of = claims["products"]["layers"][name]["of"][row]
+        of = claims["products"]["layers"][name]["of"][output]
         if change == "less":
             of["paths"], of["number"] = of["paths"][1:], of["number"] - 1
         elif change == "double":

@@ -137,12 +137,12 @@ def _worst_filter(layer: Layer, defects: Defects) -> str:
 
 def _path(path: Any, layer: Layer) -> dict[str, str]:
     out, into = layer.stated.out[path.out_term], layer.stated.into[path.in_term]
-    weights = len(path.rows) * out.multiplicity * into.multiplicity
+    weights = len(path.profiles) * out.multiplicity * into.multiplicity
     return {
         "out": field_type([out]),
         "into": field_type([into]),
         "J": str(path.J),
-        "profiles": str(len(path.rows)),
+        "profiles": str(len(path.profiles)),
         "weights": grouped(weights),
     }
 

@@ -77,7 +77,7 @@ class Layer:
         """Degree J -> expected kernel energy per radial profile, at initialisation: sum of (weight * scale)^2."""
         fan_in = [0] * len(self.stated.out)
         for path in self.paths:
-            fan_in[path.out_term] += len(path.rows) * self.stated.into[path.in_term].multiplicity
+            fan_in[path.out_term] += len(path.profiles) * self.stated.into[path.in_term].multiplicity
         variance = dict.fromkeys(self.degrees, 0.0)
         for path in self.paths:
             out, into = self.stated.out[path.out_term], self.stated.into[path.in_term]

@@ -86,8 +86,8 @@ def _paths_and_couplings(statement: Statement, tensors: Tensors) -> list[Check]:
 
 def _paths(statement: Statement) -> list[tuple[int, int, int]]:
     """The degrees of all couplings, sorted."""
-    of_products = ((product, row) for product in statement.products for row in product.rows)
-    return sorted({product.path(row, pair) for product, row in of_products for pair in row.paths})
+    of_products = ((product, output) for product in statement.products for output in product.outputs)
+    return sorted({product.degrees(output, pair) for product, output in of_products for pair in output.paths})
 
 
 def _tables(statement: Statement, tensors: Tensors) -> list[Check]:

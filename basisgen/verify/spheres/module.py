@@ -97,9 +97,9 @@ def product(layer: Product, x: Array, y: Array, couplings: Mapping[tuple[int, in
     """By the definition."""
     first, second = (_split(field, terms, layer.channels) for field, terms in zip((x, y), layer.factors, strict=True))
     parts = []
-    for row in layer.rows:
-        for i, j in row.paths:
-            l1, l2, l = layer.path(row, (i, j))
+    for output in layer.outputs:
+        for i, j in output.paths:
+            l1, l2, l = layer.degrees(output, (i, j))
             table = couplings[l1, l2, l]
             orders = np.array(list(table))
             m, n, M = orders[:, 0] + l1, orders[:, 1] + l2, orders[:, 2] + l
@@ -220,7 +220,7 @@ def affordable(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _steps(layer: Layer) -> int:
-    return sum(row.number * (2 * row.degree + 1) for row in layer.rows) if isinstance(layer, Product) else 0
+    return sum(output.number * (2 * output.degree + 1) for output in layer.outputs) if isinstance(layer, Product) else 0
 
 
 def _work(layer: Layer) -> int:
@@ -229,7 +229,7 @@ def _work(layer: Layer) -> int:
 
 def _size(layer: Layer) -> int:
     if isinstance(layer, Product):
-        out = sum(row.number * layer.channels * (2 * row.degree + 1) for row in layer.rows)
+        out = sum(output.number * layer.channels * (2 * output.degree + 1) for output in layer.outputs)
         return max(out, *map(_channels, layer.factors))
     if isinstance(layer, Linear):
         pairs = [into * _multiplicities(layer.out).get(irrep, 0) for irrep, into in _multiplicities(layer.into).items()]

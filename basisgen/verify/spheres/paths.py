@@ -12,45 +12,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from basisgen.verify.spheres.statement import Pair, Product, Row, Term
+from basisgen.verify.spheres.statement import Output, Pair, Product, Term
 
 Character = dict[int, int]  # weight -> dimension
 
 
 def check_paths(product: Product) -> Iterator[str]:
     """Complaints about one product."""
-    for row in product.rows:
-        where = f"certificate.json: products: {product.name}, irrep {row.degree}"
-        fragments = _fragments(product, row)
+    for output in product.outputs:
+        where = f"certificate.json: products: {product.name}, irrep {output.degree}"
+        fragments = _fragments(product, output)
         if fragments is None:
             yield f"{where}: a path couples degrees or parities that do not meet"
             continue
         if len(set(fragments)) != len(fragments):
             yield f"{where}: two paths multiply the same fragments"
-        dimension = multiplicity(product, row)
+        dimension = multiplicity(product, output)
         whole = product.mixing == "all" and product.self_products is not False
-        if row.number != len(fragments) or row.dimension != dimension or (whole and dimension != len(fragments)):
-            yield f"{where}: {len(fragments)} maps of {dimension}, stated are {row.number} of {row.dimension}"
+        if output.number != len(fragments) or output.dimension != dimension or (whole and dimension != len(fragments)):
+            yield f"{where}: {len(fragments)} maps of {dimension}, stated are {output.number} of {output.dimension}"
         if product.mixing in ("tree", "reduced"):
-            yield from (f"{where}: {wrong}" for wrong in _check_tree(product, row))
+            yield from (f"{where}: {wrong}" for wrong in _check_tree(product, output))
 
 
-def multiplicity(product: Product, row: Row) -> int:
+def multiplicity(product: Product, output: Output) -> int:
     """How many bilinear maps to an irrep there are."""
     total: Character = {}
-    for p in (1, -1) if row.parity is not None else (None,):
-        q = None if row.parity is None or p is None else p * row.parity
+    for p in (1, -1) if output.parity is not None else (None,):
+        q = None if output.parity is None or p is None else p * output.parity
         left, right = (
             _character(terms, parity, product.channels) for terms, parity in zip(product.factors, (p, q), strict=True)
         )
         for a, m in left.items():
             for b, n in right.items():
                 total[a + b] = total.get(a + b, 0) + m * n
-        if product.second is None and row.parity in (None, 1):
+        if product.second is None and output.parity in (None, 1):
             for a, m in left.items():
                 total[2 * a] = total.get(2 * a, 0) + m
     half = 2 if product.second is None else 1
-    return (total.get(row.degree, 0) - total.get(row.degree + 1, 0)) // half
+    return (total.get(output.degree, 0) - total.get(output.degree + 1, 0)) // half
 
 
 def prim(degrees: list[int], l: int) -> list[Pair] | None:
@@ -77,21 +77,21 @@ def cost(l1: int, l2: int, l: int) -> int:
     return sum(max(0, min(l2, l - m) - max(-l2, -l - m) + 1) for m in range(-l1, l1 + 1))
 
 
-def _check_tree(product: Product, row: Row) -> Iterator[str]:
-    pairs = {(min(a, b), max(a, b)) for a, b, _ in (product.path(row, pair) for pair in row.paths)}
+def _check_tree(product: Product, output: Output) -> Iterator[str]:
+    pairs = {(min(a, b), max(a, b)) for a, b, _ in (product.degrees(output, pair) for pair in output.paths)}
     edges, loops = {pair for pair in pairs if pair[0] != pair[1]}, {pair for pair in pairs if pair[0] == pair[1]}
     degrees = sorted({term.degree for terms in product.factors for term in terms})
-    if row.degree:
-        tree = prim(degrees, row.degree)
+    if output.degree:
+        tree = prim(degrees, output.degree)
         if tree is None:
             yield "there is no spanning tree"
             return
         wanted = set(_kept(tree) if product.mixing == "reduced" else tree)
-        if product.second is None and row.parity is None and edges != wanted:
+        if product.second is None and output.parity is None and edges != wanted:
             yield f"its products are not the {product.mixing} set"
         if not edges <= wanted:
             yield f"a product is not in the {product.mixing} set"
-    if loops and row.degree and not product.self_products:
+    if loops and output.degree and not product.self_products:
         yield "it has self products, which the spec has not"
 
 
@@ -99,22 +99,22 @@ def _kept(pairs: list[Pair]) -> list[Pair]:
     return [pair for position, pair in enumerate(pairs) if position & (position - 1) == 0]
 
 
-def _fragments(product: Product, row: Row) -> list[tuple[Pair, Pair]] | None:
+def _fragments(product: Product, output: Output) -> list[tuple[Pair, Pair]] | None:
     """Every pair of fragments (term, t) multiplied into an irrep, of one field the smaller first."""
     found = []
     first, second = product.factors
-    for i, j in row.paths:
+    for i, j in output.paths:
         if i >= len(first) or j >= len(second):
             return None
         a, b = first[i], second[j]
         parity = None if a.parity is None or b.parity is None else a.parity * b.parity
-        if not abs(a.degree - b.degree) <= row.degree <= a.degree + b.degree or parity != row.parity:
+        if not abs(a.degree - b.degree) <= output.degree <= a.degree + b.degree or parity != output.parity:
             return None
         for t in range(a.multiplicity // product.channels):
             for u in range(b.multiplicity // product.channels):
                 pair = ((i, t), (j, u))
                 if product.second is None:
-                    if i == j and (t > u or (t == u and row.degree % 2)):
+                    if i == j and (t > u or (t == u and output.degree % 2)):
                         continue  # counted from the other side, or it vanishes
                     pair = (min(pair), max(pair))
                 found.append(pair)

@@ -29,7 +29,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Row:
+class Output:
     """What is claimed of one irrep of a product: paths as pairs of terms, how many maps these are, how many exist."""
 
     degree: int
@@ -49,16 +49,16 @@ class Product:
     channels: int
     mixing: str  # all, tree, reduced or listed
     self_products: bool | None
-    rows: tuple[Row, ...]
+    outputs: tuple[Output, ...]
 
     @property
     def factors(self) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
         """Both, the same twice for a square."""
         return self.first, self.second or self.first
 
-    def path(self, row: Row, pair: Pair) -> Degrees:
+    def degrees(self, output: Output, pair: Pair) -> Degrees:
         """Degrees of one path."""
-        return self.factors[0][pair[0]].degree, self.factors[1][pair[1]].degree, row.degree
+        return self.factors[0][pair[0]].degree, self.factors[1][pair[1]].degree, output.degree
 
 
 @dataclass(frozen=True)
@@ -170,16 +170,16 @@ def _term(text: str) -> Term:
 def _product(entry: Mapping[str, Any], claim: Mapping[str, Any]) -> Product:
     first = read_type(entry["in"])
     second = None if entry["second"] is None else read_type(entry["second"])
-    rows = tuple(_row(row) for row in claim["of"])
+    outputs = tuple(_output(output) for output in claim["of"])
     mixing = entry["mixing"] if isinstance(entry["mixing"], str) else "listed"
     if claim["mixing"] != mixing:
         raise StatementError(f"{entry['name']} has mixing {mixing}, its certificate says {claim['mixing']!r:.50}")
-    return Product(entry["name"], first, second, int(entry["channels"]), mixing, entry["self_products"], rows)
+    return Product(entry["name"], first, second, int(entry["channels"]), mixing, entry["self_products"], outputs)
 
 
-def _row(row: Mapping[str, Any]) -> Row:
-    irrep = _term(f"1x{row['irrep']}")
-    pairs = tuple((int(i), int(j)) for i, j in row["paths"])
+def _output(output: Mapping[str, Any]) -> Output:
+    irrep = _term(f"1x{output['irrep']}")
+    pairs = tuple((int(i), int(j)) for i, j in output["paths"])
     if any(i < 0 or j < 0 for i, j in pairs):
         raise StatementError("a path has a negative term")
-    return Row(irrep.degree, irrep.parity, pairs, int(row["number"]), int(row["dimension"]))
+    return Output(irrep.degree, irrep.parity, pairs, int(output["number"]), int(output["dimension"]))

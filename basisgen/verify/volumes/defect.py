@@ -128,9 +128,9 @@ def measure(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmonic]], t
 
 def work(filters: Filters) -> float:
     """The floating-point operations of `measure`, most of which are the sums over taps along x and y."""
-    rows = sum(2 * J + 1 for J, _ in filters.groups)
+    number = sum(2 * J + 1 for J, _ in filters.groups)
     directions = sum((degree + 2) / 2 * (2 * degree + 1) for _, degree in _quadrature(filters)[1])
-    return 8.0 * directions * rows * filters.size[0] * filters.size[1]
+    return 8.0 * directions * number * filters.size[0] * filters.size[1]
 
 
 def _quadrature(filters: Filters) -> tuple[list[Array], list[tuple[float, int]]]:

@@ -27,7 +27,7 @@ MAX_DIFFERENCE = 1e-13  # of the largest tap of a filter
 
 def check_expansions(certificate: Certificate, tensors: Mapping[str, Array]) -> tuple[int, float, list[str]]:
     """How many filters were compared with their sums, the largest difference, and the complaints."""
-    rows, worst, complaints = 0, 0.0, []
+    number, worst, complaints = 0, 0.0, []
     for name, filters in certificate.filters.items():
         if not isinstance(filters.products, Levels):
             continue
@@ -37,7 +37,7 @@ def check_expansions(certificate: Certificate, tensors: Mapping[str, Array]) -> 
             complaints.append(f"{where}: its products are not all finite numbers")
             continue
         differences = _differences(tensors[name], E, axes, filters.products.levels)
-        rows, worst = rows + len(E), max(worst, float(differences.max(initial=0)))
+        number, worst = number + len(E), max(worst, float(differences.max(initial=0)))
         wrong = np.flatnonzero(~(differences <= MAX_DIFFERENCE))
         complaints += [f"{where}, row {row}: is not the sum of its products" for row in wrong.tolist()]
         complaints += [f"{where}: {complaint}" for complaint in _asymmetries(filters, axes)]
@@ -45,7 +45,7 @@ def check_expansions(certificate: Certificate, tensors: Mapping[str, Array]) -> 
             worst = max(worst, residual)
             if not residual <= allowed:
                 complaints.append(f"{where}, products of element J = {J}, rows {degree}: a turn leaves {residual:.1e}")
-    return rows, worst, complaints
+    return number, worst, complaints
 
 
 def _differences(taps: Array, E: Array, axes: list[Array], levels: int) -> Array:

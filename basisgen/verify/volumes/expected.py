@@ -26,35 +26,35 @@ Array = NDArray[np.float64]
 
 
 class TermPath(NamedTuple):
-    """The kernels of degree J between two terms, and for each profile the rows of its filters."""
+    """The kernels of degree J between two terms, and the filters of each profile."""
 
     out_term: int
     in_term: int
     J: int
-    rows: tuple[slice, ...]
+    profiles: tuple[slice, ...]
 
 
 def paths(layer: Layer, certificate: Certificate) -> list[TermPath]:
     """The paths of a layer in the order of its weights."""
-    rows: dict[int, tuple[slice, ...]] = {}
+    profiles: dict[int, tuple[slice, ...]] = {}
     start = 0
     for J, _ in certificate.filters[layer.filter_tensor].groups:
-        rows[J] = (*rows.get(J, ()), slice(start, start + 2 * J + 1))
+        profiles[J] = (*profiles.get(J, ()), slice(start, start + 2 * J + 1))
         start += 2 * J + 1
     degrees = {(pair.out, pair.into): pair.degrees for pair in certificate.pairs}
     return [
-        TermPath(o, i, J, rows[J])
+        TermPath(o, i, J, profiles[J])
         for o, out in enumerate(layer.out)
         for i, into in enumerate(layer.into)
         for J in degrees[out.irrep, into.irrep]
-        if J in rows
+        if J in profiles
     ]
 
 
 def weight_count(layer: Layer, certificate: Certificate) -> int:
     """The number of learned weights, biases not counted."""
     return sum(
-        len(path.rows) * layer.out[path.out_term].multiplicity * layer.into[path.in_term].multiplicity
+        len(path.profiles) * layer.out[path.out_term].multiplicity * layer.into[path.in_term].multiplicity
         for path in paths(layer, certificate)
     )
 
@@ -63,7 +63,7 @@ def fan_in(layer: Layer, all_paths: Iterable[TermPath]) -> list[int]:
     """For each output term the sum of multiplicity in * profiles over the paths into it."""
     fan = [0] * len(layer.out)
     for path in all_paths:
-        fan[path.out_term] += len(path.rows) * layer.into[path.in_term].multiplicity
+        fan[path.out_term] += len(path.profiles) * layer.into[path.in_term].multiplicity
     return fan
 
 
@@ -71,19 +71,19 @@ def kernel(layer: Layer, certificate: Certificate, tensors: Mapping[str, Array],
     """The dense kernel, float64 (channel out, channel in, x, y, z)."""
     filters = tensors[layer.filter_tensor].reshape(-1, int(np.prod(layer.size)))
     kernel = np.zeros((channels(layer.out), channels(layer.into), filters.shape[1]))
-    rows, columns, all_paths = slices(layer.out), slices(layer.into), paths(layer, certificate)
+    channels_out, channels_in, all_paths = slices(layer.out), slices(layer.into), paths(layer, certificate)
     fan, start = fan_in(layer, all_paths), 0
     for path in all_paths:
         out, into = layer.out[path.out_term], layer.into[path.in_term]
         j, l, J = out.irrep.degree, into.irrep.degree, path.J
-        shape = (len(path.rows), out.multiplicity, into.multiplicity)
+        shape = (len(path.profiles), out.multiplicity, into.multiplicity)
         stop = start + int(np.prod(shape))
         first = J**2 - (j - l) ** 2
         C = tensors[f"clebsch_gordan_{j}_{l}"][:, :, first : first + 2 * J + 1]
-        F = np.stack([filters[row] / np.linalg.norm(filters[row]) for row in path.rows])
+        F = np.stack([filters[profile] / np.linalg.norm(filters[profile]) for profile in path.profiles])
         basis = np.einsum("mnM,bMx->bmnx", C, F) * ((2 * j + 1) / fan[path.out_term]) ** 0.5
         block = np.einsum("bop,bmnx->ompnx", weights[start:stop].reshape(shape), basis, optimize=True)
-        part = kernel[rows[path.out_term], columns[path.in_term]]
+        part = kernel[channels_out[path.out_term], channels_in[path.in_term]]
         part += block.reshape(part.shape)
         start = stop
     return kernel.reshape(*kernel.shape[:2], *layer.size)

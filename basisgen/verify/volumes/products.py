@@ -36,14 +36,14 @@ _R2: Polynomial = {(2, 0, 0): 1, (0, 2, 0): 1, (0, 0, 2): 1}
 def check_products(certificate: Certificate) -> Iterator[str]:
     """The identity for every filter that is said to be a sum of products."""
     for name, filters in certificate.filters.items():
-        if isinstance(filters.products, Products):
-            where = f"certificate.json: {name}"
-            yield from _check_profiles(where, filters, filters.products)
+        products, where = filters.products, f"certificate.json: {name}"
+        if isinstance(products, Products):
+            yield from _check_profiles(where, filters, products)
             first = 0
-            for (J, _), n in zip(filters.groups, filters.products.orders, strict=True):
+            for (J, _), n in zip(filters.groups, products.orders, strict=True):
                 for M, harmonic in certificate.harmonics[J].items():
                     row = first + M + J
-                    if not _is_identity(n, J, harmonic, filters.products.square_scale, filters.products.rows[row]):
+                    if not _is_identity(n, J, harmonic, products.square_scale, products.expansions[row]):
                         yield f"{where}, row {row}: filter (J, M) = ({J}, {M}) is not the sum of its products"
                 first += 2 * J + 1
 
@@ -62,10 +62,10 @@ def _check_profiles(where: str, filters: Filters, products: Products) -> Iterato
                 yield f"{where}: profile {profile!r:.100} is not the oscillator's of n = {n}, J = {J}"
 
 
-def _is_identity(n: int, J: int, harmonic: Harmonic, square_scale: Fraction, row: dict[Powers, Root]) -> bool:
+def _is_identity(n: int, J: int, harmonic: Harmonic, square_scale: Fraction, expansion: dict[Powers, Root]) -> bool:
     """Whether the leading terms agree, every q rational."""
     ratios: dict[Powers, Fraction] = {}
-    for powers, (sign, square) in row.items():
+    for powers, (sign, square) in expansion.items():
         norm = 2 ** sum(powers) * factorial(powers[0]) * factorial(powers[1]) * factorial(powers[2])
         ratio = square / (norm * square_scale**J * harmonic.square_norm)
         root = Fraction(isqrt(ratio.numerator), isqrt(ratio.denominator))

@@ -51,4 +51,4 @@ class RadialFamily(Protocol):
         """
 
     def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> Products | None:
-        """The groups that `groups` returned, row by row, as sums of products; None if they are not."""
+        """The groups that `groups` returned, filter by filter, as sums of products; None if they are not."""

@@ -24,7 +24,7 @@ class SampledFilters:
 
     grid: VoxelGrid
     groups: tuple[FilterGroup, ...]
-    products: Products | None = None  # of the groups, row by row
+    products: Products | None = None  # of the groups, filter by filter
     left_out: tuple[FilterGroup, ...] = ()  # what the family offers beside them: dependent on them at the taps
 
     def __post_init__(self) -> None:
@@ -38,14 +38,14 @@ class SampledFilters:
         return np.concatenate([group.values for group in self.groups])
 
     @property
-    def rows(self) -> dict[int, tuple[int, int]]:
-        """Degree J -> first row of `values` and the row after its last; (2J+1) rows per radial profile."""
-        rows: dict[int, tuple[int, int]] = {}
+    def ranges(self) -> dict[int, tuple[int, int]]:
+        """Degree J -> its first filter in `values` and one past its last; 2J+1 filters per radial profile."""
+        ranges: dict[int, tuple[int, int]] = {}
         stop = 0
         for group in self.groups:
             start, stop = stop, stop + 2 * group.J + 1
-            rows[group.J] = (rows.get(group.J, (start,))[0], stop)
-        return rows
+            ranges[group.J] = (ranges.get(group.J, (start,))[0], stop)
+        return ranges
 
 
 def sample(proven: Iterable[ProvenBasis], family: RadialFamily, grid: VoxelGrid) -> SampledFilters:
