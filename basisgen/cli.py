@@ -308,6 +308,7 @@ def report_command(package: Path, output: Path) -> None:
     metavar="L1 L2 L",
     help="Instead of IN and OUT: the product of fields of degrees L1 and L2 that has degree L.",
 )
+@click.option("--zonal", nargs=2, type=int, metavar="L ANCHORS", help="Instead of IN and OUT: zonal filters.")
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
 @explains_errors
 def show(
@@ -316,10 +317,11 @@ def show(
     degrees: tuple[int, int] | None,
     style: str,
     product: tuple[int, int, int] | None,
+    zonal: tuple[int, int] | None,
 ) -> None:
     """Show the exact kernels from IN to OUT fields, as polynomials in x, y, z: one basis for every pair of degrees.
 
-    With --product, show the coefficients of a product of two fields.
+    With --product, show the coefficients of a product of two fields; with --zonal, filters between anchors.
 
     \b
     Example:
@@ -328,12 +330,12 @@ def show(
       basisgen show --degrees 1 2
       basisgen show --product 2 3 4
     """
-    if product is not None:
-        from basisgen.commands.show_product import STYLES as PRODUCT_STYLES
+    if product is not None or zonal is not None:
+        from basisgen.commands import show_product, show_zonal
 
-        if into is not None or degrees is not None:
-            raise SpecError("--product takes three degrees, and then neither IN and OUT nor --degrees.")
-        say(PRODUCT_STYLES[style](*product))
+        if (into, degrees).count(None) < 2 or None not in (product, zonal):
+            raise SpecError("--product takes three degrees, --zonal a band limit and anchors, and then nothing else.")
+        say(show_product.STYLES[style](*product) if product else show_zonal.STYLES[style](*(zonal or ())))
         return
     from rich.console import Console
 

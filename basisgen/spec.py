@@ -23,12 +23,13 @@ from basisgen.reading import check_keys, identifier, quoted, required, sub_table
 from basisgen.spheres.linear import LINEAR
 from basisgen.spheres.product import PRODUCT
 from basisgen.spheres.transform import TRANSFORM
+from basisgen.spheres.zonal import ZONAL
 from basisgen.volumes.conv import CONV
 from basisgen.volumes.execution import Tuning
 
 MAX_SPEC_BYTES = 1 << 20
 MAX_LAYERS = 256
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CONV, PRODUCT, LINEAR, TRANSFORM)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CONV, PRODUCT, LINEAR, TRANSFORM, ZONAL)}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
 from basisgen.spheres.harmonic_tables import Tables, tables
-from basisgen.spheres.product_spec import field_type
+from basisgen.spheres.signal_type import signal_type
 from basisgen.spheres.sphere_grid import Sampling, points_of_ring
 
 KIND = "transform"
@@ -126,17 +126,11 @@ def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
     """
     table = {key: value for key, value in table.items() if value is not None}
     check_keys(table, ("kind", "name", "in", *OPTIONS), "it")
-    into = field_type(required(table, "in", "it"), "in")
-    degrees = [term.irrep.degree for term in into.terms]
-    multiplicities = {term.multiplicity for term in into.terms}
-    if degrees != list(range(len(degrees))) or len(multiplicities) > 1:
+    into = signal_type(required(table, "in", "it"), "in")
+    if len(into.terms) > MAX_BAND_LIMIT:
         raise SpecError(
-            f"in = '{into}' is no signal on the sphere: write Kx0..L-1, K signals of band limit L, as '8x0..15'."
+            f"in = {quoted(table['in'])}: band limit {len(into.terms)} is over the limit, {MAX_BAND_LIMIT}."
         )
-    if any(term.irrep.parity not in (None, (-1) ** term.irrep.degree) for term in into.terms):
-        raise SpecError(f"in = '{into}': a signal on the sphere has natural parity. Write it as '8x0..15n'.")
-    if len(degrees) > MAX_BAND_LIMIT:
-        raise SpecError(f"in = {quoted(table['in'])}: band limit {len(degrees)} is over the limit, {MAX_BAND_LIMIT}.")
     grids = [grid.value for grid in Sampling]
     value = required(table, "grid", "it")
     if value not in grids:

@@ -50,6 +50,7 @@ OTHER_KINDS: Mapping[str, OfKind] = {
     "product": spheres.check_products,
     "linear": spheres.check_linear,
     "transform": spheres.check_transforms,
+    "zonal": spheres.check_zonal,
 }
 
 

@@ -32,7 +32,7 @@ class ZonalConv(FieldLayer):
             raise ValueError(f"ZonalConv: {anchors} anchors do not lie apart on {limit} degrees. Take 1 to {limit}.")
         super().__init__(signal_type(channels, limit), signal_type(out_channels, limit))
         self.limit, self.anchors = limit, anchors
-        deviation = 1 / (2 * math.pi * math.sqrt(limit * channels))
+        deviation = 1 / (math.pi * math.sqrt(limit * channels))  # the source's: the 2 of a rectifier is in it
         self.weight = nn.Parameter(torch.empty(channels, anchors, out_channels))
         nn.init.trunc_normal_(self.weight, 0.0, deviation, -2 * deviation, 2 * deviation)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None

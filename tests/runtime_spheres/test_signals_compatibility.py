@@ -42,6 +42,7 @@ TYPE = signal_type(4, 4)
 COBB = CobbConfig(inputs=1, limits=(4, 3, 1), channels=(4, 3, 6), width=3, classes=3, hidden=8, dropout=0.0)
 ESTEVES = EstevesConfig(size=16, widths=(4, 4, 6, 6), pools=(1, 2), classes=3, auxiliary=False)
 GRID = spec_text("grid", [{"kind": "transform", "name": "Transform", "in": signal_type(4, 6), "grid": "mw"}])
+ZONAL = spec_text("zonal", [{"kind": "zonal", "name": "Zonal", "in": TYPE, "out": signal_type(3, 3), "anchors": 2}])
 KONDOR = KondorConfig(limit=3, layers=2, width=2, classes=3, hidden=8, dropout=0.0)
 PASSED: set[tuple[str, str]] = set()
 
@@ -77,6 +78,7 @@ CASES = [
     Case("generated transform", lambda package: package(GRID).Transform(), (144,), False),
     Case("generated product", lambda package: package(COBB.spec()).Product1()),
     Case("generated linear", lambda package: package(COBB.spec()).Lift(), (16,)),
+    Case("generated zonal", lambda package: package(ZONAL).Zonal()),
     Case(
         "SphericalBlock",
         lambda package: SphericalBlock(

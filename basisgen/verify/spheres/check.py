@@ -1,9 +1,10 @@
-"""The lines of `basisgen verify` about products, linear maps and transforms.
+"""The lines of `basisgen verify` about layers between fields on the sphere.
 
 paths       products couple what they say, are independent, complete where they say so, and trees are trees
 couplings   every coefficient is Racah's, the nearest float64
 transforms  every number of the tables, in 60 digits, the nearest float64
 linear      as many weights as the factors have, as many maps as Schur's lemma gives
+zonal       every number of the interpolation, the nearest float64; as many weights as it has independent columns
 layers      the package's own code on random fields against the definitions, in a process apart
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.verify.report import Check
-from basisgen.verify.spheres import transforms
+from basisgen.verify.spheres import transforms, zonal
 from basisgen.verify.spheres.couplings import coupling, expected
 from basisgen.verify.spheres.module import check_modules
 from basisgen.verify.spheres.paths import check_paths
@@ -25,8 +26,8 @@ from basisgen.verify.spheres.statement import Statement, StatementError, read_st
 Entries = Mapping[str, Mapping[str, Any]]  # layer -> its part of the spec
 Tensors = Mapping[str, NDArray[Any]]
 
-KINDS = ("product", "linear", "transform")
-_APART = "products, linear maps and transforms on random fields, in a process apart"
+KINDS = ("product", "linear", "transform", "zonal")
+_APART = "layers between fields on the sphere on random fields, in a process apart"
 
 
 def check_products(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
@@ -42,6 +43,11 @@ def check_linear(entries: Entries, sections: Mapping[str, Any], tensors: Tensors
 def check_transforms(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
     """The numbers of the tables."""
     return _reported("transforms", lambda: _tables(read_statement(entries, sections), tensors))
+
+
+def check_zonal(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
+    """The interpolations and the counts."""
+    return _reported("zonal", lambda: _interpolations(read_statement(entries, sections), sections, tensors))
 
 
 def check_layers(
@@ -109,6 +115,17 @@ def _counts(statement: Statement, sections: Mapping[str, Any]) -> list[Check]:
             complaints.append(f"certificate.json: linear: {layer.name} has {found}, stated are {stated}")
     how = "linear maps have as many weights as their factors, and their dimension is Schur's"
     return [Check("linear", how, "0, exactly", tuple(complaints))]
+
+
+def _interpolations(statement: Statement, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
+    wanted = {layer.table: zonal.expected(len(layer.out), layer.anchors) for layer in statement.zonal}
+    complaints = list(_differences(tensors, wanted, "zonal_"))
+    for layer in statement.zonal:
+        claim, counts = sections["zonal"]["layers"][layer.name], zonal.counts(layer)
+        if (stated := (claim["weights"], claim["dimension"])) != counts:
+            complaints.append(f"certificate.json: zonal: {layer.name} has weights and maps {counts}, stated {stated}")
+    how = "numbers of linear interpolation between anchors, the nearest float64; as many maps as weights"
+    return [Check("zonal", f"{sum(w.size for w in wanted.values())} {how}", "0, exactly", tuple(complaints))]
 
 
 def _differences(found: Tensors, wanted: Tensors, prefix: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""The package's own products, linear maps and transforms, run apart on random fields, against their definitions.
+"""The package's own layers between fields on the sphere, run apart on random fields, against their definitions.
 
 product    out[path, t, t', k, M] = sum_mn C[m, n; M] f[t, k, m] g[t', k, n]
 linear     one matrix per irrep, or its uniform, channel-wise and cross-channel factors, over the root of the fan in
 transform  the sums over harmonics at the samples, and over samples, by the tables
+zonal      every degree times its number, read off the broken line through the anchors
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save_file
 
 from basisgen.verify.isolation import IsolationError, run_apart, sites
-from basisgen.verify.spheres.statement import Linear, Product, Statement, Term, Transform
+from basisgen.verify.spheres.statement import Linear, Product, Statement, Term, Transform, Zonal
+from basisgen.verify.spheres.zonal import convolution
 
 Array = NDArray[Any]
 Coupling = Mapping[tuple[int, int, int], float]
-Layer = Product | Linear | Transform
+Layer = Product | Linear | Transform | Zonal
 
 BATCH = 2
 MAX_NUMBERS = 1 << 22  # of one layer's input, output or weights
@@ -48,7 +50,7 @@ def check_modules(
     inputs: dict[str, Array] = {}
     wanted: dict[str, Array] = {}
     layers = {}
-    of_all: list[Layer] = [*statement.products, *statement.linear, *statement.transforms]
+    of_all: list[Layer] = [*statement.products, *statement.linear, *statement.transforms, *statement.zonal]
     chosen = affordable(of_all)
     too_large = [layer.name for layer in of_all if layer not in chosen]
     for layer in chosen:
@@ -62,6 +64,10 @@ def check_modules(
             fields = [random.normal(size=(BATCH, _channels(layer.into)))]
             weight, bias, wanted[layer.name] = linear(layer, entries[layer.name], fields[0], random)
             inputs |= {f"{layer.name}.weight": weight} | ({f"{layer.name}.bias": bias} if len(bias) else {})
+        elif isinstance(layer, Zonal):
+            fields = [random.normal(size=(BATCH, _channels(layer.into)))]
+            weight, bias, wanted[layer.name] = convolution(layer, fields[0], random)
+            inputs |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
         else:
             name = f"transform_{layer.grid}_{layer.band_limit}"
             rings, points = len(tensors[f"{name}_cos"]), len(tensors[f"{name}_trig"])
@@ -234,6 +240,8 @@ def _size(layer: Layer) -> int:
     if isinstance(layer, Linear):
         pairs = [into * _multiplicities(layer.out).get(irrep, 0) for irrep, into in _multiplicities(layer.into).items()]
         return max(sum(pairs), _channels(layer.into), _channels(layer.out))
+    if isinstance(layer, Zonal):
+        return max(len(layer.out) * layer.filters, _channels(layer.into), _channels(layer.out))
     return 8 * layer.field[0].multiplicity * layer.band_limit**2
 
 

@@ -1,4 +1,4 @@
-"""Runs the code of a package's products, linear maps and transforms and tells what it computed.
+"""Runs the code of a package's layers between fields on the sphere and tells what it computed.
 
     python -I -S -B probe.py PIPE MEMORY SECONDS DIRECTORY SITE...
 
@@ -26,7 +26,7 @@ def main(directory: Path) -> tuple[dict[str, Any], bytes]:
     for name, kind in task["layers"].items():
         fields = [inputs[f"{name}.{k}"] for k in range(2) if f"{name}.{k}" in inputs]
         with torch.no_grad():
-            if kind == "linear":
+            if kind in ("linear", "zonal"):
                 module = getattr(package, name)(dtype=torch.float64)
                 for key, parameter in module.named_parameters():
                     parameter.copy_(inputs[f"{name}.{key}"])

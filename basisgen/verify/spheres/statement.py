@@ -1,4 +1,4 @@
-"""What a package's spec and certificate say of products, linear maps and transforms. Untrusted, so read strictly."""
+"""What a package's spec and certificate say of layers between fields on the sphere. Untrusted, so read strictly."""
 
 from __future__ import annotations
 
@@ -112,12 +112,33 @@ class Transform:
 
 
 @dataclass(frozen=True)
+class Zonal:
+    """One zonal convolution as the spec states it."""
+
+    name: str
+    into: tuple[Term, ...]
+    out: tuple[Term, ...]
+    anchors: int
+
+    @property
+    def filters(self) -> int:
+        """One for each signal in and signal out."""
+        return self.into[0].multiplicity * self.out[0].multiplicity
+
+    @property
+    def table(self) -> str:
+        """The name of its tensor."""
+        return f"zonal_{len(self.out)}_{self.anchors}"
+
+
+@dataclass(frozen=True)
 class Statement:
     """All layers of these kinds."""
 
     products: tuple[Product, ...]
     linear: tuple[Linear, ...]
     transforms: tuple[Transform, ...]
+    zonal: tuple[Zonal, ...]
 
 
 def read_statement(entries: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Any]) -> Statement:
@@ -131,6 +152,10 @@ def read_statement(entries: Mapping[str, Mapping[str, Any]], sections: Mapping[s
             tuple(_linear(entry) for entry in _of(entries, "linear")),
             tuple(
                 Transform(entry["name"], read_type(entry["in"]), entry["grid"]) for entry in _of(entries, "transform")
+            ),
+            tuple(
+                Zonal(entry["name"], read_type(entry["in"]), read_type(entry["out"]), int(entry["anchors"]))
+                for entry in _of(entries, "zonal")
             ),
         )
     except StatementError:
