@@ -17,7 +17,7 @@ from basisgen.commands.options import check_meaning, settings, value_of
 from basisgen.commands.terminal import WIDTH, explains_errors, print_table, say, terminal_width
 from basisgen.errors import SpecError
 
-MAX_COMPLAINTS = 20  # that `verify` prints; the JSON report has all
+MAX_COMPLAINTS = 20  # that `verify` prints; --json prints all
 
 _OUT = click.option(
     "--out",
@@ -187,8 +187,8 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
 @main.command(short_help="Re-check a package independently.")
 @click.argument("package", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--no-run", is_flag=True, help="Run no code of the package: leave out the checks of what it computes.")
-@click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier report.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @explains_errors
 def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None:
     """Re-check the package in directory PACKAGE, trusting neither solver nor files. Exit 1 if anything is wrong.
@@ -202,17 +202,17 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None
     from basisgen.commands.recompile import recompile
     from basisgen.verify.verify import verify_package
 
-    report = verify_package(package, run=not no_run, recompile=recompile, seed=seed)
+    verdict = verify_package(package, run=not no_run, recompile=recompile, seed=seed)
     if as_json:
-        say(report.as_json())
+        say(verdict.as_json())
     else:
-        print_table(report.as_table(), report.as_text())
-        for complaint in report.complaints[:MAX_COMPLAINTS]:
+        print_table(verdict.as_table(), verdict.as_text())
+        for complaint in verdict.complaints[:MAX_COMPLAINTS]:
             say(f"  {complaint}")
-        if len(report.complaints) > MAX_COMPLAINTS:
-            say(f"  and {len(report.complaints) - MAX_COMPLAINTS} more")
-        say(report.verdict())
-    sys.exit(0 if report.verified else 1)
+        if len(verdict.complaints) > MAX_COMPLAINTS:
+            say(f"  and {len(verdict.complaints) - MAX_COMPLAINTS} more")
+        say(verdict.summary())
+    sys.exit(0 if verdict.verified else 1)
 
 
 @main.command("tune", short_help="Choose dense or separable by measurement.")

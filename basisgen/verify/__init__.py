@@ -1,6 +1,6 @@
 """`basisgen verify`: a package re-checked by code that shares nothing with the compiler but its error classes.
 
-verify.py     the recipe; report.py its report
+verify.py     the recipe; verdict.py what it found
 files.py      the directory, read at one moment; canonical.py and tensors.py: JSON and tensors in their one form
 manifest.py   the manifest, as far as it is needed; derived.py: everything against what the compiler writes for its spec
 bytecode.py   what the interpreter has cached

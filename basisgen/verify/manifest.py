@@ -1,4 +1,4 @@
-"""manifest.json, as far as verification needs it: the digests, and what each layer is said to be. Untrusted.
+"""manifest.json, as far as `verify` needs it: the digests, and what each layer is said to be. Untrusted.
 
 Canonical JSON, keys in this order: format, basisgen, name, command, spec, tuned (if it is), sections of the kinds of
 layers, layers, sha256. Names, spec and tuning decide every other value; `verify` compares them, it does not read them.

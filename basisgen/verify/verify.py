@@ -1,4 +1,4 @@
-"""The recipe of `basisgen verify`: read, derive, check, run, report. Nothing of the compiler is imported.
+"""The recipe of `basisgen verify`: read, derive, check, run. Nothing of the compiler is imported.
 
 files        regular files of a package's names, read at one moment; every digest, and no other file
 code         the files, and every byte of them but the tensors, are what the compiler writes for the stated spec
@@ -31,11 +31,11 @@ from basisgen.verify.derived import TOLERANCE, check_code, check_taps, same_figu
 from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, Contents, read_contents
 from basisgen.verify.floats import check_floats, tensor_forms
 from basisgen.verify.manifest import Manifest, ManifestError, check_layers, cure, read_manifest
-from basisgen.verify.report import Check, Report
 from basisgen.verify.rotations import ROTATIONS, check_rotations, check_symmetry
 from basisgen.verify.spheres import check as spheres
 from basisgen.verify.statement import Certificate, CertificateError, Products, read_certificate, read_sections
 from basisgen.verify.tensors import Tensor, forms_of, read_tensors
+from basisgen.verify.verdict import Check, Verdict
 from basisgen.verify.volumes import defect
 from basisgen.verify.volumes.expansions import check_expansions
 from basisgen.verify.volumes.module import ProbeError, affordable, check_module
@@ -56,7 +56,7 @@ OTHER_KINDS: Mapping[str, OfKind] = {
 
 def verify_package(
     directory: Path, *, run: bool = True, recompile: Recompile | None = None, seed: int | None = None
-) -> Report:
+) -> Verdict:
     """Re-checks the package in a directory. `recompile` tells what the compiler writes; without it nothing is verified.
 
     The package's Python code is run only if `run` is true and every other check passed, and then in a process apart.
@@ -67,8 +67,8 @@ def verify_package(
 
 def verify_contents(
     contents: Contents, name: str, *, run: bool = True, recompile: Recompile | None = None, seed: int | None = None
-) -> Report:
-    """Re-checks a package that has been read; `name` is what the report calls it."""
+) -> Verdict:
+    """Re-checks a package that has been read; `name` is what the result calls it."""
     seed = secrets.randbits(32) if seed is None else seed
     random = np.random.default_rng(seed)
     files = contents.files
@@ -92,7 +92,7 @@ def verify_contents(
             checks += [Check(name, how, "", not_done=why_not, optional=True) for name, how in _MODULE_CHECKS.items()]
     if manifest is not None and manifest.others:
         checks.append(_check_layers(manifest, files, random, _reason_not_to_run(run, checks)))
-    return Report(name, seed, tuple(checks))
+    return Verdict(name, seed, tuple(checks))
 
 
 def _check_content(

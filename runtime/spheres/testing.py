@@ -90,13 +90,13 @@ def assert_equivariant(
             fields = _draw(in_type, limit, spectrum, (rotations, *space), generator)
             errors = _errors(function, fields, turns, in_type, out_type)
             found.append(SignalError(limit, name, float(errors.mean()), float(errors.max())))
-    report = SignalReport(rotations, tuple(found))
+    measured = SignalReport(rotations, tuple(found))
     if not all(error.mean <= tolerance for error in found):
         raise AssertionError(
             f"{type(module).__name__} is not equivariant to {tolerance:.1e} ({describe(in_type)} -> "
-            f"{describe(out_type)}).\n{report}"
+            f"{describe(out_type)}).\n{measured}"
         )
-    return report
+    return measured
 
 
 def _types(module: nn.Module, *given: FieldTypeLike | None) -> tuple[FieldType, FieldType]:

@@ -125,10 +125,10 @@ class Run:
     def train_step(self, parts: list[Part]) -> None:
         """One optimiser step on this process's parts of a batch."""
         self._seed()
-        report = self._report(self.learner.backward(parts))
-        self.processes.sum_([*self.learner.gradients(self.processes.size), report.loss, report.stop, report.save])
+        mine = self._totals_of_step(self.learner.backward(parts))
+        self.processes.sum_([*self.learner.gradients(self.processes.size), mine.loss, mine.stop, mine.save])
         norm = self.learner.penalise_and_clip()  # () before clipping
-        self._look(report._replace(gradient_norm=norm), parts)
+        self._look(mine._replace(gradient_norm=norm), parts)
         self.learner.step()
         self.step += 1
 
@@ -136,18 +136,18 @@ class Run:
         rank, device = self.processes.rank, self.processes.device
         seed_generators(self.config.seed, "step", self.epoch, self.step, rank, device=device)
 
-    def _report(self, loss: Tensor) -> Totals:
+    def _totals_of_step(self, loss: Tensor) -> Totals:
         """What this process tells the others about a step; its loss is a share of the mean over the step's samples."""
-        report = Totals(*torch.zeros(4, dtype=loss.dtype, device=loss.device))
-        report.loss.copy_(loss * self.batches.samples_in(self.step))
-        report.stop.fill_(float(self.stop.requested))
+        mine = Totals(*torch.zeros(4, dtype=loss.dtype, device=loss.device))
+        mine.loss.copy_(loss * self.batches.samples_in(self.step))
+        mine.stop.fill_(float(self.stop.requested))
         is_due = time.monotonic() - self._saved_at >= self.config.checkpoint_seconds
-        report.save.fill_(float(self.processes.is_first and is_due))
-        return report
+        mine.save.fill_(float(self.processes.is_first and is_due))
+        return mine
 
-    def _look(self, report: Totals, parts: list[Part]) -> None:
+    def _look(self, totals: Totals, parts: list[Part]) -> None:
         """Add a step to the totals and, every few steps, look: all finite? does any process want to stop or save?"""
-        for total, new in zip(self._totals, report, strict=True):
+        for total, new in zip(self._totals, totals, strict=True):
             total += new
         if (self.step + 1) % self.config.check_every and self.step + 1 < self.batches.steps:
             return

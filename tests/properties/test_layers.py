@@ -40,8 +40,8 @@ def check_verified(*layers: ConvSpec) -> None:
         reject()
     with tempfile.TemporaryDirectory() as directory:
         write_package(files, Path(directory) / "drawn")
-        report = verify_package(Path(directory) / "drawn", run=False, recompile=recompile)
-    assert report.verified, report.complaints
+        verdict = verify_package(Path(directory) / "drawn", run=False, recompile=recompile)
+    assert verdict.verified, verdict.complaints
     assert recompile(json.loads(files["manifest.json"])) == files
 
 

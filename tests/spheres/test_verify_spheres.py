@@ -19,7 +19,6 @@ from basisgen.spec import parse_package
 from basisgen.spheres.harmonic_tables import tables
 from basisgen.spheres.mixing import Mixing, mixing_set
 from basisgen.spheres.sphere_grid import Sampling
-from basisgen.verify.report import Report
 from basisgen.verify.spheres import transforms
 from basisgen.verify.spheres.module import affordable
 from basisgen.verify.spheres.paths import check_paths, prim
@@ -32,6 +31,7 @@ from basisgen.verify.spheres.statement import (
     Transform,
     read_statement,
 )
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 
 SPEC = """
@@ -84,7 +84,7 @@ def files() -> Files:
     return compile_package(parse_package(SPEC))
 
 
-def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Report:
+def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Verdict:
     place = directory / "verified"
     place.mkdir()
     for name, body in files.items():
@@ -108,10 +108,10 @@ def _forged(files: Files, **changed: bytes) -> Files:
 
 
 def test_accepts_its_own(files: Files, tmp_path: Path) -> None:
-    report = _verify(files, tmp_path)
-    assert report.verified, report.as_text()
+    verdict = _verify(files, tmp_path)
+    assert verdict.verified, verdict.as_text()
     assert {"paths", "couplings", "transforms", "linear", "layers"} <= {
-        check.name for check in report.checks if check.passed
+        check.name for check in verdict.checks if check.passed
     }
 
 
@@ -123,8 +123,8 @@ def test_nothing_is_written_outside_of_a_temporary_directory(
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    report = _verify(files, tmp_path)
-    assert report.verified, report.as_text()
+    verdict = _verify(files, tmp_path)
+    assert verdict.verified, verdict.as_text()
     assert not list(home.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["home", "verified"]
 
 
@@ -140,9 +140,9 @@ def test_what_is_run_is_bounded_for_all_layers_together() -> None:
 
 @pytest.mark.slow
 def test_accepts_packages_with_convolutions(tmp_path: Path) -> None:
-    report = _verify(compile_package(parse_package(SPEC + CONVOLUTION)), tmp_path)
-    assert report.verified, report.as_text()
-    assert {"law", "kernel", "paths", "layers"} <= {check.name for check in report.checks if check.passed}
+    verdict = _verify(compile_package(parse_package(SPEC + CONVOLUTION)), tmp_path)
+    assert verdict.verified, verdict.as_text()
+    assert {"law", "kernel", "paths", "layers"} <= {check.name for check in verdict.checks if check.passed}
 
 
 def _negate(values: dict[str, Any]) -> None:
@@ -201,25 +201,25 @@ def test_rejects_other_numbers(
 ) -> None:
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
     change(values)
-    report = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
-    assert not report.verified
-    found = {check.name: check for check in report.checks}
-    assert found[line].complaints and found["taps"].complaints, report.as_text()
+    verdict = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
+    assert not verdict.verified
+    found = {check.name: check for check in verdict.checks}
+    assert found[line].complaints and found["taps"].complaints, verdict.as_text()
 
 
 def test_rejects_another_encoding(files: Files, tmp_path: Path) -> None:
     body = files["basis.safetensors"]
     length = int.from_bytes(body[:8], "little")
     padded = (length + 8).to_bytes(8, "little") + body[8 : 8 + length] + b" " * 8 + body[8 + length :]
-    report = _verify(_forged(files, tensors=padded), tmp_path, run=False)
-    assert not report.verified and "header" in " ".join(report.complaints)
+    verdict = _verify(_forged(files, tensors=padded), tmp_path, run=False)
+    assert not verdict.verified and "header" in " ".join(verdict.complaints)
 
 
 @pytest.mark.parametrize("name", ["_product.py", "_product.cpp", "_compiled.py", "_linear.py", "tree.py", "grid.py"])
 def test_rejects_other_code(files: Files, name: str, tmp_path: Path) -> None:
     forged = _forged(files, **{name.replace(".", "__"): files[name] + b"\n"})
-    report = _verify(forged, tmp_path, run=False)
-    assert any(name in complaint for complaint in report.complaints)
+    verdict = _verify(forged, tmp_path, run=False)
+    assert any(name in complaint for complaint in verdict.complaints)
 
 
 def _claims(files: Files) -> Any:

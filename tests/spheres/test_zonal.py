@@ -28,9 +28,9 @@ from basisgen.so3.field_type import parse_field_type
 from basisgen.so3.wigner import field_matrix
 from basisgen.spec import parse_layer, parse_package
 from basisgen.spheres.zonal import Interpolation, interpolation, prove, tabulate
-from basisgen.verify.report import Report
 from basisgen.verify.spheres import zonal as verifier
 from basisgen.verify.spheres.statement import StatementError, Term, Zonal
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 from runtime.spheres.zonal import ZonalConv
 from tests.spheres.test_verify_spheres import _forged
@@ -155,7 +155,7 @@ def test_space_and_torch(package: ModuleType) -> None:
     assert per_sample.shape == x.shape
 
 
-def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Report:
+def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Verdict:
     place = directory / "verified"
     place.mkdir()
     for name, body in files.items():
@@ -164,9 +164,9 @@ def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Re
 
 
 def test_verify_accepts_its_own(files: Files, tmp_path: Path) -> None:
-    report = _verify(files, tmp_path)
-    assert report.verified, report.as_text()
-    assert {"zonal", "layers"} <= {check.name for check in report.checks if check.passed}
+    verdict = _verify(files, tmp_path)
+    assert verdict.verified, verdict.as_text()
+    assert {"zonal", "layers"} <= {check.name for check in verdict.checks if check.passed}
 
 
 def _ulp(values: dict[str, Any]) -> None:
@@ -189,15 +189,15 @@ def _more(values: dict[str, Any]) -> None:
 def test_verify_rejects_other_numbers(files: Files, change: Any, tmp_path: Path) -> None:
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
     change(values)
-    report = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
-    found = {check.name: check for check in report.checks}
-    assert not report.verified and (found["zonal"].complaints or change is _more), report.as_text()
+    verdict = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
+    found = {check.name: check for check in verdict.checks}
+    assert not verdict.verified and (found["zonal"].complaints or change is _more), verdict.as_text()
 
 
 @pytest.mark.parametrize("name", ["_zonal.py", "falling.py"])
 def test_verify_rejects_other_code(files: Files, name: str, tmp_path: Path) -> None:
-    report = _verify(_forged(files, **{name.replace(".", "__"): files[name] + b"\n"}), tmp_path, run=False)
-    assert any(name in complaint for complaint in report.complaints)
+    verdict = _verify(_forged(files, **{name.replace(".", "__"): files[name] + b"\n"}), tmp_path, run=False)
+    assert any(name in complaint for complaint in verdict.complaints)
 
 
 def test_the_verifier_counts_by_itself() -> None:

@@ -19,9 +19,9 @@ from basisgen.spec import parse_package
 from basisgen.verify.canonical import to_json
 from basisgen.verify.floats import tensor_forms
 from basisgen.verify.manifest import read_manifest
-from basisgen.verify.report import Report
 from basisgen.verify.statement import read_certificate
 from basisgen.verify.tensors import read_tensors
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 from basisgen.verify.volumes.module import Property, check_module
 
@@ -76,10 +76,10 @@ def mirrored() -> Files:
 
 
 @pytest.fixture
-def verify(tmp_path: Path) -> Callable[..., Report]:
+def verify(tmp_path: Path) -> Callable[..., Verdict]:
     """Writes files, and nothing else, and verifies them; runs no code unless told, knows the compiler unless told."""
 
-    def verify(files: Mapping[str, bytes], *, run: bool = False, compiler: bool = True) -> Report:
+    def verify(files: Mapping[str, bytes], *, run: bool = False, compiler: bool = True) -> Verdict:
         place = tmp_path / "package"
         write(files, place)
         return verify_package(place, run=run, recompile=recompile_once if compiler else None, seed=1)
@@ -142,6 +142,6 @@ def run_module(files: Mapping[str, bytes]) -> Mapping[str, Property]:
     return check_module(manifest.name, manifest.layers, certificate, tensors, files, np.random.default_rng(0))
 
 
-def failed(report: Report) -> set[str]:
+def failed(verdict: Verdict) -> set[str]:
     """The names of the checks that complained."""
-    return {check.name for check in report.checks if check.complaints}
+    return {check.name for check in verdict.checks if check.complaints}

@@ -18,12 +18,12 @@ from basisgen.spec import parse_package
 from basisgen.verify.canonical import to_json
 from basisgen.verify.files import MAX_BYTES
 from basisgen.verify.manifest import MAX_PAIRS, Layer, ManifestError, Term, read_manifest
-from basisgen.verify.report import Report
 from basisgen.verify.statement import CertificateError, Irrep, read_certificate
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.volumes.module import affordable
 from tests.verify.conftest import TINY, Files, failed, redigest, with_certificate, write
 
-Verify = Callable[..., Report]
+Verify = Callable[..., Verdict]
 REPOSITORY = Path(__file__).parent.parent.parent
 MAX_SECONDS, MAX_MEMORY = 30, 2 << 20  # of the processor; KiB
 
@@ -69,9 +69,9 @@ def test_pairs_of_terms_are_bounded(tiny: Files) -> None:
 
 def test_layers_too_large_to_run_are_named_and_the_package_is_verified(verify: Verify) -> None:
     """24 kB for which a run would take 11 GB."""
-    report = verify(_wide('in = "4096x0"\nout = "4096x0"'), run=True)
-    assert report.verified and report.verdict().endswith("verified, without kernel, convolution, turns")
-    assert all(check.not_done == "its layers are too large to run" for check in report.checks[-3:])
+    verdict = verify(_wide('in = "4096x0"\nout = "4096x0"'), run=True)
+    assert verdict.verified and verdict.summary().endswith("verified, without kernel, convolution, turns")
+    assert all(check.not_done == "its layers are too large to run" for check in verdict.checks[-3:])
 
 
 def test_what_is_run_is_bounded_for_all_layers_together() -> None:
@@ -122,7 +122,7 @@ def test_any_certificate_ends_within_half_a_minute(largest: Files, tmp_path: Pat
     write(with_certificate(largest, change), tmp_path / "package")
     code = (
         "import sys, pathlib\nfrom basisgen.verify.verify import verify_package\n"
-        "report = verify_package(pathlib.Path(sys.argv[1]), run=False)\nassert report.complaints"
+        "verdict = verify_package(pathlib.Path(sys.argv[1]), run=False)\nassert verdict.complaints"
     )
     _bounded([sys.executable, "-c", code, str(tmp_path / "package")], 0)
 
@@ -153,9 +153,9 @@ def _bounded(command: list[str], code: int) -> None:
 
 def test_a_certificate_the_compiler_does_not_write_is_not_worth_the_time(small: Files, verify: Verify) -> None:
     forged = with_certificate(small, lambda c: c["clebsch_gordan"]["1 1"]["1"][0].__setitem__(3, "sqrt(1/3)"))
-    report = verify(forged)
-    assert {"code", "certificate"} == failed(report)
-    assert {check.name for check in report.checks if check.not_done} >= {"law", "complete", "floats"}
+    verdict = verify(forged)
+    assert {"code", "certificate"} == failed(verdict)
+    assert {check.name for check in verdict.checks if check.not_done} >= {"law", "complete", "floats"}
     assert redigest(forged) == forged
 
 
@@ -173,11 +173,11 @@ SPECS = sorted(
 def test_every_committed_spec_makes_a_package_that_is_verified(spec: Path, verify: Verify) -> None:
     text = spec.read_text()
     assert TINY not in text and len(SPECS) > 10
-    report = verify(compile_package(parse_package(text)), run=True)
-    assert report.verified, (report.verdict(), report.complaints)
+    verdict = verify(compile_package(parse_package(text)), run=True)
+    assert verdict.verified, (verdict.summary(), verdict.complaints)
 
 
 def test_the_committed_package_is_verified(verify: Verify) -> None:
     files = {path.name: path.read_bytes() for path in (REPOSITORY / "generated" / "tetris").iterdir() if path.is_file()}
-    report = verify(files)
-    assert report.verified, report.complaints
+    verdict = verify(files)
+    assert verdict.verified, verdict.complaints

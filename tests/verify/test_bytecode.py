@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from basisgen.verify.report import Report
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 from tests.verify.conftest import Files, failed, recompile_once, write
 
@@ -26,7 +26,7 @@ def place(tiny: Files, tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
-def verify(place: Path) -> Report:
+def verify(place: Path) -> Verdict:
     return verify_package(place, run=False, recompile=recompile_once)
 
 
@@ -42,9 +42,9 @@ def test_what_python_caches_is_left_alone(place: Path, options: list[str]) -> No
     command = [sys.executable, *options, "-c", code, "__init__", "conv1", "_steerable"]
     subprocess.run(command, cwd=place.parent, env=environment, check=True)
     assert len(list((place / "__pycache__").iterdir())) == 3
-    report = verify(place)
-    assert report.verified, report.complaints
-    assert "bytecode" in {check.name for check in report.checks}
+    verdict = verify(place)
+    assert verdict.verified, verdict.complaints
+    assert "bytecode" in {check.name for check in verdict.checks}
 
 
 @pytest.mark.slow
@@ -80,9 +80,9 @@ def test_planted_code_is_refused(place: Path, flags: int, own: bool) -> None:
     """Also the right code where Python would never look whether it still is."""
     source = (place / "conv1.py").read_bytes()
     _planted(place, flags, source if own else source.replace(b"0, 1, 0", b"0, 0, 0", 1) + b"\nraise SystemExit(7)")
-    report = verify(place)
-    assert report.verified == (own and flags != 1)
-    assert (own and flags != 1) or (failed(report) == {"bytecode"} and "Remove __pycache__" in report.complaints[0])
+    verdict = verify(place)
+    assert verdict.verified == (own and flags != 1)
+    assert (own and flags != 1) or (failed(verdict) == {"bytecode"} and "Remove __pycache__" in verdict.complaints[0])
 
 
 def test_a_path_that_is_none_is_one_complaint(place: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_path_that_is_none_is_one_complaint(place: Path) -> None:
         name = f"conv1.{sys.implementation.cache_tag}.pyc"
         (place / "__pycache__").mkdir(exist_ok=True)
         (place / "__pycache__" / name).write_bytes(head + b"xxxx" + len(path).to_bytes(4, "little") + path)
-        report = verify(place)
-        assert failed(report) == {"bytecode"} and "Remove __pycache__" in report.complaints[0]
+        verdict = verify(place)
+        assert failed(verdict) == {"bytecode"} and "Remove __pycache__" in verdict.complaints[0]
 
 
 def test_one_byte_of_cached_code_is_found(place: Path) -> None:
@@ -131,8 +131,8 @@ def test_stale_code_is_refused(place: Path) -> None:
 def test_no_other_file_belongs_into_the_cache(place: Path, name: str) -> None:
     cached = Path(py_compile.compile(str(place / "conv1.py")))
     cached.rename(cached.with_name(name.format(tag=TAG)))
-    report = verify(place)
-    assert not report.verified and all(line.isprintable() for line in report.complaints)
+    verdict = verify(place)
+    assert not verdict.verified and all(line.isprintable() for line in verdict.complaints)
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
@@ -164,5 +164,5 @@ def test_modules_that_are_not_the_compilers_are_not_even_compiled(place: Path) -
     (place / "conv1.py").write_text("(" * 100_000)
     (place / "__pycache__").mkdir()
     (place / "__pycache__" / f"conv1.{TAG}.pyc").write_bytes(bytes(100))
-    report = verify(place)
-    assert {check.name: check.not_done for check in report.checks}["bytecode"] == "the modules are not the compiler's"
+    verdict = verify(place)
+    assert {check.name: check.not_done for check in verdict.checks}["bytecode"] == "the modules are not the compiler's"

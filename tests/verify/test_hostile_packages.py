@@ -1,4 +1,4 @@
-"""A package is untrusted too: whatever its files hold, `verify` ends with a report, in reasonable time."""
+"""A package is untrusted too: `verify` ends with a result in reasonable time, for any content of its files."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_spoilt_json_ends_in_a_report(
     files = {**small, name: body}
     if name == "certificate.json":
         files = redigest(files)
-    report = _report(files, tmp_path_factory.mktemp("package"))
-    assert report.verified == (files == small)
+    verdict = _verdict(files, tmp_path_factory.mktemp("package"))
+    assert verdict.verified == (files == small)
 
 
 @quick
@@ -86,14 +86,14 @@ def test_overwritten_bytes_are_always_found(
 ) -> None:
     start %= len(small[name])
     body = small[name][:start] + change + small[name][start + len(change) :]
-    report = _report({**small, name: body}, tmp_path_factory.mktemp("package"))
-    assert report.verified == (body == small[name])
+    verdict = _verdict({**small, name: body}, tmp_path_factory.mktemp("package"))
+    assert verdict.verified == (body == small[name])
     if body != small[name] and name != "manifest.json":
-        report = _report(redigest({**small, name: body}), tmp_path_factory.mktemp("package"))
-        assert not report.verified
+        verdict = _verdict(redigest({**small, name: body}), tmp_path_factory.mktemp("package"))
+        assert not verdict.verified
 
 
-def _report(files: Files, place: Path) -> Any:
+def _verdict(files: Files, place: Path) -> Any:
     write(files, place)
     return verify_package(place, run=False, recompile=recompile_once, seed=0)
 

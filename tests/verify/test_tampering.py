@@ -22,11 +22,11 @@ from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from basisgen.verify.canonical import to_json
 from basisgen.verify.files import MAX_BYTES, MAX_ENTRIES
-from basisgen.verify.report import Report
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 from tests.verify.conftest import TINY, Files, failed, recompile_once, redigest, with_tensors, write
 
-Verify = Callable[..., Report]
+Verify = Callable[..., Verdict]
 Place = tuple[Any, ...]
 
 CODE = "\nraise SystemExit(7)\n#"
@@ -151,9 +151,9 @@ def test_a_command_that_puts_code_into_every_module_is_never_run(
     }
     assert files["conv1.py"] != tiny["conv1.py"]
     files["manifest.json"] = to_json(changed(json.loads(tiny["manifest.json"]), ("command",), command))
-    report = verify(redigest(files), run=True)
-    assert not report.verified and not marker.exists()
-    assert {"conv1.py", "__init__.py"} <= {complaint.split(" ")[0] for complaint in report.complaints}
+    verdict = verify(redigest(files), run=True)
+    assert not verdict.verified and not marker.exists()
+    assert {"conv1.py", "__init__.py"} <= {complaint.split(" ")[0] for complaint in verdict.complaints}
 
 
 @pytest.mark.parametrize(
@@ -203,9 +203,9 @@ def test_no_version_excuses_other_code(tiny: Files, verify: Verify, tmp_path: Pa
     for version in VERSIONS:
         manifest = changed(json.loads(tiny["manifest.json"]), ("basisgen",), version)
         for files in (tiny, {**tiny, "conv1.py": code + tiny["conv1.py"]}):
-            report = verify(redigest({**files, "manifest.json": to_json(manifest)}), run=True)
-            assert not report.verified and report.complaints and not marker.exists()
-            assert all(line.isprintable() for line in (report.verdict(), *report.complaints))
+            verdict = verify(redigest({**files, "manifest.json": to_json(manifest)}), run=True)
+            assert not verdict.verified and verdict.complaints and not marker.exists()
+            assert all(line.isprintable() for line in (verdict.summary(), *verdict.complaints))
 
 
 HERMITE = TINY.replace("shells", "hermite")
@@ -266,8 +266,8 @@ SHADOWS = (
 def test_no_other_file_belongs_to_a_package(tiny: Files, verify: Verify) -> None:
     for name in SHADOWS:
         for body in (b"", tiny["conv1.py"]):
-            report = verify(redigest({**tiny, name: body}), run=True)
-            assert not report.verified and all(line.isprintable() for line in report.complaints), name
+            verdict = verify(redigest({**tiny, name: body}), run=True)
+            assert not verdict.verified and all(line.isprintable() for line in verdict.complaints), name
 
 
 def test_every_file_is_needed_and_none_may_be_anothers(tiny: Files, verify: Verify) -> None:
@@ -297,8 +297,8 @@ def test_only_regular_files_are_read(tiny: Files, tmp_path: Path, name: str, kin
             listening.bind(name)
     else:
         (place / name).symlink_to(elsewhere if kind == "link" else tmp_path / "nothing")
-    report = verify_package(place, run=False, recompile=recompile_once)
-    assert not report.verified and any(f"{name} is not a regular file" in line for line in report.complaints)
+    verdict = verify_package(place, run=False, recompile=recompile_once)
+    assert not verdict.verified and any(f"{name} is not a regular file" in line for line in verdict.complaints)
 
 
 def test_sizes_are_bounded_before_anything_is_read(tiny: Files, tmp_path: Path) -> None:
@@ -307,8 +307,8 @@ def test_sizes_are_bounded_before_anything_is_read(tiny: Files, tmp_path: Path) 
         write(tiny, place)
         with (place / name).open("ab") as file:
             file.truncate(MAX_BYTES.get(name, 1 << 26) * 64)  # a hole: it takes no room on the disk
-        report = verify_package(place, run=False, recompile=recompile_once)
-        assert not report.verified and any(f"{name} is not a regular file of at most" in c for c in report.complaints)
+        verdict = verify_package(place, run=False, recompile=recompile_once)
+        assert not verdict.verified and any(f"{name} is not a regular file of at most" in c for c in verdict.complaints)
     write(tiny, place)
     for number in range(MAX_ENTRIES):
         (place / f"x{number}").touch()
@@ -327,8 +327,8 @@ def test_no_number_can_be_another(tiny: Files, verify: Verify) -> None:
             for other in (np.nextafter(value, np.inf), np.nextafter(value, -np.inf), -value):
                 forged = tensor.copy()
                 forged[index] = other
-                report = verify(with_tensors(tiny, lambda tensors, n=name, t=forged: tensors.update({n: t})))
-                assert not report.verified, (name, index, other)
+                verdict = verify(with_tensors(tiny, lambda tensors, n=name, t=forged: tensors.update({n: t})))
+                assert not verdict.verified, (name, index, other)
                 count += 1
         for axis in range(tensor.ndim):
             if (forged := np.flip(tensor, axis).copy()).tobytes() != tensor.tobytes():
@@ -369,8 +369,8 @@ def test_tensors_have_one_encoding(tiny: Files, verify: Verify) -> None:
     }
     for form, forged in forms.items():
         assert forged != body, form
-        report = verify(redigest({**tiny, "basis.safetensors": forged}))
-        assert "floats" in failed(report) and not report.verified, form
+        verdict = verify(redigest({**tiny, "basis.safetensors": forged}))
+        assert "floats" in failed(verdict) and not verdict.verified, form
 
 
 OPTIMAL = TINY.replace("kernel_size = 2", "kernel_size = 5").replace("shells", "optimal")
@@ -428,8 +428,8 @@ def test_taps_of_another_processor_are_within_the_tolerance(optimal: Files, veri
     def scale(tensors: dict[str, Any]) -> None:
         tensors[TAPS] *= 1 + 2.0**-48
 
-    report = verify(with_tensors(optimal, scale))
-    assert report.verified and {check.name: check.residual for check in report.checks}["taps"] == "3.6e-15"
+    verdict = verify(with_tensors(optimal, scale))
+    assert verdict.verified and {check.name: check.residual for check in verdict.checks}["taps"] == "3.6e-15"
 
 
 # ---------------------------------------------------------------------------------------------------- any change at all
@@ -469,9 +469,9 @@ def forgeries(draw: st.DrawFn, files: Files) -> Files:
 
 def _check_forgery(files: Files, forged: Files, place: Path) -> None:
     write(forged, place)
-    report = verify_package(place, run=False, recompile=recompile_once, seed=0)
-    assert report.verified == (forged == files)
-    assert all(line.isprintable() for line in (report.verdict(), *report.complaints))
+    verdict = verify_package(place, run=False, recompile=recompile_once, seed=0)
+    assert verdict.verified == (forged == files)
+    assert all(line.isprintable() for line in (verdict.summary(), *verdict.complaints))
 
 
 @fuzz

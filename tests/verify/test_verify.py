@@ -19,12 +19,12 @@ import basisgen.verify
 from basisgen.errors import OutputError
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
-from basisgen.verify.report import Report
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 from basisgen.verify.volumes.module import ProbeError
 from tests.verify.conftest import ROTATIONS_ONLY, Files, failed, redigest, run_module, with_certificate, with_tensors
 
-Verify = Callable[..., Report]
+Verify = Callable[..., Verdict]
 VERIFIER = Path(basisgen.verify.__file__).parent
 REPOSITORY = VERIFIER.parent.parent
 DEGREES = "cutoff=12,12,12,12"
@@ -33,27 +33,27 @@ DEGREES = "cutoff=12,12,12,12"
 
 
 def test_a_good_package_is_verified_and_nothing_is_left_out(mirrored: Files, verify: Verify) -> None:
-    report = verify(mirrored, run=True)
-    assert report.verified and all(check.passed for check in report.checks), report.complaints
-    assert [check.name for check in report.checks] == [
+    verdict = verify(mirrored, run=True)
+    assert verdict.verified and all(check.passed for check in verdict.checks), verdict.complaints
+    assert [check.name for check in verdict.checks] == [
         *("files", "code", "certificate", "harmonics", "law", "complete", "orthonormal", "floats", "taps", "rotations"),
         *("defect", "kernel", "convolution", "turns"),
     ]
-    assert json.loads(report.as_json())["verified"] is True
+    assert json.loads(verdict.as_json())["verified"] is True
 
 
 def test_without_running_nothing_is_run_and_the_report_says_so(small: Files, verify: Verify) -> None:
-    report = verify(small, run=False)
-    assert report.verified and report.verdict().endswith(": verified, without kernel, convolution, turns")
+    verdict = verify(small, run=False)
+    assert verdict.verified and verdict.summary().endswith(": verified, without kernel, convolution, turns")
 
 
 def test_without_a_compiler_nothing_is_verified_nor_run(small: Files, verify: Verify) -> None:
-    report = verify(small, run=True, compiler=False)
-    assert not report.verified and not report.complaints
+    verdict = verify(small, run=True, compiler=False)
+    assert not verdict.verified and not verdict.complaints
     assert "NOT VERIFIED, though nothing wrong was found: not done are code (there is no compiler to ask)" in (
-        report.verdict()
+        verdict.summary()
     )
-    not_done = {check.name for check in report.checks if check.not_done}
+    not_done = {check.name for check in verdict.checks if check.not_done}
     assert not_done == {"code", "taps", "kernel", "convolution", "turns"}
 
 
@@ -63,9 +63,9 @@ def test_a_package_of_another_version_is_not_verified_and_the_cure_is_named(
 ) -> None:
     manifest = small["manifest.json"].replace(b'"basisgen": "0.1.0"', f'"basisgen": "{version}"'.encode())
     assert manifest != small["manifest.json"]
-    report = verify({**small, "manifest.json": manifest}, run=True)
-    assert failed(report) == {"code"} and not report.verified
-    assert f"compile it again, or install basisgen=={version}" in report.complaints[0]
+    verdict = verify({**small, "manifest.json": manifest}, run=True)
+    assert failed(verdict) == {"code"} and not verdict.verified
+    assert f"compile it again, or install basisgen=={version}" in verdict.complaints[0]
 
 
 def test_the_verifier_imports_nothing_of_the_compiler() -> None:
@@ -104,11 +104,11 @@ def test_any_sign_flipped_in_the_certificate_is_found(small: Files, mirrored: Fi
                 row = certificate["clebsch_gordan"][pair][J][-1]
                 row[3] = row[3].removeprefix("-") if row[3].startswith("-") else f"-{row[3]}"
 
-            report = verify(with_certificate(files, flip), compiler=False)
+            verdict = verify(with_certificate(files, flip), compiler=False)
             j, l = pair.split()
             single = pair == "0 0"  # there a sign is a scale: another basis, but not the one in the tensors
-            assert failed(report) == ({"floats"} if single else {"law", *failed(report) - {"law"}})
-            assert any(f"pair {j} <- {l}, element J = {J}" in complaint for complaint in report.complaints)
+            assert failed(verdict) == ({"floats"} if single else {"law", *failed(verdict) - {"law"}})
+            assert any(f"pair {j} <- {l}, element J = {J}" in complaint for complaint in verdict.complaints)
 
 
 def _drop_consistently(certificate: dict[str, Any]) -> None:
@@ -119,9 +119,9 @@ def _drop_consistently(certificate: dict[str, Any]) -> None:
 
 
 def test_a_dropped_element_is_found_by_counting_the_solutions(small: Files, verify: Verify) -> None:
-    report = verify(with_certificate(small, _drop_consistently), compiler=False)
-    assert "complete" in failed(report)
-    assert any("pair 1 <- 1 has 2 elements" in text and "dimension 3" in text for text in report.complaints)
+    verdict = verify(with_certificate(small, _drop_consistently), compiler=False)
+    assert "complete" in failed(verdict)
+    assert any("pair 1 <- 1 has 2 elements" in text and "dimension 3" in text for text in verdict.complaints)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_dropped_element_is_found_by_counting_the_solutions(small: Files, veri
 def test_a_certificate_that_does_not_add_up_is_refused(
     small: Files, verify: Verify, change: Callable[[dict[str, Any]], None], where: str
 ) -> None:
-    report = verify(with_certificate(small, change), compiler=False)
-    assert failed(report) & {"certificate", "complete"}
-    assert any(where in complaint for complaint in report.complaints), report.complaints
+    verdict = verify(with_certificate(small, change), compiler=False)
+    assert failed(verdict) & {"certificate", "complete"}
+    assert any(where in complaint for complaint in verdict.complaints), verdict.complaints
 
 
 def test_an_element_doubled_under_the_same_key_is_refused(small: Files, verify: Verify) -> None:
@@ -154,8 +154,8 @@ def test_an_element_doubled_under_the_same_key_is_refused(small: Files, verify: 
     start = text.index('   "1": [', text.index('"1 1": {'))
     element = text[start : text.index("],\n   ", text.index("\n   ]", start) - 5) + 6]
     doubled = text[:start] + element.rstrip().rstrip(",") + ",\n" + text[start:]
-    report = verify(redigest({**small, "certificate.json": doubled.encode()}), compiler=False)
-    assert failed(report) == {"certificate"} and "is there twice" in report.complaints[0]
+    verdict = verify(redigest({**small, "certificate.json": doubled.encode()}), compiler=False)
+    assert failed(verdict) == {"certificate"} and "is there twice" in verdict.complaints[0]
 
 
 @pytest.mark.parametrize(
@@ -193,16 +193,16 @@ def test_an_element_of_the_wrong_parity_is_found(mirrored: Files, verify: Verify
             elif (pair["out"], pair["in"]) == ("1e", "1o"):
                 pair["out"] = "1o"
 
-    report = verify(with_certificate(mirrored, swap_parity), compiler=False)
-    assert {"law", "complete"} <= failed(report)
-    assert any("wrong parity" in complaint for complaint in report.complaints)
+    verdict = verify(with_certificate(mirrored, swap_parity), compiler=False)
+    assert {"law", "complete"} <= failed(verdict)
+    assert any("wrong parity" in complaint for complaint in verdict.complaints)
 
 
 def test_a_certificate_of_another_package_is_refused(small: Files, mirrored: Files, verify: Verify) -> None:
-    report = verify({**small, "certificate.json": mirrored["certificate.json"]})
-    assert {"files", "certificate"} <= failed(report)
-    report = verify(redigest({**small, "certificate.json": mirrored["certificate.json"]}), compiler=False)
-    assert "certificate" in failed(report) and any("is missing" in complaint for complaint in report.complaints)
+    verdict = verify({**small, "certificate.json": mirrored["certificate.json"]})
+    assert {"files", "certificate"} <= failed(verdict)
+    verdict = verify(redigest({**small, "certificate.json": mirrored["certificate.json"]}), compiler=False)
+    assert "certificate" in failed(verdict) and any("is missing" in complaint for complaint in verdict.complaints)
 
 
 # ------------------------------------------------------------------------------------------------------- (b) the floats
@@ -219,9 +219,11 @@ def test_any_float_moved_by_one_ulp_is_found(small: Files, mirrored: Files, veri
                 def move(changed: dict[str, Any], name: str = name, i: Any = index, to: float = direction) -> None:
                     changed[name][i] = np.nextafter(changed[name][i], to)
 
-                report = verify(with_tensors(files, move), compiler=False)
-                assert failed(report) == {"floats"} and len(report.complaints) == 1
-                assert f"basis.safetensors: {name}, " in report.complaints[0] and "element J = " in report.complaints[0]
+                verdict = verify(with_tensors(files, move), compiler=False)
+                assert failed(verdict) == {"floats"} and len(verdict.complaints) == 1
+                assert (
+                    f"basis.safetensors: {name}, " in verdict.complaints[0] and "element J = " in verdict.complaints[0]
+                )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, 5e-324])
@@ -250,8 +252,8 @@ def test_odd_numbers_are_found(small: Files, verify: Verify, value: float) -> No
 def test_tensors_exchanged_missing_added_or_of_another_kind_are_found(
     small: Files, verify: Verify, change: Callable[[dict[str, Any]], None], complaint: str
 ) -> None:
-    report = verify(with_tensors(small, change), compiler=False)
-    assert failed(report) == {"floats"} and any(complaint in text for text in report.complaints)
+    verdict = verify(with_tensors(small, change), compiler=False)
+    assert failed(verdict) == {"floats"} and any(complaint in text for text in verdict.complaints)
 
 
 def test_two_filter_tensors_of_one_shape_exchanged_are_found(verify: Verify) -> None:
@@ -263,9 +265,9 @@ def test_two_filter_tensors_of_one_shape_exchanged_are_found(verify: Verify) -> 
         tensors[a], tensors[b] = tensors[b], tensors[a]
 
     assert verify(files).verified
-    report = verify(with_tensors(files, exchange))
-    assert failed(report) == {"floats", "taps"}
-    assert "filters_3x3x3, element J = 0, profile exp(" in report.complaints[0]
+    verdict = verify(with_tensors(files, exchange))
+    assert failed(verdict) == {"floats", "taps"}
+    assert "filters_3x3x3, element J = 0, profile exp(" in verdict.complaints[0]
 
 
 def _tensors(files: Files) -> dict[str, Any]:
@@ -282,28 +284,31 @@ def test_a_changed_byte_in_any_file_is_found_and_no_code_is_run(small: Files, ve
         body = bytearray(small[name])
         # in the manifest, a digest: its measured figures may differ in the last digits from platform to platform
         body[body.rindex(b'"') - 1 if name == "manifest.json" else len(body) // 2] ^= 1
-        report = verify({**small, name: bytes(body)}, run=True, compiler=False)
-        assert not report.verified and {check.name for check in report.checks if check.not_done} >= {"kernel", "turns"}
-        assert any(name in complaint for complaint in report.complaints)
+        verdict = verify({**small, name: bytes(body)}, run=True, compiler=False)
+        assert not verdict.verified and {check.name for check in verdict.checks if check.not_done} >= {
+            "kernel",
+            "turns",
+        }
+        assert any(name in complaint for complaint in verdict.complaints)
 
 
 def test_code_with_a_wrong_digest_is_never_run(small: Files, verify: Verify, tmp_path: Path) -> None:
     marker = tmp_path / "was_run"
     code = f"open({str(marker)!r}, 'w')\n".encode()
     for name in ("__init__.py", "conv1.py", "_steerable.py"):
-        report = verify({**small, name: code + small[name]}, run=True)
-        assert failed(report) == {"files", "code"} and not marker.exists()
-    report = verify(redigest({**small, "conv1.py": code + small["conv1.py"]}), run=True)  # the compiler knows better
-    assert failed(report) == {"code"} and not marker.exists()
+        verdict = verify({**small, name: code + small[name]}, run=True)
+        assert failed(verdict) == {"files", "code"} and not marker.exists()
+    verdict = verify(redigest({**small, "conv1.py": code + small["conv1.py"]}), run=True)  # the compiler knows better
+    assert failed(verdict) == {"code"} and not marker.exists()
 
 
 def test_a_file_added_or_missing_is_named(small: Files, verify: Verify, tmp_path: Path) -> None:
     for name in small.keys() - {"manifest.json"}:
         files = {other: body for other, body in small.items() if other != name}
-        report = verify(files)
-        assert not report.verified and any(f"{name} is missing" in complaint for complaint in report.complaints)
-    report = verify({**small, "notes.py": b""})
-    assert failed(report) == {"files", "code"} and "notes.py is not in manifest.json" in report.complaints
+        verdict = verify(files)
+        assert not verdict.verified and any(f"{name} is missing" in complaint for complaint in verdict.complaints)
+    verdict = verify({**small, "notes.py": b""})
+    assert failed(verdict) == {"files", "code"} and "notes.py is not in manifest.json" in verdict.complaints
 
 
 @pytest.mark.parametrize("kind", ["link", "directory", "link to a directory"])
@@ -314,8 +319,8 @@ def test_only_regular_files_belong_in_a_package(small: Files, verify: Verify, tm
         stranger.mkdir()
     else:
         stranger.symlink_to("manifest.json" if kind == "link" else tmp_path)
-    report = verify(small)
-    assert failed(report) == {"files"} and "stranger.py is not a regular file" in report.complaints[0]
+    verdict = verify(small)
+    assert failed(verdict) == {"files"} and "stranger.py is not a regular file" in verdict.complaints[0]
 
 
 # ------------------------------------------------------------------------------------------------------- (d) the module

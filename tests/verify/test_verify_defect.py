@@ -18,15 +18,15 @@ from basisgen.spec import parse_package
 from basisgen.verify.canonical import to_json
 from basisgen.verify.manifest import read_manifest
 from basisgen.verify.polynomials import standard_harmonic
-from basisgen.verify.report import Report
 from basisgen.verify.statement import Filters, Harmonic, read_certificate
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.volumes.defect import check_defect, half_sphere, harmonic_values, measure
 from basisgen.volumes.sampling.defect import energies
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
 from tests.verify.conftest import Files, failed, with_tensors
 
-Verify = Callable[..., Report]
+Verify = Callable[..., Verdict]
 
 LAYER = """
 name = "package"
@@ -45,9 +45,9 @@ def optimal() -> Files:
 
 
 def test_a_package_of_optimal_filters_passes(optimal: Files, verify: Verify) -> None:
-    report = verify(optimal, run=True)
-    assert report.verified and all(check.passed for check in report.checks), report.complaints
-    assert {"symmetry", "defect"} < {check.name for check in report.checks}
+    verdict = verify(optimal, run=True)
+    assert verdict.verified and all(check.passed for check in verdict.checks), verdict.complaints
+    assert {"symmetry", "defect"} < {check.name for check in verdict.checks}
 
 
 # ----------------------------------------------------------------------------------------------------- the quadrature
@@ -135,17 +135,17 @@ def _twice(tensors: dict[str, Any]) -> None:
 def test_other_taps_as_symmetric_are_found(optimal: Files, verify: Verify, change: Any) -> None:
     forged = with_tensors(optimal, change)
     assert failed(verify(forged, run=True)) == {"taps"}
-    report = verify(forged, compiler=False)
-    assert failed(report) == {"defect"}
-    assert "/filters/filters_5x5x5/defect/0/each/" in report.complaints[0]
+    verdict = verify(forged, compiler=False)
+    assert failed(verdict) == {"defect"}
+    assert "/filters/filters_5x5x5/defect/0/each/" in verdict.complaints[0]
 
 
 @pytest.mark.parametrize("value", [0, 1e-200, 1e200, math.nan, math.inf])
 def test_taps_that_are_no_numbers_to_work_with_are_found(optimal: Files, verify: Verify, value: float) -> None:
     forged = with_tensors(optimal, lambda tensors: tensors[TAPS][0].fill(value))
     assert failed(verify(forged)) == {"taps"}
-    report = verify(forged, compiler=False)
-    assert failed(report) == {"symmetry"} and "J = 0, rows 0 to 0: is zero or out of range" in report.complaints[0]
+    verdict = verify(forged, compiler=False)
+    assert failed(verdict) == {"symmetry"} and "J = 0, rows 0 to 0: is zero or out of range" in verdict.complaints[0]
 
 
 def _with_manifest(files: Files, change: Callable[[Any], object]) -> Files:
@@ -172,9 +172,9 @@ BETTER: dict[str, Callable[[Any], object]] = {
 def test_a_better_figure_is_found_in_any_family(
     place: str, family: str, verify: Verify, request: pytest.FixtureRequest
 ) -> None:
-    report = verify(_with_manifest(request.getfixturevalue(family), BETTER[place]), compiler=False)
-    assert failed(report) == {"defect"} and len(report.complaints) == 1
-    assert place in report.complaints[0] and ", measured 0." in report.complaints[0]
+    verdict = verify(_with_manifest(request.getfixturevalue(family), BETTER[place]), compiler=False)
+    assert failed(verdict) == {"defect"} and len(verdict.complaints) == 1
+    assert place in verdict.complaints[0] and ", measured 0." in verdict.complaints[0]
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_a_better_figure_is_found_in_any_family(
 def test_malformed_figures_are_one_complaint(optimal: Files, verify: Verify, change: Any) -> None:
     forged = _with_manifest(optimal, change)
     assert failed(verify(forged)) >= {"code"}
-    report = verify(forged, compiler=False)
-    assert failed(report) == {"defect"} and len(report.complaints) == 1, report.complaints
-    assert "is not as documented" in report.complaints[0]
+    verdict = verify(forged, compiler=False)
+    assert failed(verdict) == {"defect"} and len(verdict.complaints) == 1, verdict.complaints
+    assert "is not as documented" in verdict.complaints[0]
 
 
 @pytest.mark.parametrize("number", [b"Infinity", b"NaN", b"1e999", b"0.0270", b"-0.0", b"27e-3"])

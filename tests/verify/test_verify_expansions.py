@@ -9,10 +9,10 @@ import pytest
 
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
-from basisgen.verify.report import Report
+from basisgen.verify.verdict import Verdict
 from tests.verify.conftest import Files, failed, with_certificate, with_tensors
 
-Verify = Callable[..., Report]
+Verify = Callable[..., Verdict]
 
 SEPARABLE = """
 name = "expanded"
@@ -34,9 +34,9 @@ def expanded() -> Files:
 
 
 def test_such_a_package_passes(expanded: Files, verify: Verify) -> None:
-    report = verify(expanded, run=True)
-    assert not report.complaints
-    assert "expansions" in {check.name for check in report.checks}
+    verdict = verify(expanded, run=True)
+    assert not verdict.complaints
+    assert "expansions" in {check.name for check in verdict.checks}
 
 
 def _one_number(tensors: dict[str, Any]) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
-from basisgen.verify.report import Report
+from basisgen.verify.verdict import Verdict
 from tests.verify.conftest import Files, failed, run_module, with_certificate, with_tensors
 
-Verify = Callable[..., Report]
+Verify = Callable[..., Verdict]
 
 SEPARABLE = """
 name = "separable"
@@ -33,9 +33,9 @@ def separable() -> Files:
 
 
 def test_a_separable_package_passes(separable: Files, verify: Verify) -> None:
-    report = verify(separable, run=True)
-    assert not report.complaints
-    assert "products" in {check.name for check in report.checks}
+    verdict = verify(separable, run=True)
+    assert not verdict.complaints
+    assert "products" in {check.name for check in verdict.checks}
 
 
 def _products(certificate: dict[str, Any]) -> dict[str, Any]:

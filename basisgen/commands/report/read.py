@@ -15,8 +15,8 @@ from basisgen.commands.recompile import recompile
 from basisgen.errors import OutputError
 from basisgen.verify import manifest as stated
 from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, read_contents
-from basisgen.verify.report import Report
 from basisgen.verify.statement import Certificate, read_certificate
+from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_contents
 from basisgen.verify.volumes.expected import TermPath, channels, paths, weight_count
 from basisgen.volumes.sampling.families import FilterGroup
@@ -96,7 +96,7 @@ class Package:
     filters: Mapping[str, SampledFilters]
     tensors: Mapping[str, NDArray[np.float64]]
     certificate: Certificate
-    checks: Report
+    checks: Verdict
 
     @property
     def has_parity(self) -> bool:
@@ -113,7 +113,7 @@ def read_package(directory: Path) -> Package:
     checks = verify_contents(contents, str(directory), run=False, recompile=recompile, seed=_SEED)
     if not checks.verified:
         raise OutputError(
-            f"{directory} is not what its manifest says: {(*checks.complaints, checks.verdict())[0]}. "
+            f"{directory} is not what its manifest says: {(*checks.complaints, checks.summary())[0]}. "
             "`basisgen verify` lists all complaints; compile the package again."
         )
     try:
@@ -124,7 +124,7 @@ def read_package(directory: Path) -> Package:
         ) from None
 
 
-def _package(files: Mapping[str, bytes], checks: Report) -> Package:
+def _package(files: Mapping[str, bytes], checks: Verdict) -> Package:
     manifest = stated.read_manifest(files[MANIFEST])
     if not manifest.layers:
         raise OutputError(

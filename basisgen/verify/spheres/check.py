@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.report import Check
 from basisgen.verify.spheres import transforms, zonal
 from basisgen.verify.spheres.couplings import coupling, expected
 from basisgen.verify.spheres.module import check_modules
 from basisgen.verify.spheres.paths import check_paths
 from basisgen.verify.spheres.statement import Statement, StatementError, read_statement
+from basisgen.verify.verdict import Check
 
 Entries = Mapping[str, Mapping[str, Any]]  # layer -> its part of the spec
 Tensors = Mapping[str, NDArray[Any]]

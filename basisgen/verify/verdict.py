@@ -1,4 +1,4 @@
-"""What `basisgen verify` found: one line per check, the complaints, one verdict."""
+"""What `basisgen verify` found: one line per check, the complaints, one summary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ COLUMNS = ("check", "worst", "result", "how")
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. It passed if it was done and there is no complaint.
+    """One check. It passed if it was done and there is no complaint.
 
-    Complaints may quote a hostile package: whatever is not printable in them is escaped.
+    Complaints may quote a hostile package: characters that are not printable are escaped.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class Verdict:
     """All checks of one package. `seed` repeats the random ones."""
 
     package: str
@@ -64,11 +64,11 @@ class Report:
         return not self.complaints and all(check.optional for check in self.checks if check.not_done is not None)
 
     def as_json(self) -> str:
-        """The report for machines."""
+        """As JSON."""
         return json.dumps({"verified": self.verified, **asdict(self)}, indent=1)
 
     def as_table(self) -> Table:
-        """The report for a terminal; what is long is folded."""
+        """For a terminal; long texts are folded."""
         table = Table(*COLUMNS, box=None, pad_edge=False, min_width=70)
         table.columns[0].no_wrap = table.columns[1].no_wrap = True
         for check in self.checks:
@@ -76,13 +76,13 @@ class Report:
         return table
 
     def as_text(self) -> str:
-        """The report for a file, a pipe or a narrow terminal: aligned columns, one line per check."""
+        """For a file, a pipe or a narrow terminal: aligned columns, one line per check."""
         rows = [COLUMNS, *((check.name, check.residual, check.result().plain, check.how) for check in self.checks)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join(line.rstrip() for line in lines)
 
-    def verdict(self) -> str:
+    def summary(self) -> str:
         """One line."""
         package, left_out = printable(self.package), [check for check in self.checks if check.not_done is not None]
         if self.complaints:
