@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
+from basisgen.algebra.rounding import float_of_root
+
 _TEXT = re.compile(r"(-?)sqrt\((\d+)(?:/(\d+))?\)")
 
 
@@ -50,19 +52,3 @@ class SignedRoot:
             raise ValueError(f"cannot read {text!r} as a signed root: write sqrt(p/q) or -sqrt(p/q)")
         square = Fraction(int(match[2]), int(match[3] or 1))
         return SignedRoot(0 if square == 0 else -1 if match[1] else 1, square)
-
-
-def float_of_root(square: Fraction) -> float:
-    """The float64 nearest to sqrt(square), correctly rounded.
-
-    An integer square root to well over 53 bits, with a sticky last bit where it is inexact, is then rounded once by
-    Python's correctly rounded integer division.
-    """
-    if square == 0:
-        return 0.0
-    shift = max(0, 128 - square.numerator.bit_length() + square.denominator.bit_length())
-    shift += shift % 2
-    quotient, remainder = divmod(square.numerator << shift, square.denominator)
-    root = isqrt(quotient)
-    inexact = remainder != 0 or root * root != quotient
-    return (2 * root + inexact) / (1 << (shift // 2 + 1))

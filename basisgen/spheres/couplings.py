@@ -24,7 +24,8 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.algebra.roots import float_of_root, rational_root
+from basisgen.algebra.roots import rational_root
+from basisgen.algebra.rounding import float_of_root
 from basisgen.errors import ProofError
 from basisgen.so3.clebsch_gordan import IntegerCoupling, square_factor, square_root_factor
 from basisgen.so3.generators import generator

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from basisgen.algebra.polynomials import COORDINATES, RING, rotate
-from basisgen.algebra.roots import SignedRoot, float_of_root
+from basisgen.algebra.roots import SignedRoot
+from basisgen.algebra.rounding import float_of_root
 from basisgen.so3.clebsch_gordan import clebsch_gordan, coupled_degrees
 from basisgen.so3.field_type import Irrep, parse_field_type
 from basisgen.so3.generators import generator, rational_generator

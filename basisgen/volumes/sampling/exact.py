@@ -4,8 +4,7 @@
               real factor, 250 bits, once      exact integer polynomial, once
               per |x| and M                    per tap and M
 
-The product is rounded once, by Python's correctly rounded division of integers. A factor of 250 bits leaves the nearest
-float64 in doubt only for values within 2^-190 of the middle between two.
+The product is rounded once, see `algebra.rounding`.
 """
 
 from __future__ import annotations
@@ -19,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.algebra.polynomials import integer_terms
+from basisgen.algebra.rounding import PRECISION, mantissa_exponent, real, rounded_product
 from basisgen.so3.harmonics import harmonics
 from basisgen.volumes.sampling.grid import VoxelGrid
-
-PRECISION = 250  # bits
-_SMALLEST = -1074  # 2^-1075, half the smallest float64, and less is nearest to zero
 
 # a function of the exact |x|^2, evaluated at mpmath's working precision
 RadialProfile = Callable[[Fraction], "mpmath.mpf"]
@@ -52,8 +49,8 @@ def sample_solid(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.
         factors = _values(J, profile, set(squares), denominator)
         for row, (harmonic, polynomial) in enumerate(zip(harmonics(J), _polynomials(J, grid), strict=True)):
             root = mpmath.sqrt(real(harmonic.square_norm))
-            scaled = {square: _mantissa_exponent(root * factor) for square, factor in factors.items()}
-            values[row] = [_round(*scaled[square], p) for square, p in zip(squares, polynomial, strict=True)]
+            scaled = {square: mantissa_exponent(root * factor) for square, factor in factors.items()}
+            values[row] = [rounded_product(*scaled[square], p) for square, p in zip(squares, polynomial, strict=True)]
     return values.reshape(2 * J + 1, *grid.size)
 
 
@@ -72,23 +69,6 @@ def evaluate(terms: dict[tuple[int, int, int], int], points: NDArray[np.object_]
     return total
 
 
-def real(number: Fraction) -> mpmath.mpf:
-    """A rational at mpmath's working precision."""
-    return mpmath.mpf(number.numerator) / number.denominator
-
-
 def _values(J: int, profile: RadialProfile, squares: Iterable[int], denominator: int) -> dict[int, mpmath.mpf]:
     """phi for each integer |x|^2, over the denominator's power that a polynomial at integer points lacks."""
     return {square: profile(Fraction(square, denominator**2)) / denominator**J for square in squares}
-
-
-def _mantissa_exponent(number: mpmath.mpf) -> tuple[int, int]:
-    return int(number.man) * (-1 if number < 0 else 1), int(number.exp)
-
-
-def _round(mantissa: int, exponent: int, polynomial: int) -> float:
-    """The float64 nearest to mantissa * 2^exponent * polynomial; no power of 2 is written out that makes it zero."""
-    product = mantissa * polynomial
-    if exponent >= 0:
-        return float(product << exponent)
-    return 0.0 if product.bit_length() + exponent < _SMALLEST else product / (1 << -exponent)

@@ -32,10 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.algebra.roots import SignedRoot
+from basisgen.algebra.rounding import PRECISION, real
 from basisgen.errors import SamplingError
 from basisgen.reading import Settings
 from basisgen.volumes.sampling.cartesian import cartesian_expansion, laguerre, square_kappa
-from basisgen.volumes.sampling.exact import PRECISION, RadialProfile, real, sample_solid
+from basisgen.volumes.sampling.exact import RadialProfile, sample_solid
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.products import Powers, Products, product_indices

@@ -16,6 +16,7 @@ from typing import Any
 
 import mpmath
 
+from basisgen.algebra.rounding import real
 from basisgen.errors import SamplingError
 from basisgen.reading import Settings
 from basisgen.volumes.sampling.exact import RadialProfile, sample_profile
@@ -125,10 +126,7 @@ def gaussian_shell(radius: Fraction, sigma: Fraction) -> RadialProfile:
     """phi(r) = exp(-(r - radius)^2 / (2 sigma^2)) as a function of r^2."""
 
     def phi(square: Fraction) -> mpmath.mpf:
-        distance = (
-            mpmath.sqrt(mpmath.mpf(square.numerator) / square.denominator)
-            - mpmath.mpf(radius.numerator) / radius.denominator
-        )
+        distance = mpmath.sqrt(real(square)) - real(radius)
         return mpmath.exp(-(distance**2) * sigma.denominator**2 / (2 * sigma.numerator**2))
 
     return phi
