@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
@@ -48,6 +48,21 @@ class LayerSpec(Protocol):
 
     def command_line(self) -> str | None:
         """The command that compiles this layer alone, without a name; None where there is none."""
+
+
+class SpecDefaults:
+    """What holds of the spec of most kinds: the module returns `out`, and no command compiles the layer alone."""
+
+    kind: ClassVar[str]
+
+    @property
+    def gives(self: LayerSpec) -> FieldType:
+        """See LayerSpec: `out`."""
+        return self.out
+
+    def command_line(self) -> str | None:
+        """See LayerSpec: None."""
+        return None
 
 
 class LayerPlan(Protocol):

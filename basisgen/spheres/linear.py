@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from basisgen.errors import SpecError
-from basisgen.layer import Contribution, Kind
+from basisgen.layer import Contribution, Kind, SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType, Irrep
 from basisgen.spheres import source
@@ -35,8 +35,10 @@ PROVED = (
 
 
 @dataclass(frozen=True)
-class LinearSpec:
+class LinearSpec(SpecDefaults):
     """One linear map: class name, field types, and its factors, none for a dense matrix per irrep."""
+
+    kind = KIND
 
     name: str
     into: FieldType
@@ -44,16 +46,6 @@ class LinearSpec:
     maps: tuple[str, ...]
     channels: int  # of each fragment of the input
     out_channels: int
-
-    @property
-    def kind(self) -> str:
-        """`linear`."""
-        return KIND
-
-    @property
-    def gives(self) -> FieldType:
-        """`out`."""
-        return self.out
 
     def describe(self) -> dict[str, Any]:
         """See LayerSpec."""
@@ -65,10 +57,6 @@ class LinearSpec:
             "out": str(self.out),
             **(constrained if self.maps else dict.fromkeys(constrained)),
         }
-
-    def command_line(self) -> str | None:
-        """None: a linear map is compiled from a spec."""
-        return None
 
 
 @dataclass(frozen=True, eq=False)

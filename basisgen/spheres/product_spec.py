@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from basisgen.errors import SpecError
+from basisgen.layer import SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType, Irrep, Term, parse_field_type
 from basisgen.spheres.couplings import MAX_DEGREE
@@ -42,8 +43,10 @@ class TermPath:
 
 
 @dataclass(frozen=True)
-class ProductSpec:
+class ProductSpec(SpecDefaults):
     """One product of fields: class name, factors, channels, and the mixing set as a name or a list."""
+
+    kind = KIND
 
     name: str
     into: FieldType
@@ -52,11 +55,6 @@ class ProductSpec:
     degrees: tuple[int, ...]
     mixing: Mixing | tuple[Degrees, ...]
     self_products: bool | None
-
-    @property
-    def kind(self) -> str:
-        """`product`."""
-        return KIND
 
     @property
     def factors(self) -> tuple[FieldType, FieldType]:
@@ -85,11 +83,6 @@ class ProductSpec:
             counts[path.out] = counts.get(path.out, 0) + path.fragments
         return FieldType(tuple(Term(count * self.channels, irrep) for irrep, count in counts.items()))
 
-    @property
-    def gives(self) -> FieldType:
-        """`out`."""
-        return self.out
-
     def degrees_of(self, path: TermPath) -> Degrees:
         """(l1, l2, l)."""
         first, second = self.factors
@@ -108,10 +101,6 @@ class ProductSpec:
             "self_products": self.self_products,
             "channels": self.channels,
         }
-
-    def command_line(self) -> str | None:
-        """None: a product is compiled from a spec."""
-        return None
 
     def _between_terms(self, l1: int, l2: int, l: int) -> list[TermPath]:
         first, second = self.factors

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from basisgen.errors import SpecError
-from basisgen.layer import Array, Contribution, Kind
+from basisgen.layer import Array, Contribution, Kind, SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
@@ -39,26 +39,18 @@ PROVED = {
 
 
 @dataclass(frozen=True)
-class TransformSpec:
+class TransformSpec(SpecDefaults):
     """One transform: class name, the field of coefficients, the grid."""
+
+    kind = KIND
 
     name: str
     into: FieldType
     grid: Sampling
 
     @property
-    def kind(self) -> str:
-        """`transform`."""
-        return KIND
-
-    @property
     def out(self) -> FieldType:
         """The field that analysis gives back: the same."""
-        return self.into
-
-    @property
-    def gives(self) -> FieldType:
-        """`out`."""
         return self.into
 
     @property
@@ -69,10 +61,6 @@ class TransformSpec:
     def describe(self) -> dict[str, Any]:
         """See LayerSpec."""
         return {"kind": KIND, "name": self.name, "in": str(self.into), "grid": self.grid.value}
-
-    def command_line(self) -> str | None:
-        """None: a transform is compiled from a spec."""
-        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ import numpy as np
 
 from basisgen.algebra.linear import rank
 from basisgen.errors import ProofError, SpecError
-from basisgen.layer import Array, Contribution, Kind
+from basisgen.layer import Array, Contribution, Kind, SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
@@ -64,23 +64,15 @@ class ProvenInterpolation:
 
 
 @dataclass(frozen=True)
-class ZonalSpec:
+class ZonalSpec(SpecDefaults):
     """One zonal convolution: class name, signals in and out, anchors on the degrees of the output."""
+
+    kind = KIND
 
     name: str
     into: FieldType
     out: FieldType
     anchors: int
-
-    @property
-    def kind(self) -> str:
-        """`zonal`."""
-        return KIND
-
-    @property
-    def gives(self) -> FieldType:
-        """`out`."""
-        return self.out
 
     @property
     def L(self) -> int:
@@ -101,10 +93,6 @@ class ZonalSpec:
             "out": str(self.out),
             "anchors": self.anchors,
         }
-
-    def command_line(self) -> str | None:
-        """None: a zonal convolution is compiled from a spec."""
-        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from basisgen.errors import SpecError
+from basisgen.layer import SpecDefaults
 from basisgen.reading import check_keys, exact_number, quoted, required, sub_table
 from basisgen.so3.field_type import FieldType, parse_field_type
 from basisgen.volumes.execution import Execution
@@ -31,8 +32,10 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(SpecDefaults):
     """One convolution: class name, field types, taps, radial family, execution."""
+
+    kind = KIND
 
     name: str
     into: FieldType
@@ -44,11 +47,6 @@ class ConvSpec:
 
     def __post_init__(self) -> None:
         assert self.into.has_parity == self.out.has_parity
-
-    @property
-    def kind(self) -> str:
-        """`conv`."""
-        return KIND
 
     @property
     def gives(self) -> FieldType:
