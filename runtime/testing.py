@@ -20,6 +20,7 @@ from runtime.turns import TypedFunction, exact_turns, frozen, or_inf, voxel_spac
 from runtime.volumes.rotate import mix_components
 
 Triple = tuple[int, int, int]
+Turn = tuple[tuple[int, ...], ...]  # the rows of its matrix
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class EquivarianceReport:
 
     turns: int
     turn_error: float
-    worst_turn: tuple[tuple[int, ...], ...]
+    worst_turn: Turn
     rotation_errors: tuple[tuple[float, float], ...]
 
     def __str__(self) -> str:
@@ -106,60 +107,109 @@ def assert_equivariant(
     """Check that a module commutes with rotations, in float64 on a copy of it; the module itself is left alone.
 
     The module maps (batch, channel, x, y, z) to a volume or, as fields without a place, to (batch, channel). Its
-    field types are `module.in_type` and `module.out_type` unless given; its voxel spacing is what its layers state,
-    cubes if none does. Random modules (dropout) get equal seeds.
+    field types are `module.in_type` and `module.out_type` unless given; its voxel spacing is the one its layers
+    state, else cubes. Random modules (dropout) get equal seeds.
 
-    1. Turns of the cube, on normal noise of `size` voxels, one number or three: all 24, or 48 for fields with parity;
-    of
-       them those that leave the grids of the module's layers what they are, where spacing, kernels or strides differ
-       between axes; or `turns`, (turn, 3, 3). They map voxels to voxels, so only rounding may remain. A module that
-       strides commutes with them only on volumes whose strided grid is centred: `runtime.exact_sizes` finds them.
-    2. Random rotations, on smooth fields of the given wavelengths (in the unit of `voxel_spacing`) that are rotated
-       analytically: compared at the centre of the output, the point that stays. rotation_size: of the volume,
-       25 or 24 as `size` is odd or even, or a larger one that gives the output a centre voxel. (Even outputs are
-       compared in the mean of their middle voxels, which itself adds an error at short wavelengths.)
+    1. Turns of the cube, on normal noise of `size` voxels, one number or three. `turns`, (turn, 3, 3), are all 24, or
+       48 for fields with parity, that leave the grids of the module's layers what they are. They map voxels to voxels,
+       so only rounding may remain. A strided module needs a centred strided grid: `runtime.exact_sizes` finds sizes.
+    2. Random rotations, on smooth fields of the given wavelengths, in the unit of `voxel_spacing`, rotated
+       analytically: compared at the centre of the output, the point that stays; an even output, which adds an error
+       at short wavelengths, in the mean of its middle voxels. rotation_size: of the volume, 24, 25 or more.
 
-    Raises AssertionError if a turn's error exceeds `turn_tolerance`, with the cause as far as tests of the parts find
-    it; if the worst rotation's error exceeds `max_rotation_error` (unless None); or if the output is zero or not
-    finite, which would prove nothing. ValueError if the field types are unknown or no volume size fits.
+    Raises AssertionError, with the cause as far as tests of the parts find it, if the error of a turn exceeds
+    `turn_tolerance` or that of the rotations `max_rotation_error`, or if the output is zero or not finite, which
+    would prove nothing; ValueError if the field types are unknown or no volume size fits.
     """
-    in_type = as_field_type(_own_type(module, "in_type", in_type))
-    out_type = as_field_type(_own_type(module, "out_type", out_type))
     sizes = per_axis("size", size)
+    subject = _subject(module, in_type, out_type, (batch, *sizes), seed)
     spacing = voxel_spacing_of(module) if voxel_spacing is None else lengths_per_axis("voxel_spacing", voxel_spacing)
-    turns = exact_turns(module, reflections=has_parity(in_type)) if turns is None else turns
+    turns = exact_turns(module, reflections=has_parity(subject.run.in_type)) if turns is None else turns
+    worst, turn_error = _check_turns(subject, turns, turn_tolerance)
+    smallest = per_axis("rotation_size", rotation_size or [24 + n % 2 for n in sizes])
+    measured = _measure_rotations(subject, wavelengths, rotations, smallest, spacing, turns, turn_tolerance)
+    _check_rotations(subject, measured, max_rotation_error)
+    return EquivarianceReport(len(turns), turn_error, worst, measured)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The module under test: its copy in float64, that as a function of fields, and what both are tested with."""
+
+    name: str
+    exact: nn.Module
+    run: TypedFunction
+    noise: Tensor  # (batch, channel, x, y, z)
+    generator: torch.Generator
+    seed: int
+
+
+def _subject(
+    module: nn.Module,
+    in_type: FieldTypeLike | None,
+    out_type: FieldTypeLike | None,
+    shape: tuple[int, int, int, int],
+    seed: int,
+) -> _Subject:
+    """The subject with noise of a shape (batch, x, y, z)."""
+    into = as_field_type(_own_type(module, "in_type", in_type))
+    out = as_field_type(_own_type(module, "out_type", out_type))
     exact = copy.deepcopy(module).double()
-    run = TypedFunction(frozen(exact, seed), in_type, out_type)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(batch, channel_count(in_type), *sizes, dtype=torch.float64, generator=generator)
-    errors = [run.turn_error(noise, turn) for turn in turns]
+    noise = torch.randn(shape[0], channel_count(into), *shape[1:], dtype=torch.float64, generator=generator)
+    run = TypedFunction(frozen(exact, seed), into, out)
+    return _Subject(type(module).__name__, exact, run, noise, generator, seed)
+
+
+def _check_turns(subject: _Subject, turns: Tensor, tolerance: float) -> tuple[Turn, float]:
+    """The worst turn and its error; raises AssertionError if it exceeds the tolerance."""
+    errors = [subject.run.turn_error(subject.noise, turn) for turn in turns]
     worst = max(range(len(errors)), key=errors.__getitem__)
-    worst_turn = tuple(tuple(int(entry) for entry in row) for row in turns[worst])
-    if errors[worst] > turn_tolerance:
+    turn = tuple(tuple(int(entry) for entry in row) for row in turns[worst])
+    if errors[worst] > tolerance:
+        sizes, types = subject.noise.shape[2:], (subject.run.in_type, subject.run.out_type)
         shape = f"{sizes[0]}^3" if len(set(sizes)) == 1 else " x ".join(map(str, sizes))
         raise AssertionError(
-            f"{type(module).__name__} is not equivariant ({describe(in_type)} -> {describe(out_type)}, {shape}): "
-            f"turn {worst_turn} changes the output by {errors[worst]:.1e} of its largest value, more than "
-            f"{turn_tolerance:.1e}. {cause(exact, run, noise, turns, turn_tolerance, seed)}"
+            f"{subject.name} is not equivariant ({' -> '.join(map(describe, types))}, {shape}): turn {turn} changes "
+            f"the output by {errors[worst]:.1e} of its largest value, more than {tolerance:.1e}. "
+            f"{cause(subject.exact, subject.run, subject.noise, turns, tolerance, subject.seed)}"
         )
-    measured: list[tuple[float, float]] = []
-    if wavelengths:
-        flip = turns[(turns < 0).sum((1, 2)).argmax()]
-        smallest = per_axis("rotation_size", rotation_size or [24 + n % 2 for n in sizes])
-        sizes = _sizes_with_centre(run, smallest, flip, turn_tolerance)
-        drawn = random_rotations(rotations, generator=generator)
-        for wavelength in wavelengths:
-            width = min(n * step for n, step in zip(sizes, spacing, strict=True)) / 10
-            fields = [SmoothField.random(in_type, wavelength, width, seed=seed + i) for i in range(batch)]
-            measured.append((wavelength, _rotation_error(run, fields, drawn, sizes, spacing)))
+    return turn, errors[worst]
+
+
+def _measure_rotations(
+    subject: _Subject,
+    wavelengths: Sequence[float],
+    rotations: int,
+    smallest: Triple,
+    spacing: Sequence[float],
+    turns: Tensor,
+    tolerance: float,
+) -> tuple[tuple[float, float], ...]:
+    """(wavelength, error) for each wavelength, on the first volume from the smallest whose centre stays."""
+    if not wavelengths:
+        return ()
+    flip = turns[(turns < 0).sum((1, 2)).argmax()]
+    sizes = _sizes_with_centre(subject.run, smallest, flip, tolerance)
+    drawn = random_rotations(rotations, generator=subject.generator)
+    width = min(n * step for n, step in zip(sizes, spacing, strict=True)) / 10
+    measured = []
+    for wavelength in wavelengths:
+        seeds = range(subject.seed, subject.seed + len(subject.noise))
+        fields = [SmoothField.random(subject.run.in_type, wavelength, width, seed=seed) for seed in seeds]
+        measured.append((wavelength, _rotation_error(subject.run, fields, drawn, sizes, spacing)))
+    return tuple(measured)
+
+
+def _check_rotations(subject: _Subject, measured: Sequence[tuple[float, float]], most: float | None) -> None:
+    """Raises AssertionError if an error exceeds the largest allowed."""
     for wavelength, error in measured:
-        if max_rotation_error is not None and error > max_rotation_error:
+        if most is not None and error > most:
+            found = component_cause(subject.exact, subject.run, subject.noise, subject.seed)
             raise AssertionError(
-                f"{type(module).__name__}: random rotations at wavelength {wavelength:g} change the output by "
-                f"{error:.1e}, more than {max_rotation_error:.1e}. "
-                f"{component_cause(exact, run, noise, seed) or 'Use larger kernels or filters of smaller defect.'}"
+                f"{subject.name}: random rotations at wavelength {wavelength:g} change the output by {error:.1e}, more "
+                f"than {most:.1e}. {found or 'Use larger kernels or filters of smaller defect.'}"
             )
-    return EquivarianceReport(len(turns), errors[worst], worst_turn, tuple(measured))
 
 
 def _own_type(module: nn.Module, name: str, given: FieldTypeLike | None) -> FieldTypeLike:

@@ -48,8 +48,7 @@ def experiment(
         _check_names("--setting", settings, study.settings)
         everything = _cases(study.networks, study.settings, seeds)
         chosen = _cases(networks or study.networks, settings or study.settings, seeds)
-        command, directory = f"python -m examples.{name} --preset {preset}", out / preset
-        made_by = {network: kernels(study.build(network)) for network in {case.network for case in everything}}
+        command = f"python -m examples.{name} --preset {preset}"
         if data is not None:
             command += f" --data {data.name}"
         if out != usual_out:
@@ -57,28 +56,36 @@ def experiment(
         if plan:
             facts = {**study.facts, **{n: f"{parameter_count(study.build(n)):,} parameters" for n in study.networks}}
             click.echo(markdown(replace(study, facts=facts), everything, (), command))
-            return
-
-        def run(case: Case, place: Path) -> Outcome:
-            return replace(study.run(case, place), kernels=made_by[case.network])
-
-        _check_place(directory, study)
-        log_to_stderr()
-        outcomes: list[Outcome] = []
-        with _stoppable():
-            for outcome in run_cases(chosen, run, directory, resume=resume):
-                click.echo(_line(outcome))
-                paths = [directory / case.directory / OUTCOME for case in everything]
-                outcomes = [read_outcome(path) for path in paths if path.exists()]
-                write_results(directory, study, everything, outcomes, command)
-        pictures = [directory / "results.png", *([study.picture(directory)] if study.picture is not None else [])]
-        click.echo(f"\n{text(study, everything, outcomes)}\n")
-        click.echo(f"page:     {directory / 'results.md'}\npictures: {', '.join(map(str, reversed(pictures)))}")
+        else:
+            _run(study, everything, chosen, out / preset, resume, command)
 
     main.__doc__ = f"{summary}\n\n\b\nExample:\n  python -m examples.{name} --preset quick"
     for option in reversed(_options(presets, usual_out)):
         main = option(main)
     return click.command(main)
+
+
+def _run(
+    study: Study, everything: Sequence[Case], chosen: Sequence[Case], directory: Path, resume: bool, command: str
+) -> None:
+    """Runs the chosen cases; after each, writes the results of all that are done."""
+    made_by = {network: kernels(study.build(network)) for network in {case.network for case in everything}}
+
+    def run(case: Case, place: Path) -> Outcome:
+        return replace(study.run(case, place), kernels=made_by[case.network])
+
+    _check_place(directory, study)
+    log_to_stderr()
+    outcomes: list[Outcome] = []
+    with _stoppable():
+        for outcome in run_cases(chosen, run, directory, resume=resume):
+            click.echo(_line(outcome))
+            paths = [directory / case.directory / OUTCOME for case in everything]
+            outcomes = [read_outcome(path) for path in paths if path.exists()]
+            write_results(directory, study, everything, outcomes, command)
+    pictures = [directory / "results.png", *([study.picture(directory)] if study.picture is not None else [])]
+    click.echo(f"\n{text(study, everything, outcomes)}\n")
+    click.echo(f"page:     {directory / 'results.md'}\npictures: {', '.join(map(str, reversed(pictures)))}")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ docs/training.md says why it is written in plain torch.
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from runtime.train.config import TrainConfig
 from runtime.train.learner import Learner
 from runtime.train.lock import locked
 from runtime.train.log import Log
-from runtime.train.processes import joined_processes
+from runtime.train.processes import Processes, joined_processes
 from runtime.train.restore import facts_of
 from runtime.train.run import Run, TrainResult
 from runtime.train.stop_signals import StopNow, StopSignals
@@ -60,60 +61,71 @@ def train(
     resume: bool = False,
     go_on: str | None = None,
 ) -> TrainResult:
-    """Train a model in place; under torchrun, together with the other processes.
+    """Train a model in place; under torchrun, together with the other processes. docs/training.md says more.
 
-    model       any module inputs (batch, ...) -> output (batch, ...); ends with its last weights. Parts of it that are
-                in eval() stay so. A compiled model is saved under the names of the module it was made of
-    data        map-style data set of pairs (inputs, label), for example a volume (channel, x, y, z) and a class; may
-                draw from the global generators. Inputs and label are tensors of any shape, or tuples, lists or
-                dictionaries of them
+    model       any module inputs (batch, ...) -> output (batch, ...); ends with its last weights; eval() parts stay so
+    data        map-style data set of pairs (inputs, label), each a tensor of any shape, or a tuple, list or dictionary
+                of them; it may draw from the global generators, which are reseeded for every sample and step
     directory   of checkpoints and logs; only the process of rank 0 writes, all must be able to read
     validation  measured after every epoch, on the averaged weights if there are any
-    loss        (output in float32, or in float64 with that precision, label) -> mean over the batch; a module, for
-                example with a weight for every class, is taken to the model's device and dtype
+    loss        (output in float32, or in float64 with that precision, label) -> mean over the batch
     metrics     of the validation set, for example `classification_metrics(10)`
     optimizer   called as optimizer(parameters, lr=...); the rates of parameter groups keep their ratios to `lr`
-    forward     called as forward(model, inputs) instead of model(inputs): for several inputs, and for models that
-                return more than a tensor. What it returns, a tensor or several, goes to loss and metrics
-    resume      go on from the newest checkpoint in `directory`; start anew where there is none
-    go_on       what messages tell a person to do to go on with the run, for commands: "add --resume"
+    forward     called as forward(model, inputs) instead of model(inputs); all it returns goes to loss and metrics
+    resume      continue from the newest checkpoint in `directory`, if there is one
+    go_on       what messages tell a person to do to continue the run, for commands: "add --resume"
 
-    The global random generators are reseeded at every step. Batch statistics are those of one part of a step unless the
-    model's norms are synchronised (runtime.BatchNorm, nn.SyncBatchNorm).
-
-    Raises TrainingError if data, configuration, model or checkpoint do not fit together, another training is at work
-    in the directory, or loss or gradient stop being finite; nothing on disk is overwritten then. Errors raised inside
-    the model or the data set keep their type, with a note that names the samples. Raises Interrupted after saving on
+    Raises TrainingError if data, configuration, model or checkpoint do not fit together, another training runs in the
+    directory, or loss or gradient stop being finite; then nothing on disk is overwritten. Errors raised inside the
+    model or the data set keep their type, with a note that names the samples. Raises Interrupted after saving on
     Ctrl-C, SIGTERM or SIGHUP.
     """
     check_arguments(model, config, directory, loss, metrics, optimizer, forward)
-    place = Path(directory)
+    work = _Work(model, data, config, Path(directory), validation, loss, metrics, optimizer, forward)
     go_on = go_on or ("run the same again" if resume else "run the same with resume=True")
     with ExitStack() as stack:
-        processes = stack.enter_context(joined_processes(config.device))
-        stop = stack.enter_context(StopSignals(go_on))
-        with stop.before_the_first_step():
-            if processes.is_first:
-                stack.enter_context(locked(place))
-            batches = TrainBatches(data, config, processes)
-            held_out = ValidationBatches(validation, config, processes) if validation is not None else None
-            for loader in [batches.loader, *([held_out.loader] if held_out is not None else [])]:
-                stack.enter_context(loader)
-            measures = metrics.clone().to(processes.device) if metrics is not None else None
-            task = task_of(loss, forward, config.precision, processes.device)
-            run = Run(
-                learner=Learner(model, task, config, optimizer),
-                batches=batches,
-                validation=Validation(held_out, measures, task, processes) if held_out is not None else None,
-                facts=facts_of(config, batches, held_out is not None, measures),
-                directory=place,
-                processes=processes,
-                stop=stop,
-            )
-            run.start(resume)
+        run = work.started(stack, resume, go_on)
         _train_epochs(run, stack.enter_context(Log(run)))
         run.save()
         return run.result()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done: the arguments of `train`."""
+
+    model: nn.Module
+    data: "Dataset[Any]"
+    config: TrainConfig
+    directory: Path
+    validation: "Dataset[Any] | None"
+    loss: Loss
+    metrics: "MetricCollection | None"
+    optimizer: Callable[..., Optimizer]
+    forward: Forward | None
+
+    def started(self, stack: ExitStack, resume: bool, go_on: str) -> Run:
+        """The run at its first step; what it has opened is closed with the stack."""
+        processes = stack.enter_context(joined_processes(self.config.device))
+        stop = stack.enter_context(StopSignals(go_on))
+        with stop.before_the_first_step():
+            if processes.is_first:
+                stack.enter_context(locked(self.directory))
+            run = self._run(stack, processes, stop)
+            run.start(resume)
+        return run
+
+    def _run(self, stack: ExitStack, processes: Processes, stop: StopSignals) -> Run:
+        batches = TrainBatches(self.data, self.config, processes)
+        held_out = ValidationBatches(self.validation, self.config, processes) if self.validation is not None else None
+        for loader in [batches.loader, *([held_out.loader] if held_out is not None else [])]:
+            stack.enter_context(loader)
+        measures = self.metrics.clone().to(processes.device) if self.metrics is not None else None
+        task = task_of(self.loss, self.forward, self.config.precision, processes.device)
+        learner = Learner(self.model, task, self.config, self.optimizer)
+        validation = Validation(held_out, measures, task, processes) if held_out is not None else None
+        facts = facts_of(self.config, batches, held_out is not None, measures)
+        return Run(learner, batches, validation, facts, self.directory, processes, stop)
 
 
 def _train_epochs(run: Run, log: Log) -> None:
