@@ -66,8 +66,8 @@ class Task:
                 output = model(inputs) if self.forward is None else self.forward(model, inputs)
         except Exception as error:
             error.add_note(f"raised by the model, given {noun(inputs, 1)}s {shapes(inputs)} ({_samples(part)})")
-            if isinstance(inputs, Tensor) and inputs.ndim == 4:  # (batch, x, y, z)
-                error.add_note("a volume of a single channel needs its axis too: volume[None]")
+            if isinstance(inputs, Tensor) and inputs.ndim == 4:  # (batch, x, y, z), or (batch, channel, row, column)
+                error.add_note("if these are volumes of a single channel, each needs that axis too: volume[None]")
             raise
         if self.forward is None and not isinstance(output, Tensor):
             raise TrainingError(
