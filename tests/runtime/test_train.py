@@ -683,7 +683,10 @@ def test_bad_data_are_one_clear_error_and_nothing_is_written(tmp_path: Path, dat
             r"(?s)2 channels.*raised by the model, given volumes \(6, 2, 8, 8, 8\) \(samples \d, .*\.\.\.\)",
         ),
         ((6, 1, 2, 2, 2), r"(?s)[Kk]ernel size.*raised by the model, given volumes \(6, 1, 2, 2, 2\)"),
-        ((6, 8, 8, 8), r"(?s)given inputs \(6, 8, 8, 8\).*volumes of a single channel, each needs that axis too: volume\[None\]"),
+        (
+            (6, 8, 8, 8),
+            r"(?s)given inputs \(6, 8, 8, 8\).*a single channel, each needs that axis too: volume\[None\]",
+        ),
     ],
 )
 def test_an_error_inside_the_model_keeps_its_type_and_names_the_samples(

@@ -5,5 +5,5 @@ PRESETS = {
     "segmentation": "a U-Net that finds vessels in any direction after training on vessels in one",
     "classification": "point clouds as densities, learnt upright and told apart in any orientation",
     "sphere": "constellations on the sphere, learnt upright and told apart in any orientation, mirror images too",
-    "molecule": "energies and forces of small molecules, learnt from positions and elements, the same however they turn",
+    "molecule": "energies and forces of small molecules from positions and elements, the same however they turn",
 }
