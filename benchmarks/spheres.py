@@ -65,7 +65,7 @@ def times(L: int, mixing: str, batch: int, channels: int, rival: bool) -> dict[s
             "stock": lambda: _without_compiler(shared, lambda: _step(module, x, gradient)),
         }
         if rival:
-            theirs = _e3nn(module)
+            theirs = e3nn_product(module)
             runs["e3nn"] = lambda: _step(lambda y: theirs(y, y), x, gradient)
         found = _fastest(runs)
     size = sum(map(len, content.values()))
@@ -111,7 +111,8 @@ def _torch_harmonics(L: int, batch: int) -> dict[str, Callable[[], object]]:
     return {"torch_harmonics_gauss": lambda: forth(back(field)).abs().sum().backward()}
 
 
-def _e3nn(module: Any) -> Any:
+def e3nn_product(module: Any) -> Any:
+    """The product of the same paths, of two fields."""
     from e3nn import o3
 
     first = o3.Irreps([(multiplicity, (l, 1)) for multiplicity, l, _ in module.in_type])

@@ -149,6 +149,7 @@ COMMANDS = {
         "compile", "--runs 1 --degrees 2", r"j, l <= 2 +[\d.]+ s(.*\n)+construct escnn"
     ),
     "benchmark of equivariance": _benchmark("equivariance", "--kernels 3 --rotations 2", r"## 3\^3 taps", kinds=ALL),
+    "benchmark on a GPU": _benchmark("gpu", "--dry-run", r"tetris: 2 rows", kinds=("json", "md")),
     "benchmark of layers": _benchmark("layers", "--threads 1 --rounds 1 --size 6", r"GlobalMean(.*\n)+.*loop by hand"),
     "benchmark of memory": _benchmark("memory", "--size 16", r"plain .*\nratio [\d.]+ of tensors"),
     "benchmark of a network": _benchmark(
@@ -160,7 +161,10 @@ COMMANDS = {
         r"128 +524,352 +7,730,766,400 (.*\n)+L = 4, tree, 13 paths(.*\n)+transforms",
     ),
     "benchmark of speed": _benchmark(
-        "speed", "--layers hidden --kernel-sizes 3 --threads 1 --rounds 1", r"hidden, k = 3: .*'separable'", kinds=ALL
+        "speed",
+        "--layers hidden --kernel-sizes 3 --networks --threads 1 --rounds 1",
+        r"hidden, k = 3: .*'separable'",
+        kinds=ALL,
     ),
     "experiment, data made": _experiment(rf"(tetris|fibres)( --preset quick)?{OPTIONS}"),
     "experiment, data given": _experiment(rf"(cath|amino_acids|modelnet10) --preset {PRESET} --\w+ [\w./-]+{OPTIONS}"),
