@@ -184,7 +184,7 @@ def test_table_in_the_docs_is_current():
     if len(PASSED) < len(LAYERS) * len(CAPABILITIES) and not os.environ.get("UPDATE_DOCS"):
         pytest.skip("not every test of the table ran and passed in this process")
     lines = [
-        "# Layers and what they work under",
+        "# What each layer supports",
         "",
         "Written by `UPDATE_DOCS=1 pytest -m slow tests/runtime/test_compatibility.py`, which tests each cell.",
         "",

@@ -98,7 +98,7 @@ def second_order(case):
 
 
 def empty_batch(case):
-    """A batch of no samples gives one, with zero gradients; running statistics stay as they are."""
+    """An empty batch gives an empty batch, with zero gradients; running statistics stay as they are."""
     for training in (True, False):
         layer = randomized(case.make()).train(training)
         before = copy.deepcopy(layer.state_dict())

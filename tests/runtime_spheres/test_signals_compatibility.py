@@ -164,7 +164,7 @@ def halved(case, layer):
 
 
 def empty(case, layer):
-    """A batch of none, forward and backward, in evaluation."""
+    """An empty batch, forward and backward, in evaluation."""
     layer = layer.eval()
     x = case.input(0).requires_grad_()
     y = layer(x)
@@ -210,7 +210,7 @@ def test_table_in_the_docs_is_current():
     if not wanted <= PASSED and not os.environ.get("UPDATE_DOCS"):
         pytest.skip("not every test of the table ran and passed in this process")
     lines = [
-        "# Layers of signals and what they work under",
+        "# What each layer of signals supports",
         "",
         "Written by `UPDATE_DOCS=1 pytest -m slow tests/runtime_spheres/test_signals_compatibility.py`, which tests "
         "each cell.",
