@@ -1,8 +1,9 @@
-"""basisgen: exact, proved and sampled bases of rotation-equivariant convolution kernels, emitted as PyTorch.
+"""basisgen: a compiler from exact, proved bases of rotation-equivariant layers to PyTorch modules.
 
 The stages, one sub-package each, import in one direction only:
 
-    errors < algebra < so3 < kernels < sampling < spec < emission < pipeline < cli
+    errors < reading < algebra < so3 < couplings < layer < volumes | spheres
+           < spec < emission < pipeline < commands < cli
 
 `basisgen.pipeline` is the recipe to read first.
 """

@@ -148,7 +148,7 @@ def conv(into: str, out_type: str, family: str | None, radial: tuple[str, ...], 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @explains_errors
 def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Compare radial families and kernel sizes for one layer: weights, and how far from equivariant. Writes nothing.
+    """Compare radial families and kernel sizes for one layer by weights and equivariance error. Nothing is written.
 
     The defect is the part of a layer's response that no rotation-equivariant layer could have, over inputs with power
     spectrum exp(-(w/w0)^2), w0 = bandwidth * Nyquist frequency. docs/defect.md says how to choose.
@@ -193,7 +193,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
 def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None:
     """Re-check the package in directory PACKAGE, trusting neither solver nor files. Exit 1 if anything is wrong.
 
-    The package's Python code is run only if every digest and every other check is right, in a process of its own.
+    The package's Python code runs only if every other check has passed, in a separate process.
 
     \b
     Example:

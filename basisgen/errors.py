@@ -12,7 +12,7 @@ Messages quote the offending value, name the rule and show the cure.
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text for a terminal: line feeds, escapes and whatever else is not printable is escaped, except for `keep`."""
+    """Text for a terminal: line feeds and other characters that are not printable are escaped, except for `keep`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
@@ -40,7 +40,7 @@ class SamplingError(BasisgenError):
 
 
 class OutputError(BasisgenError):
-    """The package could not be written; what stood there before still does."""
+    """The package could not be written; what was there before is unchanged."""
 
     exit_code = 2
 

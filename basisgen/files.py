@@ -1,4 +1,4 @@
-"""Files and directories: written whole or not at all, read without waiting for ever. The one place that does either.
+"""Files and directories: written whole or not at all, read without waiting forever. Only this module does either.
 
 What is new is made in a temporary directory beside its place and put there by a rename, so that a crash, a kill or a
 full disk leaves what was there before.
@@ -49,9 +49,9 @@ def read_bounded(path: Path, most: int, what: str) -> bytes:
 
 
 def read_directory(directory: Path) -> dict[str, bytes]:
-    """The files of a directory by name, all of one moment: none where it is missing; directories in it are left out.
+    """The files of a directory by name, as of one moment: none if it is missing; its subdirectories are left out.
 
-    Raises OutputError where something cannot be read or is no regular file: links are not followed. A directory that
+    Raises OutputError where something cannot be read or is not a regular file: links are not followed. A directory that
     takes the place of this one meanwhile is read instead.
     """
     try:
@@ -62,7 +62,7 @@ def read_directory(directory: Path) -> dict[str, bytes]:
             sleep(_PAUSE)
     except OSError as error:
         raise OutputError(f"cannot read {error.filename or directory}: {error.strerror or error}.") from error
-    raise OutputError(f"cannot read {directory}: it is being replaced all the time. Try again when nothing compiles.")
+    raise OutputError(f"cannot read {directory}: it keeps being replaced. Try again when nothing compiles.")
 
 
 def _read_at_once(directory: Path) -> dict[str, bytes] | None:
@@ -107,7 +107,7 @@ def write_file(path: Path, text: str) -> None:
 
 @contextmanager
 def staged(place: Path) -> Iterator[Path]:
-    """An empty directory beside a place, for what is to be renamed onto it; in the end it is gone, whatever happens.
+    """An empty directory beside a place, for what is to be renamed onto it; it is always removed in the end.
 
     Removes what writers that were killed have left. Raises OSError.
     """
@@ -120,7 +120,7 @@ def staged(place: Path) -> Iterator[Path]:
 
 
 def fill(directory: Path, content: Mapping[str, bytes]) -> None:
-    """Writes files into a staged directory, which everybody may read from now on; all of it is on the disk at return.
+    """Writes files into a staged directory, readable for everybody; all of it is on the disk at return.
 
     Raises OSError.
     """

@@ -3,7 +3,7 @@
     text -> LayerSpec -> claims -> solve -> prove -> compute -> LayerPlan -> Contribution
 
 A kind is a record of functions; `basisgen.spec.KINDS` lists them all. Data between the stages is frozen. What a claim,
-its solution, its proof and the numbers are is the kind's own business: the recipe only hands them on.
+its solution, its proof and the numbers are, only the kind knows: the recipe just hands them on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One function on many arguments, in this process or in several, none of which outlives this one.
 
 Every worker reads from a pipe whose other end only this process holds. Nothing is ever written to it: it ends when
-this process does, however it does, or when the work is given up; a worker then exits at once.
+this process ends, in any way, or gives up the work; a worker then exits at once.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def compile_package(spec: PackageSpec, jobs: int = 1) -> dict[str, bytes]:
 def plan(spec: PackageSpec, jobs: int = 1) -> PackagePlan:
     """Solves, proves, computes and plans every layer; layers that share their numbers compute them once.
 
-    With several jobs, numbers are computed in processes of their own.
+    With several jobs, numbers are computed in separate processes.
     """
     sharing = share(spec.layers)
     proven = {kind.name: prove(layers_of(spec, kind.name)) for kind in spec.kinds}

@@ -146,7 +146,7 @@ def identifier(value: object, what: str) -> str:
     if any(keyword.iskeyword(word) or keyword.issoftkeyword(word) for word in (value, value.lower())) or "__" in value:
         raise SpecError(f"{what} '{value}' is reserved in Python, in this or in lower case. Choose another, {example}.")
     if value.lower() in _DEVICES:
-        raise SpecError(f"{what} '{value}' is a device on Windows and can be no file there. Choose another, {example}.")
+        raise SpecError(f"{what} '{value}' is a device on Windows, not a possible file. Choose another, {example}.")
     if what.startswith("package") and value.lower() in _LOWER_CASE_MODULES:
         raise SpecError(f"{what} '{value}' would hide the module of that name. Choose another, {example}.")
     return value
@@ -157,7 +157,7 @@ def check_keys(table: Mapping[str, object], known: tuple[str, ...], where: str) 
     for key in table:
         if key in ARGUMENTS:
             raise SpecError(
-                f"{where} has a key '{key}', which is no part of a spec: it is an argument of the generated class, "
+                f"{where} has a key '{key}', which is not part of a spec: it is an argument of the generated class, "
                 f"for example Conv1({key}={ARGUMENTS[key]})."
             )
         if key not in known:
@@ -192,7 +192,7 @@ def parse_value(text: str) -> object:
 
 
 def exact_number(value: object) -> Fraction | None:
-    """The rational a number's text says, None for what is no finite number of moderate size."""
+    """The rational a number's text says, None if it is not a finite number of moderate size."""
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Decimal | str):
         return None
     if isinstance(value, int) and value.bit_length() > 64:
@@ -217,7 +217,7 @@ def quoted(value: object) -> str:
 
 
 def _written(value: object, levels: int = 4) -> str:
-    """A value in TOML's notation; what is nested more deeply is left out, whoever made it."""
+    """A value in TOML's notation; deeper levels are left out."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(_written(entry, levels - 1) for entry in value) if levels else '...'}]"
     if isinstance(value, Mapping):

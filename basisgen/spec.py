@@ -156,7 +156,7 @@ def _resolved(entry: Mapping[str, object], before: Sequence[LayerSpec]) -> dict[
         if isinstance(value, str) and value[:1].isalpha():
             if value not in types:
                 raise SpecError(
-                    f"layer {quoted(entry.get('name'))}: {key} = {quoted(value)} is no earlier layer. "
+                    f"layer {quoted(entry.get('name'))}: {key} = {quoted(value)} is not an earlier layer. "
                     f"{f'Earlier: {chr(44).join(types)}.' if types else 'It is the first.'} "
                     "Write a field type, for example '4x0 + 2x1', or the name of a layer above."
                 )

@@ -17,7 +17,7 @@ What is counted, over the forward and the backward pass:
     rss       the growth of the process's peak resident memory from before the network was built to after the first
               step, the workspaces of convolutions included; varies by some percent
 
-Each network has a process of its own. Prints both and their ratios, and writes memory.json, to benchmarks/results
+Each network runs in a separate process. Prints both and their ratios, and writes memory.json, to benchmarks/results
 unless told otherwise.
 """
 
@@ -175,7 +175,7 @@ def _status(key: str) -> int:
 
 
 def _measured_apart(name: str, size: int) -> dict[str, float]:
-    """`measure` in a process of its own."""
+    """`measure` in a separate process."""
     command = [sys.executable, __file__, "--network", name, "--size", str(size)]
     measured: dict[str, float] = json.loads(subprocess.run(command, stdout=-1, check=True).stdout)
     return measured

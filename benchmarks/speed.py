@@ -170,7 +170,7 @@ def _peak(device: str) -> float:
 
 
 def _memory_apart(name: str, size: int, contestant: str, options: argparse.Namespace) -> float | None:
-    """`peak_memory` in a process of its own; None where it failed."""
+    """`peak_memory` in a separate process; None where it failed."""
     command = [sys.executable, __file__, "--memory-of", name, str(size), contestant]
     command += ["--device", options.device, "--dtype", options.dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -287,7 +287,7 @@ def main() -> None:
 
 
 def _keep(run: Row, out: Path) -> None:
-    """Adds a run to the results in `out`; what it measured anew replaces an earlier measurement on the machine."""
+    """Adds a run to the results in `out`; new measurements replace earlier ones of the same machine."""
     path = out / "speed.json"
     results = json.loads(path.read_text()) if path.exists() else []
     for old in results:

@@ -137,7 +137,7 @@ def _without_compiler(shared: ModuleType, run: Callable[[], object]) -> None:
 
 
 def _fastest(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The least of several runs in turns, milliseconds of the processor: other programs do not count."""
+    """The least of several runs in turns, milliseconds of CPU time: other programs do not count."""
     found = dict.fromkeys(runs, math.inf)
     for round_ in range(ROUNDS + 1):
         for name, run in runs.items():

@@ -1,7 +1,7 @@
 """What mkdocs does besides: the pages that benchmarks and examples keep beside their code become pages of the site.
 
 They keep their addresses in the repository, and `docs/` is the root of the site: links between the two are rewritten.
-Where those pages link to what is no part of the site, code and data, it is named without a link.
+Links of those pages to files outside the site, code and data, become plain names.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def gated_type(field_type: FieldTypeLike) -> FieldType:
 
 
 class Gate(FieldLayer):
-    """Gated nonlinearity: every non-scalar field times the sigmoid of a scalar of its own.
+    """Gated nonlinearity: every non-scalar field times the sigmoid of its gate, a scalar.
 
         scalars:      s -> activation(s)       (0 or 0e; for 0o odd_activation(s))
         other fields: f -> f sigmoid(g)        g: one gate per field copy, in the order of the copies
@@ -130,7 +130,7 @@ class NormActivation(FieldLayer):
 def _check_activation(name: str, activation: Activation, terms: Sequence[Term]) -> None:
     """Raise ValueError if a function of scalars changes its input in place or, for odd scalars, is not odd.
 
-    terms: what it acts on. A function with tensors of its own is tried only where these can be read.
+    terms: what it acts on. A function that holds tensors is tried only where these can be read.
     """
     own = [*activation.parameters(), *activation.buffers()] if isinstance(activation, nn.Module) else []
     if not terms or any(type(tensor) not in (Tensor, nn.Parameter) or tensor.is_meta for tensor in own):

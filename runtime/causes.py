@@ -116,7 +116,7 @@ def _reason(part: nn.Module, function: TypedFunction, given: Tensor, turns: Tens
         if 1 < len(some) < len(turns) and _worst(function, given, some) <= tolerance:
             return (
                 f"commutes with the turns that keep the {name} axis, but not with those that exchange it: it treats "
-                f"{name} unlike the others. If the voxels are no cubes, or a kernel or stride differs along {name}, "
+                f"{name} unlike the others. If the voxels are not cubes, or a kernel or stride differs along {name}, "
                 "say so with turns= and voxel_spacing=."
             )
     if any(not term.is_even_scalar for term in function.in_type) and function.in_type == function.out_type:

@@ -1,7 +1,7 @@
 """Constants of layers: exact in float64, rounded once, held once for each dtype and device, by no module.
 
 A constant is what a function makes of plain numbers: the taps of a filter, Clebsch-Gordan coefficients. A layer asks
-for it in `forward`, in the dtype and on the device of the tensors at hand, and gets the one tensor all layers share. So
+for it in `forward`, in the dtype and on the device of its tensors, and gets the one tensor all layers share. So
 there is no buffer that an average of weights, a conversion or a meta device could touch. Nobody may change it in place.
 """
 
@@ -49,8 +49,8 @@ def _made(make: Make, arguments: tuple[Hashable, ...], dtype: torch.dtype, devic
 
 
 def outside_modes(function: Callable[[], _T]) -> _T:
-    """The result of a function that no mode of the caller reaches: it runs in a new thread, and modes are a thread's
-    own.
+    """The result of a function that no mode of the caller reaches: it runs in a new thread, and modes belong to
+    a thread.
 
     Modes are fake tensors, the transforms of torch.func, inference, autocast, a default device.
     """

@@ -14,7 +14,7 @@ closest weights and says how close they are.
 Coefficients of signals on the sphere are e3nn's too; `to_complex` and the like convert to those of scipy, pyssht, s2fft
 and torch-harmonics.
 
-e3nn is imported where a module of its own is made, nowhere else.
+e3nn is imported only where one of its modules is made.
 """
 
 import copy
@@ -104,14 +104,14 @@ def linear_to_e3nn(linear: Linear) -> Any:
 def linear_from_e3nn(theirs: Any, *, parity: bool = True) -> Linear:
     """The same map as a `Linear`: W = sqrt(fan-in) W_e3nn^T, path by path; a missing path is zero.
 
-    parity: as in `from_e3nn`. Weights have to be its own (`internal_weights`), without f_in and f_out.
+    parity: as in `from_e3nn`. Its weights must be internal (`internal_weights`), without f_in and f_out.
 
-    Raises ValueError if the weights are not its own or there are several sets of them (f_in, f_out), or if an output
+    Raises ValueError if the weights are not internal or there are several sets of them (f_in, f_out), or if an output
     has no input of its irrep, which is always zero in e3nn: leave it out.
     """
     if tuple(theirs.weight.shape) != (theirs.weight_numel,):
         raise ValueError(
-            f"linear_from_e3nn takes an o3.Linear with weights of its own, without f_in and f_out; this one has "
+            f"linear_from_e3nn takes an o3.Linear with internal weights, without f_in and f_out; this one has "
             f"weights of shape {tuple(theirs.weight.shape)} where a map has {theirs.weight_numel}. "
             "Convert each of its maps as a layer without f_in."
         )

@@ -19,7 +19,7 @@ class FieldLayer(nn.Module):
 
     Axes: (batch, channel, *space). Layers without a docstring on axes accept any number of spatial axes, none included,
     and any batch, an empty one included. `in_channels` and `out_channels` are the numbers of channels of the two types,
-    as in torch's layers. The state is learned weights and running statistics; constants are no part of the layer, see
+    as in torch's layers. The state is learned weights and running statistics; constants are not part of the layer, see
     `runtime.constants`.
     """
 

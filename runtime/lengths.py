@@ -13,9 +13,9 @@ class Norm(FieldLayer):
         even scalars:     s -> s
         all other fields: f -> |f|, or |f|^2 with `squared`        odd scalars, which reflections change, included
 
-    The way from fields to whatever need not be equivariant: losses, classifiers, other libraries' layers. |f| has the
+    The way from fields to what need not be equivariant: losses, classifiers, other libraries' layers. |f| has the
     gradient f / |f|, 0 at f = 0, and no second derivative there; |f|^2 has all derivatives everywhere. The sum of
-    squares is taken in float32 or better, whatever the input.
+    squares is taken in float32 or better, for any input.
 
     out_type: one term, the copies of all terms in their order. (batch, channel, *space) -> (batch, copy, *space).
     """

@@ -30,10 +30,10 @@ class BatchNorm(FieldLayer, _BatchNorm):
 
     momentum: weight of the newest batch in the running statistics; None for their plain mean over the batches. As in
     torch the running variance of scalars is the unbiased one, N / (N - 1) times that of the batch. An empty batch
-    leaves them as they are, and so does vmap, where every sample has statistics of its own; the gradients of torch.func
+    leaves them as they are, and so does vmap, where statistics differ between samples; the gradients of torch.func
     do not. sync: take the means over the batches of all processes of torch.distributed, as nn.SyncBatchNorm does; set
     it for `nn.SyncBatchNorm.convert_sync_batchnorm`, which cannot make one of these and says so.
-    `torch.optim.swa_utils.update_bn` works. Statistics are float32 or better, whatever the input.
+    `torch.optim.swa_utils.update_bn` works. Statistics are float32 or better, for any input.
 
     State: weight (copy), bias (even scalar copy), running_mean (even scalar copy), running_square (copy); for
     momentum None also num_batches_tracked.
@@ -174,7 +174,7 @@ class GroupNorm(FieldLayer):
 
 
 class InstanceNorm(GroupNorm):
-    """GroupNorm with every field copy a group of its own."""
+    """GroupNorm with one group per field copy."""
 
     def __init__(self, in_type: FieldTypeLike, *, eps: float = 1e-5, per_component: bool = False) -> None:
         super().__init__(in_type, None, eps=eps, per_component=per_component)
@@ -185,10 +185,10 @@ def moments(
 ) -> tuple[Tensor, Tensor, Tensor, Count]:
     """The fields, mean m of the even scalars (set, scalar copy), mean square of x - m (set, channel), values per mean.
 
-    m = 0 for fields that are no even scalars. What is made of the fields next should be made of those returned: their
+    m = 0 for fields that are not even scalars. What is made of the fields next should be made of those returned: their
     gradient then takes that of the moments along, in one pass. fields: (batch, channel, *space). The means are over the
     voxels, and over the batch unless `per_sample`; with `sync` over the batches of all processes, should there be
-    several. In float32 or better, whatever the fields are. Means of nothing are 0.
+    several. In float32 or better, for any fields. Means of nothing are 0.
     """
     sync = sync and dist.is_available() and dist.is_initialized()
     voxels = voxels_last(fields).unsqueeze(0 if per_sample else 1)  # (sample, set, channel, voxel)

@@ -1,4 +1,4 @@
-"""Products of fields: the nonlinearity that lets degrees talk to each other."""
+"""Products of fields: the nonlinearity that mixes degrees."""
 
 from itertools import combinations_with_replacement
 

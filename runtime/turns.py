@@ -61,7 +61,7 @@ class TypedFunction:
     out_type: FieldType
 
     def __call__(self, fields: Tensor) -> Tensor:
-        """The output, without a word about sizes whose strided grid is off centre."""
+        """The output, without warnings about sizes whose strided grid is off centre."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OffCentreWarning)
             return self.function(fields)

@@ -36,8 +36,8 @@ def compile_to(
 ) -> None:
     """Compiles a package and writes it below `out`, unless it is up to date there.
 
-    Says what it did and what a user should know of the layers. Raises StaleError where it is told to compare and the
-    package on disk is another.
+    Prints what it did and what a user should know about the layers. Raises StaleError if it is told to compare and
+    the package on disk differs.
     """
     directory, facts = out / spec.name, made_from(spec)
     spec = replace(spec, tuned=tuning_of(directory, facts))

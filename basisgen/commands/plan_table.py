@@ -28,7 +28,7 @@ def as_text(plan: PackagePlan) -> str:
 
 
 def _other_kinds(plan: PackagePlan) -> list[str]:
-    """What layers that are no convolutions cost, in the words of their facts."""
+    """What layers that are not convolutions cost, in the words of their facts."""
     rows: list[Sequence[str]] = [("layer", "kind", "cost")]
     for layer in plan.layers:
         if not isinstance(layer, ConvPlan):

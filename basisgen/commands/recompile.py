@@ -1,7 +1,7 @@
 """What the compiler writes for the spec in a manifest, for `basisgen verify` to compare a package with.
 
 Of a manifest only the spec is read, by the reader of TOML specs, and what `basisgen tune` measured, which nothing else
-tells; whatever else stands in it is derived again. Apart from `basisgen.verify`, which imports nothing of the compiler.
+tells; everything else is derived. Kept outside `basisgen.verify`, which imports nothing of the compiler.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
         with _limited():
             return compile_package(spec)
     except _TookTooLong:
-        raise SpecError(f"compiling it takes more than {MAX_SECONDS} seconds of the processor") from None
+        raise SpecError(f"compiling it takes more than {MAX_SECONDS} seconds of CPU time") from None
     except MemoryError:
         raise SpecError(f"compiling it takes more than {MAX_MEMORY >> 30} GiB of memory") from None
     except BasisgenError:

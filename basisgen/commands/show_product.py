@@ -26,7 +26,7 @@ def product_terms(l1: int, l2: int, l: int) -> Terms:
         first, last = abs(l1 - l2), l1 + l2
         raise SpecError(f"there is no product of degrees {l1} and {l2} of degree {l}: they give {first} to {last}.")
     if max(l1, l2, l) > MAX_DEGREE:
-        raise SpecError(f"degree {max(l1, l2, l)} is over the limit of what is shown, {MAX_DEGREE}.")
+        raise SpecError(f"degree {max(l1, l2, l)} is over the limit for `show`, {MAX_DEGREE}.")
     prove(integer_coupling(l1, l2, l))
     found: Terms = {M: [] for M in range(-l, l + 1)}
     for (m, n, M), value in clebsch_gordan(l1, l2, l).items():

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def say(text: object, *, error: bool = False, end: str = "\n") -> None:
-    """Prints text. Control characters, which names of files may hold, are shown as escapes and obeyed by nobody."""
+    """Prints text. Control characters, which file names may hold, are shown as escapes; no terminal obeys them."""
     click.echo("".join(map(_visible, str(text))) + end, nl=False, err=error)
 
 
 def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns our own exceptions, Ctrl-C and a system that refuses into one message on stderr and an exit code."""
+    """Turns our own exceptions, Ctrl-C and system errors into one message on stderr and an exit code."""
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:

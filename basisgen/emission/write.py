@@ -1,4 +1,4 @@
-"""Packages on disk: read, compared, and exchanged in one step, so that two compiles at once leave one good package."""
+"""Packages on disk: read, compared, and exchanged in one step, so that simultaneous compiles leave one good package."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from basisgen.errors import OutputError, SpecError, printable
 from basisgen.files import fill, make_parents, read_directory, staged, sync_directory
 from basisgen.volumes.execution import Tuning
 
-_OURS = re.compile(r"[a-z_][a-z0-9_]*\.(py|cpp)|[a-z]+\.safetensors|[a-z]+\.json", re.ASCII)  # whatever a manifest says
+_OURS = re.compile(r"[a-z_][a-z0-9_]*\.(py|cpp)|[a-z]+\.safetensors|[a-z]+\.json", re.ASCII)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2
 _RENAME_SWAP = 2  # macOS, renamex_np
 
 
 def read_package(directory: Path) -> dict[str, bytes]:
-    """Every file of a package by name, all of one moment, nothing where the directory is missing.
+    """Every file of a package by name, as of one moment; none if the directory is missing.
 
     The interpreter's caches and other directories are left out. Raises OutputError where something cannot be read or
-    is no regular file.
+    is not a regular file.
     """
     return read_directory(directory)
 
@@ -82,7 +82,7 @@ def check_place(directory: Path) -> None:
 def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
     """What `compile --check` prints: a unified diff of text files, one line for each other file that differs.
 
-    What is not printable is escaped: the files on disk may be anybody's.
+    Characters that are not printable are escaped: the files on disk may come from anybody.
     """
     lines: list[str] = []
     for name in sorted(old.keys() | new.keys()):
@@ -127,7 +127,7 @@ def _one_writer(parent: Path) -> Iterator[None]:
 
 
 def _replace(directory: Path, content: dict[str, bytes]) -> None:
-    """Writes beside the place, swaps in, and removes what was there; nothing else is left, whatever goes wrong."""
+    """Writes beside the place, swaps in, and removes what was there; nothing else is left, even after an error."""
     with staged(directory) as temporary:
         fill(temporary, content)
         _swap_in(temporary, directory)

@@ -120,7 +120,7 @@ def count(field: FieldType, irrep: Irrep) -> int:
 
 
 def parse_linear(name: str, table: Mapping[str, object]) -> LinearSpec:
-    """A linear map from its table, defaults merged in; settings that are None count as left out.
+    """A linear map from its table, defaults merged in; settings that are None count as absent.
 
     Raises SpecError.
     """
@@ -130,7 +130,7 @@ def parse_linear(name: str, table: Mapping[str, object]) -> LinearSpec:
     for irrep in irreps(out):
         if irrep not in irreps(into):
             raise SpecError(
-                f"out = '{out}' has irrep {irrep}, which in = {quoted(str(into))} has not: no linear map reaches it. "
+                f"out = '{out}' has irrep {irrep}, which in = {quoted(str(into))} lacks: no linear map reaches it. "
                 "Take it out, or let a product make it."
             )
     spec = LinearSpec(name, into, out, *_maps(table, into, out))

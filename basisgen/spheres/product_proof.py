@@ -102,7 +102,7 @@ def check_tree(degrees: Sequence[int], tree: Iterable[Pair], l: int) -> None:
     """(3) for one degree; raises ProofError."""
     tree = list(tree)
     if len(tree) != len(degrees) - 1 or _reached(degrees[0], tree) != set(degrees):
-        raise ProofError(f"the products {tree} of degree {l} are no spanning tree of the degrees {list(degrees)}")
+        raise ProofError(f"the products {tree} of degree {l} are not a spanning tree of the degrees {list(degrees)}")
     costs = {(a, b): cost(a, b, l) for i, a in enumerate(degrees) for b in degrees[i + 1 :] if b - a <= l <= a + b}
     for edge in tree:
         if edge not in costs:

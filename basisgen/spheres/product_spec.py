@@ -130,7 +130,7 @@ class ProductSpec(SpecDefaults):
 
 
 def parse_product(name: str, table: Mapping[str, object]) -> ProductSpec:
-    """A product from its table, defaults merged in; settings that are None count as left out.
+    """A product from its table, defaults merged in; settings that are None count as absent.
 
     Raises SpecError.
     """
@@ -227,12 +227,12 @@ def _mixing(value: object, factors: list[FieldType]) -> Mixing | tuple[Degrees, 
 def _path(entry: object, factors: list[FieldType]) -> Degrees:
     if not isinstance(entry, list) or len(entry) != 3 or not all(type(degree) is int for degree in entry):
         raise SpecError(
-            f"mixing has an entry {quoted(entry)} that is no product. Write [l1, l2, l], for example [1, 2, 3]."
+            f"mixing has an entry {quoted(entry)} that is not a product. Write [l1, l2, l], for example [1, 2, 3]."
         )
     l1, l2, l = sorted(entry[:2]) + entry[2:]
     first, second = ({term.irrep.degree for term in field.terms} for field in (factors[0], factors[-1]))
     if not ((l1 in first and l2 in second) or (l2 in first and l1 in second)):
-        raise SpecError(f"mixing has a product {quoted(entry)} of degrees that the factors have not.")
+        raise SpecError(f"mixing has a product {quoted(entry)} of degrees that the factors do not have.")
     if not l2 - l1 <= l <= l1 + l2:
         raise SpecError(
             f"mixing has {quoted(entry)}: a product of degrees {l1} and {l2} has degrees {l2 - l1}..{l1 + l2}."

@@ -14,7 +14,7 @@ def signal_type(value: object, key: str) -> FieldType:
     multiplicities = {term.multiplicity for term in field.terms}
     if degrees != list(range(len(degrees))) or len(multiplicities) > 1:
         raise SpecError(
-            f"{key} = '{field.brief()}' is no signal on the sphere: write Kx0..L-1, K signals of band limit L, as "
+            f"{key} = '{field.brief()}' is not a signal on the sphere: write Kx0..L-1, K signals of band limit L, as "
             "'8x0..15'."
         )
     if any(term.irrep.parity not in (None, (-1) ** term.irrep.degree) for term in field.terms):

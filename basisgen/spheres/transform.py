@@ -108,7 +108,7 @@ class TransformPlan:
 
 
 def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
-    """A transform from its table, defaults merged in; settings that are None count as left out.
+    """A transform from its table, defaults merged in; settings that are None count as absent.
 
     Raises SpecError.
     """

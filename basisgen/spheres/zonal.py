@@ -131,7 +131,7 @@ class ZonalPlan:
 
 
 def parse_zonal(name: str, table: Mapping[str, object]) -> ZonalSpec:
-    """A zonal convolution from its table, defaults merged in; settings that are None count as left out.
+    """A zonal convolution from its table, defaults merged in; settings that are None count as absent.
 
     Raises SpecError.
     """
@@ -141,7 +141,7 @@ def parse_zonal(name: str, table: Mapping[str, object]) -> ZonalSpec:
     L = len(out.terms)
     if len(into.terms) < L:
         raise SpecError(
-            f"out = '{out.brief()}' has degree {L - 1}, which in = '{into.brief()}' has not: no linear map reaches "
+            f"out = '{out.brief()}' has degree {L - 1}, which in = '{into.brief()}' lacks: no linear map reaches "
             "it. Give out at most the band limit of in."
         )
     if into.has_parity != out.has_parity:

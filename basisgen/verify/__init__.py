@@ -10,5 +10,5 @@ floats.py     every float64 is the exact number, correctly rounded
 rotations.py  the kernels under random rotations, filters without a formula under the turns of their grid
 volumes/      convolutions: products and expansions of separable layers, defects by quadrature, and what the modules
               should compute, expected.py, compared with what probe.py saw them compute
-isolation.py  a package's own code in a process apart
+isolation.py  a package's own code in a separate process
 """

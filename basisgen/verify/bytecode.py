@@ -30,7 +30,7 @@ def check_bytecode(
         match = _NAME.fullmatch(name)
         source = f"{match[1]}.py" if match else ""
         if match is None or source not in sources:
-            yield f"{CACHE}/{name} is of no module here, or of another interpreter. Remove {CACHE}"
+            yield f"{CACHE}/{name} belongs to no module here, or to another interpreter. Remove {CACHE}"
         elif body[:_HEADER] not in _headers(sources[source], times[source]):
             yield f"{CACHE}/{name} is not of the present {source}, or is never checked against it. Remove {CACHE}"
         elif not any(body[_HEADER:] == code for code in _codes(body, source, sources[source], int(match[2] or 0))):

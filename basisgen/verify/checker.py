@@ -17,9 +17,9 @@ Why the four checks below establish it:
 
                  SO(3) is connected, so this is (1) for every rotation; kappa(-x) = (-1)^J kappa(x) settles the
                  inversion.
-    complete     By (1) a kernel on a sphere is known from its value at one point, which whatever fixes the point must
-                 fix too: the matrices so fixed are a null space, and its dimension is computed here. The values of
-                 the kappa^J at the point lie in it, are independent, and are as many.
+    complete     By (1) a kernel on a sphere is known from its value at one point. Every rotation that fixes the point
+                 fixes the value too: such matrices are a null space, whose dimension is computed here. The values
+                 of the kappa^J at the point lie in it, are independent, and are as many.
     orthonormal  sum_mn C[m, n; J, M] C[m, n; J', M'] = delta delta, the normalisation the modules rely on. By the law
                  the left side commutes with the rotations, D^J on one side and D^J' on the other: by Schur's lemma it
                  is zero, or for J = J' a multiple of the identity. What is left to check are the lengths.
@@ -96,7 +96,7 @@ def check_orthonormal(certificate: Certificate, integers_of: Rescaled) -> Iterat
     for (j, l), table in certificate.clebsch_gordan.items():
         for J, coefficients in table.items():
             if integers_of[j, l, J] is None:
-                continue  # whatever it is, it breaks the law
+                continue  # in any case it breaks the law
             squares = dict.fromkeys(range(-J, J + 1), Fraction(0))
             for (_, _, M), root in coefficients.items():
                 squares[M] += root.square

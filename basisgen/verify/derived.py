@@ -34,7 +34,7 @@ def check_code(files: Mapping[str, bytes], written: Mapping[str, bytes], version
     written = _with_digest_of(files.get(TENSORS, b""), written)
     for name in sorted(files.keys() | written.keys()):
         if name not in written:
-            yield f"{name} is no file of this package"
+            yield f"{name} is not a file of this package"
         elif name not in files:
             yield f"{name} is missing"
         elif name not in (MANIFEST, TENSORS) and files[name] != written[name]:

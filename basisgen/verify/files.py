@@ -51,7 +51,7 @@ class Contents:
 def read_contents(directory: Path) -> Contents:
     """Everything in a package's directory, as it was at one moment.
 
-    Raises OutputError if the directory cannot be read or is no package: has nothing of the name manifest.json.
+    Raises OutputError if the directory cannot be read or is not a package: it has no manifest.json.
     """
     try:
         for _ in range(_ATTEMPTS):
@@ -61,7 +61,7 @@ def read_contents(directory: Path) -> Contents:
             sleep(_PAUSE)
     except OSError as error:
         raise OutputError(f"cannot read {directory}: {error.strerror or error}. {_WHICH}") from None
-    raise OutputError(f"cannot read {directory}: it is being replaced all the time. Try again when nothing compiles.")
+    raise OutputError(f"cannot read {directory}: it keeps being replaced. Try again when nothing compiles.")
 
 
 def _attempt(directory: Path) -> Contents | None:
@@ -108,7 +108,7 @@ def _take(name: str, handle: int, contents: Contents) -> None:
         return
     limit = min(MAX_BYTES.get(name, MAX_MODULE_BYTES), MAX_TOTAL_BYTES - contents.size())
     if not (name in MAX_BYTES or _MODULE.fullmatch(name)):
-        contents.complaints.append(f"{name!r:.200} is no name of a package's file")
+        contents.complaints.append(f"{name!r:.200} is not a name of a package's file")
     elif (found := _read(name, handle, limit)) is None:
         contents.complaints.append(f"{name} is not a regular file of at most {limit} bytes")
     else:
@@ -116,7 +116,7 @@ def _take(name: str, handle: int, contents: Contents) -> None:
 
 
 def _read(name: str, handle: int, limit: int) -> tuple[bytes, int] | None:
-    """Bytes and modification time; None for what is no regular file of at most `limit` bytes."""
+    """Bytes and modification time; None for what is not a regular file of at most `limit` bytes."""
     if not stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
         return None
     try:

@@ -1,13 +1,13 @@
-"""A package's code in a process apart: what it can reach, how long it may take, how much it may answer.
+"""A package's code in a separate process: what it can reach, how long it may take, how much it may answer.
 
-    session   of its own: no terminal, and a signal to its group reaches nothing else; killed as a whole at the end
+    session   a new one: no terminal, and a signal to its group reaches nothing else; killed as a whole at the end
     handles   standard streams are the null device; beside them one pipe, for the answer, up to a stated number of bytes
     files     a temporary directory of copies; nothing is read from there afterwards. What the code compiles, it keeps
               there: neither is a library taken from the user's cache, nor one put into it
     limits    seconds, of the clock and of the processor, memory, size of files, open files
 
-It keeps accidents out and is no sandbox: a process may do what its user may. So only code that is equal, to the byte,
-to what the compiler writes is run at all.
+It keeps accidents out and is not a sandbox: a process may do what its user may. So only code that equals, to the
+byte, what the compiler writes is run at all.
 """
 
 from __future__ import annotations

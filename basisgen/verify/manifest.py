@@ -159,7 +159,7 @@ def _version(text: Any) -> str:
 
 def _file(text: str) -> str:
     if not _FILE.fullmatch(text):
-        raise ManifestError(f"{text!r:.100} is no name of a package's file")
+        raise ManifestError(f"{text!r:.100} is not a name of a package's file")
     return text
 
 

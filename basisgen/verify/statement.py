@@ -1,6 +1,6 @@
 """certificate.json, read strictly: what a package claims, as exact numbers and polynomials. docs/certificate.md.
 
-Everything in it is untrusted. Whatever is not in the documented form raises CertificateError; nothing is repaired.
+Everything in it is untrusted. Anything not in the documented form raises CertificateError; nothing is repaired.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _pair(entry: dict[str, Any]) -> Pair:
     out, into, degrees = read_irrep(entry["out"]), read_irrep(entry["in"]), tuple(entry["J"])
     _demand(max(out.degree, into.degree) <= MAX_DEGREE // 2, f"pair {out} <- {into} is beyond degree {MAX_DEGREE // 2}")
     _demand((out.parity is None) == (into.parity is None), f"pair {entry!r:.100} is of two groups")
-    _demand(all(map(_is_integer, (*degrees, entry["dimension"]))), f"pair {entry!r:.100} has a degree that is none")
+    _demand(all(map(_is_integer, (*degrees, entry["dimension"]))), f"pair {entry!r:.100} has degrees of another type")
     _demand(list(degrees) == sorted(set(degrees)), f"pair {out} <- {into}: degrees J = {list(degrees)} do not increase")
     return Pair(out, into, degrees, entry["dimension"])
 
@@ -287,7 +287,7 @@ def _products(
         _demand((a, b, c) not in expansions[row], f"{name}: product {a, b, c} of row {row} is there twice")
         _demand(a + b + c == level[row], f"{name}: product {a, b, c} of row {row} is not of its level, {level[row]}")
         expansions[row][a, b, c] = _root(text, f"{name}: product {a, b, c} of row {row}")
-    _demand(all(expansions), f"{name} has a row that is no sum of products")
+    _demand(all(expansions), f"{name} has a row that is not a sum of products")
     return Products(read_rational(square_scale), tuple(orders), tuple(expansions))
 
 

@@ -11,7 +11,7 @@ rotations    the unsampled kernels under random rotations
 symmetry     filters that have no formula, under the turns of their grid
 expansions   those of separable layers are the stated sums of products, to rounding
 defect       the manifest's figures, by quadrature over plane waves
-module       the package's own code, in a process apart, only if everything else passed
+module       the package's own code, in a separate process, only if everything else passed
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def verify_package(
 ) -> Verdict:
     """Re-checks the package in a directory. `recompile` tells what the compiler writes; without it nothing is verified.
 
-    The package's Python code is run only if `run` is true and every other check passed, and then in a process apart.
+    The package's Python code is run only if `run` is true and every other check passed, and then in a separate process.
     Raises OutputError if the directory cannot be read or holds no package.
     """
     return verify_contents(read_contents(directory), str(directory), run=run, recompile=recompile, seed=seed)
@@ -102,7 +102,7 @@ def _check_content(
     written: Written | None,
     random: np.random.Generator,
 ) -> list[Check]:
-    """The lines about what the package claims and computes with; whatever needs something that failed is left out."""
+    """The lines about what the package claims and computes with; checks that need what failed are left out."""
     checks = [] if certificate is None else _check_mathematics(certificate)
     if any(check.complaints for check in checks):
         return checks
@@ -211,7 +211,7 @@ def _check_products(certificate: Certificate) -> list[Check]:
     how = f"{number} filters = sums of functions of x times of y times of z, as polynomials"
     try:
         return [Check("products", how, "0, exactly", tuple(check_products(certificate)))]
-    except ValueError as error:  # a profile that is no formula
+    except ValueError as error:  # a profile that is not a formula
         return [Check("products", how, "", (f"{CERTIFICATE}: {error}",))]
 
 
@@ -243,7 +243,7 @@ def _check_numbers(
 def _check_other_kinds(
     manifest: Manifest, files: Mapping[str, bytes], tensors: Mapping[str, Tensor], readable: bool
 ) -> list[Check]:
-    """What is known of layers that are no convolutions; without a check of its own a kind is not verified."""
+    """What is known of layers that are not convolutions; a kind without a check is not verified."""
     checks = []
     for kind in sorted({kind for kind, _ in manifest.others.values()}):
         entries = {name: entry for name, (of, entry) in manifest.others.items() if of == kind}
@@ -307,7 +307,7 @@ def _check_defect(
 
 _OF_CONVOLUTIONS = ("harmonics", "law", "complete", "orthonormal", "floats", "taps", "rotations", "defect")
 _MODULE_CHECKS = {
-    "kernel": "kernel() = random weights times the certificate's basis, in a process apart",
+    "kernel": "kernel() = random weights times the certificate's basis, in a separate process",
     "convolution": "forward and to_conv3d = correlation with that kernel, stride 1 and more",
     "turns": "kernel and forward commute with the turns of the cube that the grid allows",
 }
@@ -323,7 +323,7 @@ def _reason_not_to_run(run: bool, checks: Iterable[Check]) -> str | None:
 def _check_layers(
     manifest: Manifest, files: Mapping[str, bytes], random: np.random.Generator, why_not: str | None
 ) -> Check:
-    """The code of layers that are no convolutions."""
+    """The code of layers that are not convolutions."""
     entries = {name: entry for name, (kind, entry) in manifest.others.items() if kind in spheres.KINDS}
     sections, tensors = ({}, {}) if why_not else (read_sections(files[CERTIFICATE]), _all_tensors(files))  # they passed
     return spheres.check_layers(manifest.name, entries, sections, tensors, files, random, why_not)

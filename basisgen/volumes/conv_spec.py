@@ -74,7 +74,7 @@ class ConvSpec(SpecDefaults):
         }
 
     def command_line(self) -> str:
-        """See LayerSpec: `basisgen conv ...`, in full, but for options that have their default values."""
+        """See LayerSpec: `basisgen conv ...`, in full, except for options that have their default values."""
         facts = self.describe()
         words = ["basisgen conv", f'"{self.into}"', f'"{self.out}"', "--gated" if self.gated else ""]
         defaults = {"kernel_size": None, "voxel_spacing": ["1"] * 3, "dilation": [1] * 3, "execution": "auto"}
@@ -89,7 +89,7 @@ class ConvSpec(SpecDefaults):
 
 
 def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
-    """A convolution from its table, defaults merged in; settings that are None count as left out.
+    """A convolution from its table, defaults merged in; settings that are None count as absent.
 
     Raises SpecError.
     """

@@ -54,7 +54,7 @@ class Cost:
     multiply_adds: int
     pass_multiply_adds: int  # of these, in passes
     numbers_moved: int  # written and read again between input and output
-    assembly: int  # multiply-adds per call, whatever the volume
+    assembly: int  # multiply-adds per call, for a volume of any size
     calls: int = 1  # of operators, for one part of the work
 
     @property

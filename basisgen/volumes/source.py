@@ -10,7 +10,7 @@ from basisgen.text import source_text, template
 from basisgen.volumes.conv_plan import ConvPlan
 
 LINE_LENGTH = 120
-LAYOUT = 1  # of the weights of a convolution: another number if equal types and filters give them another meaning
+LAYOUT = 1  # of the weights of a convolution: to be changed if equal types and filters give them another meaning
 
 
 def shared(*, separable: bool) -> dict[str, str]:

@@ -61,7 +61,7 @@ LAYERS = {
 
 
 def spec_of(layer: Layer, size: int, *settings: str) -> PackageSpec:
-    """A layer with the default filters, or with settings of its own."""
+    """A layer with the default filters, or with given settings."""
     lines = (f'in = "{layer.into}"', f'out = "{layer.out}"', f"kernel_size = {size}", *settings)
     return parse_package("\n".join(['name = "timed"', "[[conv]]", 'name = "Conv"', *lines]))
 

@@ -111,7 +111,7 @@ def train_and_test(preset: Preset, proteins: Proteins, case: Case, directory: Pa
 def _batches(
     proteins: Proteins, centres: Tensor, preset: Preset, framed: bool, rotation: Tensor | None = None
 ) -> Iterable[Tensor]:
-    """Test boxes (batch, 4, x, y, z), each in its backbone's frame or an orientation of its own, then all turned."""
+    """Test boxes (batch, 4, x, y, z), each in its backbone's frame or in a random orientation, then all turned."""
     own = random_rotations(len(centres), generator=torch.Generator().manual_seed(TEST_SEED + 1))
     if framed:
         own = torch.stack([proteins.frame(centre) for centre in centres.tolist()]).double()

@@ -18,5 +18,5 @@ class Raster:
     sigma: float
 
     def densities(self, points: Tensor, kinds: Tensor, channels: int) -> Tensor:
-        """(sample, atom, 3) in angstrom and (sample, atom) -> (sample, channel, x, y, z); kind -1 is no atom."""
+        """(sample, atom, 3) in angstrom and (sample, atom) -> (sample, channel, x, y, z); kind -1 is padding."""
         return voxelize(points, kinds, channels=channels, size=self.size, spacing=self.spacing, sigma=self.sigma)

@@ -59,7 +59,7 @@ Run = Callable[[Case, Path], Outcome]
 
 
 def run_cases(cases: Iterable[Case], run: Run, directory: Path, *, resume: bool) -> Iterator[Outcome]:
-    """Every case's outcome as it finishes; with `resume` read back if finished before, else run anew.
+    """Every case's outcome as it finishes; with `resume` read back if it is finished, else run again.
 
     `run` gets the case's own directory: empty, or with `resume` as an interrupted run left it.
     """

@@ -98,7 +98,7 @@ def _stoppable() -> Iterator[None]:
     except StopNow:
         stop.leave("while it made data or tested; what was finished is kept")
     except TrainingError as error:
-        raise click.ClickException(f"{error} Without --resume the case starts anew.") from error
+        raise click.ClickException(f"{error} Without --resume the case starts again.") from error
 
 
 def _options(presets: Sequence[str], usual_out: Path) -> list[Callable[..., Callable[..., None]]]:

@@ -1,6 +1,6 @@
 """Presets: a frozen dataclass of an experiment, filled from a TOML file whose tables are nested dataclasses.
 
-`based_on = "quick.toml"` takes everything from the file of that name beside it but what is written anew.
+`based_on = "quick.toml"` takes everything from that file beside it, except the keys it sets again.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def render(curves: Curves, raster: Raster) -> tuple[Tensor, Tensor, Tensor]:
 class FibreVolumes(Dataset[tuple[Tensor, Tensor]]):
     """Noisy volumes (1, x, y, z), with new noise at every draw, and labels (6, x, y, z): target and where fibres are.
 
-    turned: each volume in a random orientation of its own, drawn once; else its fibres lie within the cone about z.
+    turned: each volume in a different random orientation, drawn once; else its fibres lie within the cone about z.
     """
 
     def __init__(self, raster: Raster, count: int, seed: int, *, turned: bool) -> None:

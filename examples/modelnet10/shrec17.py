@@ -38,7 +38,7 @@ class Meshes:
         self.names = names or tuple(sorted({synset for _, synset, _ in rows}))
         unknown = sorted({synset for _, synset, _ in rows} - set(self.names))
         if unknown:
-            raise DataError(f"{folder / f'{split}.csv'}: {', '.join(unknown)} is no class of the training set.")
+            raise DataError(f"{folder / f'{split}.csv'}: {', '.join(unknown)} is not a class of the training set.")
         self.paths = [_meshes(folder, split, perturbed) / f"{name}.obj" for name, _, _ in rows]
         self.labels = torch.tensor([self.names.index(synset) for _, synset, _ in rows])
         self.sub_synsets = tuple(sub for _, _, sub in rows)

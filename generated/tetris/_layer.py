@@ -1,7 +1,7 @@
 # Made by basisgen 0.1.0 with `basisgen compile tetris.toml`; do not edit.
 """What every layer of this package shares: weights alone for its state, and a statement of what they mean.
 
-The same weights give another map under other field types or filters. The state therefore says what it was made for, by
+The same weights give another map under other field types or filters. So the state says what it was made for, by
 a fingerprint and in words, and loads nowhere else. Names of packages and classes do not count: a renamed layer loads.
 """
 
@@ -76,7 +76,7 @@ class GeneratedLayer(nn.Module):
             missing_keys.remove(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle: what the class of this name is when it is read, nobody knows."""
+        """For pickle: when it is read, the class of this name may be another."""
         attributes: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {**attributes, "_statement": self._statement()}
 

@@ -95,7 +95,7 @@ class SteerableConv3d(GeneratedLayer):
 
     `padding` is a number of voxels, one per axis, or "same": dilation * (kernel_size - 1) // 2 on both sides, which
     keeps the size under an odd kernel; an even kernel's output is one voxel smaller, between the input's voxels.
-    The bias belongs to the invariant scalar channels alone.
+    Only the invariant scalar channels have a bias.
     """
 
     basisgen_kind = "conv"

@@ -36,7 +36,7 @@ class SphereActivation(FieldLayer):
     half turns across it leave as it is (`driscoll_healy` or `equiangular` of an even band limit). It takes three times
     the time, and the error under other rotations falls too.
 
-    Raises ValueError if a limit is beyond the grid's, if the transform is none, or if its grid does not suit `cube`.
+    Raises ValueError if a limit is beyond the grid's, if it is not a transform, or if its grid does not suit `cube`.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class RotationActivation(SphereActivation):
 def _grid_type(transform: nn.Module) -> FieldType:
     if not all(hasattr(transform, name) for name in ("field_type", "synthesis", "analysis")):
         raise ValueError(
-            f"{type(transform).__name__} is no transform: it has not field_type, synthesis and analysis. Compile one, "
-            'a layer of kind = "transform".'
+            f"{type(transform).__name__} is not a transform: it has no field_type, synthesis and analysis. "
+            'Compile one, a layer of kind = "transform".'
         )
     given: Any = transform.field_type
     return as_field_type(given)

@@ -96,10 +96,10 @@ def from_torch_harmonics(table: Tensor) -> Tensor:
 
 
 def _orders(count: int, device: torch.device) -> tuple[int, Tensor]:
-    """Band limit and the order m of every coefficient. Raises ValueError if the count is no square."""
+    """Band limit and the order m of every coefficient. Raises ValueError if the count is not a square."""
     limit = math.isqrt(count)
     if limit**2 != count or count == 0:
-        raise ValueError(f"{count} coefficients are no whole signal: band limit L has L^2.")
+        raise ValueError(f"{count} coefficients are not a whole signal: band limit L has L^2.")
     return limit, torch.cat([torch.arange(-l, l + 1, device=device) for l in range(limit)])
 
 

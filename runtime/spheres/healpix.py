@@ -70,5 +70,5 @@ def healpix_error(nside: int, limit: int, *, corrections: int = 3) -> float:
 def _nside(pixels: int) -> int:
     nside = math.isqrt(pixels // 12)
     if pixels == 0 or 12 * nside**2 != pixels:
-        raise ValueError(f"{pixels} pixels are no HEALPix map, which has 12 nside^2: 12, 48, 108, 192, ..")
+        raise ValueError(f"{pixels} pixels are not a HEALPix map, which has 12 nside^2: 12, 48, 108, 192, ..")
     return nside

@@ -9,7 +9,7 @@ one signal for every element (and radial function n). Source: the multipole expa
 and Kondor et al. 2018 for QM7, who sample the potential on a grid instead.
 
 Everywhere: positions (batch, atom, 3) in one unit of length; kinds (batch, atom), integers; an atom of negative kind
-is no atom (padding of small molecules). Results are channels (batch, channel, atom) of the field type
+is padding, for small molecules. Results are channels (batch, channel, atom) of the field type
 `signal_type(multiplicity, limit)`.
 """
 

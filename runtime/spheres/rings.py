@@ -102,7 +102,7 @@ def rotate_samples(samples: Tensor, colatitudes: Tensor, rotation: Tensor) -> Te
 
 
 def randomly_rotated(samples: Tensor, colatitudes: Tensor) -> Tensor:
-    """Augmentation: every sample of the batch turned by a rotation of its own, by interpolation."""
+    """Augmentation: every sample of the batch turned by a different rotation, by interpolation."""
     return rotate_samples(samples, colatitudes, random_rotations(samples.shape[0]))
 
 

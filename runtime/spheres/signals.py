@@ -128,7 +128,7 @@ def rotate_signal(fields: Tensor, rotation: Tensor, field_type: FieldTypeLike) -
 
 
 class RandomSignalRotation(FieldLayer):
-    """Augmentation: each sample's signals turned by a rotation of its own, drawn uniformly, exactly.
+    """Augmentation: each sample's signals turned exactly by a different rotation, drawn uniformly.
 
     Nothing happens in evaluation.
     """
@@ -146,7 +146,7 @@ def _limit_of(coefficients: Tensor, axis: int) -> int:
     limit = math.isqrt(count)
     if limit * limit != count or count == 0:
         raise ValueError(
-            f"axis {axis} of shape {tuple(coefficients.shape)} has {count} coefficients, which is no square: a "
+            f"axis {axis} of shape {tuple(coefficients.shape)} has {count} coefficients, which is not a square: a "
             "signal of band limit L has L^2."
         )
     return limit

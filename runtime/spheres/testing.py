@@ -35,7 +35,7 @@ class SignalError:
 
 @dataclass(frozen=True)
 class SignalReport:
-    """What `assert_equivariant` measured, for every band limit and spectrum. Exact layers leave rounding alone."""
+    """What `assert_equivariant` measured, for every band limit and spectrum. Exact layers have rounding errors only."""
 
     rotations: int
     errors: tuple[SignalError, ...]
@@ -66,7 +66,7 @@ def assert_equivariant(
     """Check that a module commutes with rotations of signals, in float64 on a copy; the module itself is left alone.
 
     The module maps (batch, channel, *space) to the same with other channels. Its field types are its attributes
-    `in_type` and `out_type` unless given. Each sample, normal coefficients, is turned by a rotation of its own, exactly
+    `in_type` and `out_type` unless given. Each sample, normal coefficients, is turned exactly by a different rotation
     (D^l); for fields with parity every second one is a reflection too. Random modules (dropout) get equal seeds; batch
     norms take the statistics of evaluation if the module is in evaluation.
 

@@ -18,7 +18,7 @@ from runtime.spheres.signals import signal_type
 
 
 class ZonalConv(FieldLayer):
-    """Every signal out is a sum of signals in, each convolved with a zonal filter of its own.
+    """Every signal out is a sum of signals in, each convolved with a separate zonal filter.
 
     channels, out_channels: signals in and out. limit: band limit of both. anchors: places in the spectrum where it is
     learned, from degree 0 to limit - 1, at equal distances. bias: one number for each signal out, at degree 0.

@@ -65,6 +65,6 @@ def made_optimizer(
     known = {id(parameter) for parameter in model.parameters()}
     if any(id(parameter) not in known for group in optimizer.param_groups for parameter in group["params"]):
         raise TrainingError(
-            "the optimizer holds a parameter that the model has not, so it would not be saved. Make the model hold it."
+            "the optimizer holds a parameter that is not the model's, so it would not be saved. Make the model hold it."
         )
     return optimizer

@@ -6,7 +6,7 @@ of it, so that `torch.load(path, weights_only=True)` reads it without this modul
     "format"   name and version of this layout
     "digest"   SHA-256 over every key, type, shape and byte of the rest
 
-The digest finds damage (a zip archive of torch does not check its bytes); it is no signature, and a forger can renew
+The digest finds damage (a zip archive of torch does not check its bytes); it is not a signature, and a forger can renew
 it. That a file cannot run code when it is read is the work of weights_only. It is read through a memory map, so that a
 storage is never larger than what the file holds of it, and its tensors and tables are counted before they are walked:
 a small file cannot ask for much memory or time. What the values mean is checked where they are used.
@@ -66,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         whole = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
         _check_size(whole, path.stat().st_size)
-    except Exception as error:  # a damaged pickle or archive raises whatever it happens to break
+    except Exception as error:  # a damaged pickle or archive can raise anything
         raise TrainingError(_damaged(path, f"it cannot be read ({_first_line(error)})")) from error
     if not isinstance(whole, dict) or "format" not in whole or "digest" not in whole:
         raise TrainingError(f"{path} is not a checkpoint of this package: it lacks 'format' and 'digest'.")

@@ -29,8 +29,8 @@ def bad_values(
 ) -> list[Place]:
     """The places where a value is not finite; the least is where it began.
 
-    Repeats forward and backward on a copy of the model, with a look at every module's output and its gradient. It runs
-    to the end whatever it finds: a synchronised norm waits for all processes.
+    Repeats forward and backward on a copy of the model, with a look at every module's output and its gradient. It
+    always runs to the end: a synchronised norm waits for all processes.
     """
     found = [(Phase.DATA, 0, bad) for part in parts for bad in _bad_data(part)]
     for part in parts:

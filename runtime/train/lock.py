@@ -1,7 +1,7 @@
 """One training at a time in a directory.
 
 The lock is the kernel's (flock on `training.lock`), so a process that is killed leaves none behind. The file is removed
-with the lock; one that lost its name while it was waited for is no lock, hence the second look.
+with the lock; one that lost its name while it was waited for does not count, hence the second look.
 """
 
 import errno

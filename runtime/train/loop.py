@@ -1,6 +1,6 @@
 """The training loop: what happens to a model between its first weights and its best ones.
 
-    loss(step)  = sum over the step's samples / their number           whatever the number of processes and passes
+    loss(step)  = sum over the step's samples / their number           for any number of processes and passes
     gradient   += l1 sign(w) + 2 l2 w                                   weights of convolutions, weights of norms
     gradient   <- gradient * min(1, clip_norm / |gradient|)
     w          <- Adam(w, gradient, lr(epoch))

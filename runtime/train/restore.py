@@ -157,7 +157,7 @@ class _Check:
         try:
             return TrainConfig(**value)  # type: ignore[arg-type]
         except (TypeError, TrainingError) as error:
-            self.refuse("config", f"is no configuration of this version: {error}".rstrip("."))
+            self.refuse("config", f"is not a configuration of this version: {error}".rstrip("."))
 
     def same_run(self, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         differing = [
@@ -267,7 +267,7 @@ def _check_groups(check: _Check, then: object, now: Sequence[Mapping[str, Any]])
 def _expected_state(optimizer: Optimizer, numbers: Any) -> dict[int, dict[str, Any]]:
     """What the optimiser remembers of the parameters numbered, once it has made a step: a twin makes one.
 
-    The twin has parameters of its own, and zeros for gradients.
+    The twin has separate parameters, and zeros for gradients.
     """
     twin = copy.deepcopy(optimizer)
     vars(twin).update({k: v for k, v in vars(optimizer).items() if k not in vars(twin) and k != "step"})

@@ -6,7 +6,7 @@
     the same, with several processes that train         noted, since all must stop after the same step; obeyed at once
                                                         the second time
 
-A second Ctrl-C acts at once whatever is computed. A second signal counts if it comes more than a second after the
+A second Ctrl-C always acts at once. A second signal counts if it comes more than a second after the
 first: a launcher may pass on what the terminal has sent already.
 """
 

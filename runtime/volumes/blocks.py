@@ -1,4 +1,4 @@
-"""Convolution, nonlinearity and normalisation in the orders that proved themselves."""
+"""Convolution, nonlinearity and normalisation in proven orders."""
 
 from collections.abc import Callable
 

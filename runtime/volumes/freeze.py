@@ -110,7 +110,7 @@ def _has_hooks(module: nn.Module) -> bool:
 def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
     """Names of children of which the second takes the output of the first, and nothing else does.
 
-    What a class with a `forward` of its own does with its children is not known.
+    What another class does with its children in `forward` is not known.
     """
     forward = type(module).forward
     if forward is GatedBlock.forward:

@@ -136,7 +136,7 @@ class Scans(Dataset[tuple[Tensor, Tensor]]):
     deviation 1 over each scan; labels int64 (x, y, z). Labels lie on the grid of their scan. suffix: of label files.
 
     Raises ValueError, naming the file, if the directory has no scan, a scan no label, the spacings differ; reading a
-    pair, if the label has another shape or affine than its scan, or values that are no classes; and as `read_nifti`.
+    pair, if the label has another shape or affine than its scan, or values that are not classes; and as `read_nifti`.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Scans(Dataset[tuple[Tensor, Tensor]]):
         ]
         if not self.pairs:
             raise ValueError(
-                f"{directory} has no scan: no file named *.nii or *.nii.gz, but for labels *{suffix}.nii.gz."
+                f"{directory} has no scan: no file named *.nii or *.nii.gz, other than labels *{suffix}.nii.gz."
             )
         lacking = [str(label) for _, label in self.pairs if not label.is_file()]
         if lacking:
@@ -194,7 +194,7 @@ def _check_pair(scan: Scan, label: Scan) -> None:
         )
     if (label.values != label.values.round()).any() or label.values.min() < 0:
         raise ValueError(
-            f"{label.path} has values that are no classes 0, 1, 2, .., for example {_no_class(label.values)}."
+            f"{label.path} has values that are not classes 0, 1, 2, .., for example {_no_class(label.values)}."
         )
 
 

@@ -102,8 +102,7 @@ class RandomRotation(FieldLayer):
 
 
 def _moved(fields: Tensor, turns: Tensor) -> Tensor:
-    """Every voxel of a sample carried to its place by a turn of its own, (batch, 3, 3), that maps the grid to
-    itself."""
+    """Every voxel of a sample carried to its place by a turn, (batch, 3, 3), that maps the grid to itself."""
     axes = [2 * torch.arange(n, device=fields.device) - (n - 1) for n in fields.shape[2:]]  # twice the offset
     places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1).to(torch.float64)  # (3, voxel)
     x, y, z = (turns.to(places).mT @ places).long().unbind(1)  # where each voxel comes from: (batch, voxel) each
@@ -129,9 +128,9 @@ def voxelize(
         density[b, c, x] = sum over points i of kind c:  exp(-|x - p_i|^2 / (2 sigma^2)) / norm_i
 
     points: (batch, point, 3), in the unit of `spacing`, relative to the centre of the volume. kinds: integers
-    (batch, point); a negative kind is no point (padding of short samples), whatever its coordinates. spacing: of the
+    (batch, point); a negative kind marks padding of short samples, with any coordinates. spacing: of the
     voxels, one number for cubes or three. sigma: half the longest side of a voxel unless given. unit_sum: every point
-    sums to 1 over the endless grid, so that one near the border loses what lies outside; otherwise its peak is 1.
+    sums to 1 over an infinite grid, so that one near the border loses what lies outside; otherwise its peak is 1.
     Points are worked on `chunk` at a time, which bounds the memory.
 
     Returns (batch, channel, x, y, z) on the device and in the dtype of `points`, with gradients to them.

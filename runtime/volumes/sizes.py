@@ -24,7 +24,7 @@ def off_centre(layer: nn.Module, sizes: Sequence[int]) -> tuple[int, int, int]:
     """Voxels along x, y, z by which a volume is too large for its strided grid to be centred; 0 where it is.
 
     layer: anything with `stride`, `kernel_size`, `padding` and perhaps `dilation`, torch's layers included; or with a
-    method `off_centre` of its own.
+    method `off_centre`.
     """
     if hasattr(layer, "off_centre"):
         own: tuple[int, int, int] = layer.off_centre(sizes)  # type: ignore[operator]

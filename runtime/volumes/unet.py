@@ -27,14 +27,14 @@ class UNet(FieldLayer):
 
     encoder, decoder: for every rung, from fine to coarse, the classes of generated convolutions with `gated = true`;
     the encoder has one rung more, the bottom. Each is a GatedBlock with `norm` and `activation`. A decoder's first
-    convolution takes the fields of the rung below followed by those of the encoder of its own rung. head: the class
+    convolution takes the fields of the rung below followed by those of the encoder of the same rung. head: the class
     of a last convolution without gates.
 
     Volumes have even sizes, divisible by 2 at every rung (`even` kernels of size 6, so that all grids are centred and
     the turns of the cube commute exactly); with even=False odd sizes, 2^rungs m + 1, and kernels of size 5.
 
     strides: from each rung to the next, 2 unless given; one number or three for x, y, z, each 1 or 2. Where voxels are
-    no cubes, give their `voxel_spacing` instead: an axis is halved only once it is less than twice as coarse as the
+    not cubes, give their `voxel_spacing` instead: an axis is halved only once it is less than twice as coarse as the
     finest, so that the coarse axis is the last to be halved: 2 x 2 x 4 mm becomes 4 x 4 x 4, then 8 x 8 x 8. The spec
     of each rung's convolutions states that rung's spacing: `spacings(voxel_spacing, rungs)` lists them.
 

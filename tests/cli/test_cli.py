@@ -70,12 +70,12 @@ BAD = {
     "channels meant": (GOOD.replace("1x1", "16"), "A number alone is a degree: for scalar channels write '16x0'"),
     "an argument of the class": (
         GOOD + "stride = 2\n",
-        "layer 'Conv1': it has a key 'stride', which is no part of a spec: it is an argument of the generated class, "
+        "layer 'Conv1': it has a key 'stride', which is not part of a spec: it is an argument of the generated class, "
         "for example Conv1(stride=2)",
     ),
     "an argument among the defaults": (
         'name = "x"\n[defaults]\nbias = false\n' + LAYER,
-        "[defaults] has a key 'bias', which is no part of a spec: it is an argument of the generated class",
+        "[defaults] has a key 'bias', which is not part of a spec: it is an argument of the generated class",
     ),
     "lengths in two units": (
         GOOD + 'voxel_spacing = ["1e6", 1, "1e-6"]\nradial = { family = "hermite" }\n',

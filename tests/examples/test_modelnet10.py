@@ -124,7 +124,7 @@ def test_meshes_are_read_in_the_published_layout(shrec17: Path) -> None:
 def test_meshes_of_another_layout_are_refused(shrec17: Path) -> None:
     with pytest.raises(DataError, match=r"val\.csv does not exist"):
         Meshes(shrec17, "val", EXACT, perturbed=False)
-    with pytest.raises(DataError, match="0301 is no class of the training set"):
+    with pytest.raises(DataError, match="0301 is not a class of the training set"):
         Meshes(shrec17, "test", EXACT, perturbed=False, names=("0269",))
     (shrec17 / "train.csv").write_text("id,label\n")
     with pytest.raises(DataError, match="no column subSynsetId, synsetId"):

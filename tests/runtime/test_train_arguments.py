@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an optimizer that is none": (lambda d: go(d, linear(), optimizer=lambda p, lr: None), "returns a NoneType, not"),
     "an optimizer of others": (
         lambda d: go(d, linear(), optimizer=lambda p, lr: torch.optim.SGD(linear().parameters(), lr)),
-        "holds a parameter that the model has not",
+        "holds a parameter that is not the model's",
     ),
     "LBFGS": (
         lambda d: go(d, linear(), optimizer=torch.optim.LBFGS),

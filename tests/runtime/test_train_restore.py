@@ -142,7 +142,7 @@ FORGERIES: dict[str, tuple[Callable[[Content], None], str]] = {
     "rates of tensors": (put("rates", value=[torch.ones(2)]), "rates of the groups were"),
     "another class": (put("optimizer_class", value="torch.optim.sgd.SGD"), "optimizer_class was 'torch.optim.sgd.SGD'"),
     "rates of others": (put("rates", value=[2.0]), r"rates of the groups were \[2\.0\], are \[1\.0\]"),
-    "configuration a text": (put("config", value="fast"), "config is no configuration of this version"),
+    "configuration a text": (put("config", value="fast"), "config is not a configuration of this version"),
     "configuration with another key": (put("config", "speed", value=1), "config is no configuration .*speed"),
     "configuration that breaks a rule": (put("config", "epochs", value=0), "config is no configuration .*epochs = 0"),
     "configuration of another run": (put("config", "seed", value=5), "belongs to another run: seed was 5, is 0"),

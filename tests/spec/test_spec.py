@@ -93,9 +93,9 @@ BAD = {
     ),
     "input from below": (
         LONG.replace('in = "First"', 'in = "Second"'),
-        "in = 'Second' is no earlier layer. Earlier: First",
+        "in = 'Second' is not an earlier layer. Earlier: First",
     ),
-    "input from nowhere": (LONG.replace('in = "1x0"', 'in = "x"'), "in = 'x' is no earlier layer. It is the first."),
+    "input from nowhere": (LONG.replace('in = "1x0"', 'in = "x"'), "in = 'x' is not an earlier layer. .* first."),
     "keyword in lower case": (SHORT.replace('"First"', '"In"'), "layer name 'In' is reserved in Python"),
     "a device": (SHORT.replace('"First"', '"Nul"'), "layer name 'Nul' is a device on Windows"),
 }

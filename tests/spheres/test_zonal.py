@@ -224,8 +224,8 @@ def test_a_description_is_read_back() -> None:
     [
         ({"out": None}, "has no key 'out'"),
         ({"out": "3x0..8"}, "has degree 8, which in"),
-        ({"out": "3x0 + 2x1"}, "is no signal on the sphere"),
-        ({"in": "3x1..3"}, "is no signal on the sphere"),
+        ({"out": "3x0 + 2x1"}, "is not a signal on the sphere"),
+        ({"in": "3x1..3"}, "is not a signal on the sphere"),
         ({"out": "3x0..7n"}, "are of different groups"),
         ({"out": "3x0..7e"}, "has natural parity"),
         ({"out": 3}, "is not a field type"),

@@ -1,4 +1,4 @@
-"""A package's code in a process apart. The packages here are hostile; `verify` would never run them."""
+"""A package's code in a separate process. The packages here are hostile; `verify` would never run them."""
 
 from __future__ import annotations
 

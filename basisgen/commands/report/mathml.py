@@ -34,7 +34,7 @@ def matrix(entries: tuple[tuple[Entry, ...], ...]) -> Markup:
 
 
 def profile(formula: str) -> Markup:
-    """phi(r) as the certificate states it; text that is no formula stays text."""
+    """phi(r) as the certificate states it; text that is not a formula stays text."""
     try:
         return math(_unbracketed(_product(ast.parse(formula.replace("^", "**"), mode="eval").body)))
     except (SyntaxError, ValueError, RecursionError):

@@ -256,7 +256,7 @@ def _filters(name: str, package: Package, defects: Defects) -> dict[str, Any]:
 
 
 def _profile(group: FilterGroup, index: int) -> Markup:
-    """phi(r); filters whose taps are numbers of their own are counted."""
+    """phi(r); filters whose taps are numbers without a formula are counted."""
     if group.formula is None:
         return Markup("filter {}").format(index + 1)
     return Markup("φ(r) = ") + mathml.profile(group.formula)

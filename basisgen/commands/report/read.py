@@ -68,7 +68,7 @@ class Layer:
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
-        """The terms of the output that no path reaches: their channels are zero, but for a bias."""
+        """The terms of the output that no path reaches: their channels are zero, apart from a bias."""
         reached = {path.out_term for path in self.paths}
         return tuple(f"{term.multiplicity}x{term.irrep}" for o, term in enumerate(self.stated.out) if o not in reached)
 

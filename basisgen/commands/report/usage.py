@@ -27,7 +27,7 @@ def imports(directory: Path, names: Sequence[str]) -> str:
     parent = f"import sys\n\nsys.path.insert(0, {place.parent.as_posix()!r})  # where the package lies\n"
     name = place.resolve().name
     if not _importable(name):
-        parent += f"# {name!r} is no name that Python can import: give the directory another first\n"
+        parent += f"# {name!r} is not a name that Python can import: rename the directory first\n"
         name = re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII)
     return parent + _from(name, names)
 

@@ -1,8 +1,8 @@
 """The constants of this package: basis.safetensors, read and checked once, and what is made of it for each device.
 
 A module holds weights alone. Its constants are asked for in each call, by the device and dtype of the weights in use,
-and are held here: once per device and dtype for all modules of the package. Whatever casts, moves, averages, shares or
-replaces the tensors of a module cannot reach them.
+and are held here: once per device and dtype for all modules of the package. Nothing that casts, moves,
+averages, shares or replaces the tensors of a module can reach them.
 """
 
 import functools
@@ -78,10 +78,10 @@ def _of_fixed_shape(constant: Tensor) -> Tensor:
 
 
 def _outside_modes(make: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives in a thread of its own, where no mode of the caller is on.
+    """What a function gives in a new thread, where no mode of the caller is active.
 
     FakeTensorMode, the transforms of torch.func, inference mode and a default device belong to a thread; under any of
-    them the constants would be of no use to later calls.
+    them later calls could not use the constants.
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(make, *arguments).result()

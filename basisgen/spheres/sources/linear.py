@@ -30,7 +30,7 @@ Shapes = dict[Irrep, list[tuple[str, tuple[int, ...]]]]
 class EquivariantLinear(GeneratedLayer):
     """A linear map of fields, (batch, channel in, *space) -> (batch, channel out, *space); any axes may follow.
 
-    The bias belongs to the invariant scalar channels alone.
+    Only the invariant scalar channels have a bias.
     """
 
     basisgen_kind = "linear"

@@ -32,7 +32,7 @@ class Constants(NamedTuple):
 class ZonalConvolution(GeneratedLayer):
     """Signals (batch, channel in, *space) -> (batch, channel out, *space); any axes may follow.
 
-    Every signal out is a sum of signals in, each convolved with a zonal filter of its own. bias: one number for each
+    Every signal out is a sum of signals in, each convolved with a separate zonal filter. bias: one number for each
     signal out, at degree 0.
     """
 

@@ -5,7 +5,7 @@ couplings   every coefficient is Racah's, the nearest float64
 transforms  every number of the tables, in 60 digits, the nearest float64
 linear      as many weights as the factors have, as many maps as Schur's lemma gives
 zonal       every number of the interpolation, the nearest float64; as many weights as it has independent columns
-layers      the package's own code on random fields against the definitions, in a process apart
+layers      the package's own code on random fields against the definitions, in a separate process
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Entries = Mapping[str, Mapping[str, Any]]  # layer -> its part of the spec
 Tensors = Mapping[str, NDArray[Any]]
 
 KINDS = ("product", "linear", "transform", "zonal")
-_APART = "layers between fields on the sphere on random fields, in a process apart"
+_APART = "layers between fields on the sphere on random fields, in a separate process"
 
 
 def check_products(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
@@ -133,7 +133,7 @@ def _differences(found: Tensors, wanted: Tensors, prefix: str) -> Iterator[str]:
     for name in sorted(ours | wanted.keys()):
         where = f"basis.safetensors: {name:.100}"
         if name not in wanted or name not in found:
-            yield f"{where} is {'no tensor of this package' if name in found else 'missing'}"
+            yield f"{where} is {'not a tensor of this package' if name in found else 'missing'}"
             continue
         value, right = np.ascontiguousarray(found[name]), np.ascontiguousarray(wanted[name])
         if value.dtype != right.dtype or value.shape != right.shape:

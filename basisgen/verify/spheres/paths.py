@@ -92,7 +92,7 @@ def _check_tree(product: Product, output: Output) -> Iterator[str]:
         if not edges <= wanted:
             yield f"a product is not in the {product.mixing} set"
     if loops and output.degree and not product.self_products:
-        yield "it has self products, which the spec has not"
+        yield "it has self products, which the spec does not have"
 
 
 def _kept(pairs: list[Pair]) -> list[Pair]:

@@ -188,7 +188,7 @@ def _multiplicity(terms: tuple[Term, ...], irrep: tuple[int, int | None]) -> int
 def _term(text: str) -> Term:
     match = _TERM.fullmatch(text)
     if match is None or int(match[2]) > MAX_DEGREE:
-        raise StatementError(f"{text!r:.100} is no term of a field type")
+        raise StatementError(f"{text!r:.100} is not a term of a field type")
     return Term(int(match[1]), int(match[2]), {"e": 1, "o": -1, "": None}[match[3]])
 
 

@@ -36,11 +36,11 @@ def expected(L: int, anchors: int) -> Array:
 def counts(layer: Zonal) -> tuple[int, int]:
     """Weights, and the dimension of all equivariant maps: by Schur's lemma a number per degree and pair of signals.
 
-    Raises StatementError where there are more anchors than degrees, or the fields are no signals.
+    Raises StatementError where there are more anchors than degrees, or the fields are not signals.
     """
     for field in (layer.into, layer.out):
         if [term.degree for term in field] != list(range(len(field))) or len({term.multiplicity for term in field}) > 1:
-            raise StatementError(f"{layer.name} is between fields that are no signals")
+            raise StatementError(f"{layer.name} is between fields that are not signals")
     if not 1 <= layer.anchors <= len(layer.out) <= len(layer.into):
         raise StatementError(f"{layer.name} has {layer.anchors} anchors on {len(layer.out)} degrees")
     return layer.anchors * layer.filters, len(layer.out) * layer.filters

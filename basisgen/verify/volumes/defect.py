@@ -8,7 +8,7 @@ of every filter; of random weights, a ratio of sums over filters; and the worst 
 largest generalised eigenvalue. The compiler has the integrals in closed form. Here they are sums over frequencies,
 exact to about 13 digits, D being the diameter of the taps:
 
-    |w|        trapezoids. The integrand is even in |w| and, but for W, oscillates no faster than D: with steps of
+    |w|        trapezoids. The integrand is even in |w| and, apart from W, oscillates no faster than D: with steps of
                2 pi / (D + 2 REACH / w0) up to REACH w0, exp(-REACH^2) is left out
     direction  Gauss-Legendre in the angle to z, trapezoids around z: exact for two harmonics of degree up to
                z + MARGIN (1 + z^(1/3)), z = |w| D/2, and a plane wave has no higher ones on these taps.
@@ -237,5 +237,5 @@ def _differences(stated: Any, expected: Any, where: str) -> Iterator[tuple[float
 
 
 def _defect(error: float, total: float) -> float:
-    """1 for a filter that answers nothing."""
+    """1 for a filter without any response."""
     return sqrt(max(error / total, 0.0)) if total > 0 else 1.0

@@ -1,4 +1,4 @@
-"""The package's own code, run in a process apart on random weights and volumes, against `expected`.
+"""The package's own code, run in a separate process on random weights and volumes, against `expected`.
 
 The process works on copies of the very bytes that were checked; nothing comes back from it but one answer over a pipe.
 """

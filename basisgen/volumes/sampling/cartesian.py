@@ -80,7 +80,7 @@ def laguerre(n: int, J: int) -> tuple[Fraction, ...]:
 
 
 def square_kappa(n: int, J: int) -> Fraction:
-    """kappa_nJ^2, which makes Psi_nJM orthonormal but for pi^(-3/4)."""
+    """kappa_nJ^2, which makes Psi_nJM orthonormal up to pi^(-3/4)."""
     return Fraction(2 ** (J + n) * factorial(n), prod(range(1, 2 * (J + n) + 2, 2)))
 
 

@@ -1,7 +1,7 @@
 """The discretisation defect: how far sampled filters are from turning like Y_J. In closed form, without quadrature.
 
-The filters F_M of one degree and profile answer a plane wave of frequency w by F^(w) = sum_x F(x) exp(-i w.x). Exactly
-steerable ones have F^(w) = g(|w|) Y_J(w/|w|). Over inputs of power spectrum W(|w|), what is left over is
+The filters F_M of one degree and profile respond to a plane wave of frequency w with F^(w) = sum_x F(x) exp(-i w.x).
+Exactly steerable ones have F^(w) = g(|w|) Y_J(w/|w|). For inputs of power spectrum W(|w|), the rest is
 
     defect^2 = int W |F^ - g Y_J|^2 dw / int W |F^|^2 dw,      g = mean over directions of F^ . Y_J / (2J+1)
              = 1 - typed / total
@@ -13,7 +13,7 @@ a kernel that no rotation changes, so k(|x-x'|) = sum_J k_J(|x|, |x'|) Y_J(x/|x|
     typed = sum_xx' s(x) s(x') k_J(|x|, |x'|) / (2J+1),      s(x) = F(x) . Y_J(x/|x|)
 
 The default W is the Gaussian exp(-(|w|/w0)^2), w0 half the Nyquist frequency of the grid's widest pitch: in physical
-frequency, whatever the spacing per axis. It has no upper end: what lies beyond the Nyquist frequency is aliased, as in
+frequency, for any spacing per axis. It has no upper end: what lies beyond the Nyquist frequency is aliased, as in
 a real volume, and counts.
 
 What it predicts: on such fields the output of a layer misses equivariance under a random rotation, relative to its own

@@ -23,7 +23,7 @@ class FilterGroup:
     """The 2J+1 filters of one degree and one radial profile, sampled: values float64 (M, x, y, z)."""
 
     J: int
-    formula: str | None  # phi(r), r = |x|, in verify's grammar; None: the taps are numbers of their own
+    formula: str | None  # phi(r), r = |x|, in verify's grammar; None: the taps are free
     values: NDArray[np.float64]
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 Sampled filters phi_b(|x|) Y_JM(x/|x|) of one J are determined by the values of phi_b at the distances from the origin
 at which some tap has Y_J not zero. With R such distances at most R profiles are independent: one where the grid has
-two taps per axis, however many the family offers. The span stays, and every weight has a filter that no others make.
+two taps per axis, for any number the family offers. The span stays, and every weight has a filter that no others make.
 
 For shells and oscillator filters min(R, number of profiles) are independent, exactly: exp(r b / sigma^2) is a strictly
 totally positive kernel, and polynomials of degree 0..n in r^2 are a Vandermonde system. In float64 a profile counts as

@@ -5,8 +5,8 @@ With the quadratic forms of `defect`, total(F) = F^T k F and typed(F) = |Q^T F|^
     typed(F) = lambda total(F),      defect^2 = 1 - lambda
 
 By Courant and Fischer the first n eigenfilters span the n-dimensional space of least worst defect: no other n filters
-of degree J, whatever their profiles, have a smaller one. The defects have a wide gap (5^3 taps, J = 1: .015 .10 | .68);
-what lies beyond it is no filter of degree J at all.
+of degree J, with any profiles, have a smaller one. The defects have a wide gap (5^3 taps, J = 1: .015 .10 | .68);
+what lies beyond it hardly is of degree J at all.
 
 The filters kept are another basis of that space, with which independent weights make smooth kernels (see `bases`).
 
@@ -15,19 +15,19 @@ Two conditions keep the optimum from exploiting what the spectrum W does not min
 * Moments (see `moments`). At long wavelengths a field is a polynomial, which is to be answered as by an exact filter of
   type J. Without that, a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a gradient into J = 3,
   and smooth fields see little else. With the moments of degree up to J right, the error falls as the wavelength
-  squared; with those of J + 2, as its fourth power. Imposed up to the highest degree, at most J + 4, that raises the
-  defect of no filter worth having by more than a tenth; up to degree 3 or J, by more than a half: on 3^3 taps degree 3
+  squared; with those of J + 2, as its fourth power. They are imposed up to the highest degree, at most J + 4, at which
+  no filter worth having has a defect more than a tenth larger (up to degree 3 or J: a half larger): on 3^3 taps 3
   for J = 1 (.062 -> .088) and 2 for J = 2 (.173 -> .252); on 5^3 taps 4 for J = 0, 3 for J = 1, 2 for J = 2 (.034 ->
   .036), 3 for J = 3 (.074 -> .086), 2 for J = 4 (.149 -> .171); on 7^3 taps 4, 5, 4, 3 and 4.
 * Noise: white, a hundred-thousandth of the field's power. It keeps filters off the frequencies that W leaves empty (the
-  fine axes of an anisotropic volume), where they would amplify whatever noise an input has.
+  fine axes of an anisotropic volume), where they would amplify the noise of an input.
 
     F = (k + noise)^-1 (Q a - P b),      P the moments that must vanish, b such that P^T F = 0
 
 k is a product over the axes, so it is inverted axis by axis, and Q has some twenty to forty columns: no matrix over
 taps is ever built. Cost per J, for n taps per axis and r columns: 6 r (2J+1) n^4 multiplications, memory r (2J+1) n^3;
 for J = 0..6 together, on one core: n = 9 in 0.5 s, 11 in 1, 15 in 4, 21 in 20 s.
-Sums over taps are taken in a fixed order, without BLAS: the taps are the same bits whatever the number of threads.
+Sums over taps are taken in a fixed order, without BLAS: the taps are the same bits for any number of threads.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _is_transformed() -> bool:
 
 
 def _library() -> str:
-    """A name for the operators of this module, of letters whatever the module's is; another after a reload."""
+    """A name for the operators of this module, made of letters only; another one after a reload."""
     name = f"basisgen_{sha256(__name__.encode()).hexdigest()[:16]}"
     while hasattr(getattr(torch.ops, name), "separable_conv3d"):
         name += "_"
