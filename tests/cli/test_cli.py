@@ -271,7 +271,7 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered: str) -> None:
     assert done.returncode == 2 and done.stderr == "basisgen: cannot go on: output: No space left on device.\n"
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_reader_that_leaves_is_not_an_error() -> None:
     command = [sys.executable, "-m", "basisgen.cli", "show", "4", "4"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()

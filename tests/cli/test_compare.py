@@ -61,7 +61,7 @@ def test_more_filters_of_optimal_never_lower_the_worst_defect() -> None:
     assert len(worst) == 3 and worst == sorted(worst) and worst[0] < worst[2]
 
 
-def test_one_s_own_settings_add_a_line() -> None:
+def test_given_settings_add_a_line() -> None:
     rows = _rows("1x0", "1x1", "--kernel-size", "5", "--family", "shells", "--radial", "sigma=0.9")
     assert len(rows) == len(RADIALS) + 1 and rows[-1]["radial"]["sigma"] == "9/10"
     assert rows[-1]["defect"] != rows[1]["defect"]

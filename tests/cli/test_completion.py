@@ -15,7 +15,7 @@ def _offered(words: list[str], incomplete: str) -> list[str]:
     return [item.value for item in complete.get_completions(words, incomplete)]
 
 
-def test_commands_and_known_values() -> None:
+def test_commands_and_option_values_are_completed() -> None:
     assert {"compile", "verify", "new"} <= set(_offered([], ""))
     assert _offered(["new", "x", "--preset"], "seg") == ["segmentation"]
     assert _offered(["show", "1", "2", "--format"], "") == ["text", "latex", "json"]
@@ -25,7 +25,7 @@ def test_commands_and_known_values() -> None:
 
 
 @pytest.mark.parametrize("command", ["verify", "report"])
-def test_packages(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_completed(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in ("generated/first", "elsewhere/second"):
         Path(place).mkdir(parents=True)

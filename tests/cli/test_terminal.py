@@ -84,7 +84,7 @@ def test_a_table_is_shown_where_it_fits() -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_show_fits(columns: int) -> None:
+def test_show_fits_the_terminal(columns: int) -> None:
     lines = _on_terminal(columns, "show", "1", "2").decode().split("J = ", 1)[1].splitlines()
     assert max(map(len, lines)) <= max(columns, 44)  # the longest entry
 

@@ -181,7 +181,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(monk
     assert Path("notes.txt").read_text() == "mine"
 
 
-def test_nothing_to_tune_is_said() -> None:
+def test_a_package_with_nothing_to_tune_is_one_error() -> None:
     layer = 'name = "C"\nin = "1x0"\nout = "1x0"\nkernel_size = 3\nradial = "shells"\n'
     Path("shells.toml").write_text(f'name = "shells"\n[[conv]]\n{layer}')
     _run("compile", "shells.toml")

@@ -277,7 +277,7 @@ def test_all_layers_of_a_package_share_one_copy_per_device_and_dtype(package: Mo
     assert len(double) - len(single) == len(single) - len(integers), "integers are shared by both dtypes"
 
 
-def test_another_dtype_or_device_makes_no_graph_anew(package: ModuleType) -> None:
+def test_another_dtype_or_device_does_not_compile_again(package: ModuleType) -> None:
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("eager")
     conv = package.Dense()

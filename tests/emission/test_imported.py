@@ -30,7 +30,7 @@ def test_a_package_is_there_inside_and_forgotten_afterwards() -> None:
     assert conv.double()(torch.randn(1, 1, 4, 4, 4, dtype=torch.float64)).shape == (1, 3, 4, 4, 4), "it lives on"
 
 
-def test_it_is_forgotten_after_an_error_and_can_be_made_again() -> None:
+def test_a_package_is_forgotten_after_an_error_and_can_be_made_again() -> None:
     path = list(sys.path)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), imported(CONTENT, NAME) as package:

@@ -111,7 +111,7 @@ def test_separable_equals_dense_in_value_and_in_every_gradient(package: ModuleTy
 
 
 @pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
-def test_in_single_precision_too(package: ModuleType, name: str) -> None:
+def test_separable_equals_dense_in_single_precision_too(package: ModuleType, name: str) -> None:
     torch.manual_seed(0)
     conv = getattr(package, name)()
     assert _compare(conv, torch.randn(2, conv.in_channels, 7, 9, 8, requires_grad=True)) < 2e-5
@@ -186,7 +186,7 @@ def test_operators_are_annotated_as_every_supported_torch_reads_them(package: Mo
         assert hints["geometry"] == typing.Sequence[int]
 
 
-def test_copies_pickles_and_traces(package: ModuleType) -> None:
+def test_copies_pickles_and_traces_give_the_same_outputs(package: ModuleType) -> None:
     import copy
     import pickle
 
@@ -345,7 +345,7 @@ def test_onnx_holds_the_dense_convolution(
     np.testing.assert_allclose(output, conv(larger).numpy(), atol=2e-5)
 
 
-def test_on_the_meta_device_and_back(package: ModuleType) -> None:
+def test_a_layer_moves_to_the_meta_device_and_back(package: ModuleType) -> None:
     conv = package.Small()
     assert conv.to("meta")(torch.empty(2, 5, 8, 8, 8, device="meta")).shape == (2, 9, 8, 8, 8)
     conv = conv.to_empty(device="cpu").to(torch.float32)
@@ -414,7 +414,7 @@ def test_a_wrong_volume_is_the_same_clear_error_either_way(package: ModuleType, 
 @pytest.mark.parametrize("value", [-1, 1.5, (1, 2), (1, 1, -1), "1", None])
 @pytest.mark.parametrize("name", ["stride", "padding"])
 @pytest.mark.parametrize("layer", ["Small", "Dense"])
-def test_strides_and_paddings_that_are_none_are_refused(package: ModuleType, layer: str, name: str, value: Any) -> None:
+def test_invalid_strides_and_paddings_are_refused(package: ModuleType, layer: str, name: str, value: Any) -> None:
     expected = "padding is a number of voxels" if (name, value) == ("padding", "1") else f"{name} is a whole number"
     with pytest.raises(ValueError, match=f"{expected}.*three of them"):
         getattr(package, layer)(**{name: value})
@@ -471,7 +471,7 @@ WIDE = {"in": "32x0 + 16x1 + 8x2", "out": "32x0 + 16x1 + 8x2"}
         ({**WIDE, "kernel_size": 7, "radial": '{ family = "optimal", max_defect = 0.1 }'}, Execution.DENSE),
     ],
 )
-def test_the_plan_chooses(options: dict[str, object], execution: Execution) -> None:
+def test_the_plan_chooses_dense_or_separable(options: dict[str, object], execution: Execution) -> None:
     (layer,) = plan(parse_package(_spec(**options))).layers
     assert layer.execution is execution
     assert (layer.predicted_ratio < 1) or options.get("execution") == "separable" or execution is Execution.DENSE

@@ -83,7 +83,7 @@ def test_volumes_hold_every_atom_and_turn_with_the_domain(made: Path) -> None:
     torch.testing.assert_close(turned, straight.rot90(1, dims=(1, 2)), atol=1e-5, rtol=0)
 
 
-def test_every_draw_has_an_orientation_of_its_own(made: Path) -> None:
+def test_every_draw_has_another_orientation(made: Path) -> None:
     data = TrainingSet(load(made).train, Raster(8, 6.0, 6.0), turned=True)
     (first, label), (second, _) = data[0], data[0]
     assert label == 1

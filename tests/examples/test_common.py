@@ -167,7 +167,7 @@ def test_results_of_other_filters_are_named_as_older_than_the_code(
     assert older_than_the_code(plain, [replace(OUTCOME, kernels=None)]) == []
 
 
-def test_spread() -> None:
+def test_spread_is_mean_and_standard_deviation() -> None:
     assert spread([0.5]) == "0.500"
     assert spread([0.4, 0.6]) == "0.500 +- 0.141"
 
@@ -202,7 +202,7 @@ def test_the_time_of_an_interrupted_training_adds_up(tmp_path: Path) -> None:
     assert second.seconds > first.seconds > 0
 
 
-def test_no_sample_is_a_batch_by_itself() -> None:
+def test_an_empty_batch_gives_an_empty_batch() -> None:
     lengths = [len(without_a_single_sample_left(list(range(count)), 4)) for count in (1, 3, 4, 5, 6, 9)]
     assert lengths == [1, 3, 4, 4, 6, 8]
 

@@ -89,7 +89,7 @@ def test_a_quarter_turn_of_a_shape_is_a_quarter_turn_of_its_volume(grids: Path) 
     assert (turned - straight).abs().max() > 0.1
 
 
-def test_rotations_of_either_kind() -> None:
+def test_rotations_about_z_keep_z_and_free_ones_do_not() -> None:
     about, free = (draw_rotations(kind, 50, 2, torch.Generator().manual_seed(0)) for kind in ("z", "SO3"))
     for rotations in (about, free):
         torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).double().expand(50, 3, 3))

@@ -105,7 +105,7 @@ def test_a_layer_with_a_kernel_axis_reversed_fails() -> None:
 
 @few
 @given(grids())
-def test_grids_are_grids(grid: VoxelGrid) -> None:
+def test_drawn_grids_have_taps_and_lengths(grid: VoxelGrid) -> None:
     assert min(grid.size) >= 1 and min(grid.spacing) > 0
 
 

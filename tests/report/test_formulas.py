@@ -52,7 +52,7 @@ def oracle(j: int, l: int, J: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("j", "l"), PAIRS)
-def test_every_kernel_on_the_page_is_the_solver_s(certified: Certificate, j: int, l: int) -> None:
+def test_every_kernel_on_the_page_is_the_solvers(certified: Certificate, j: int, l: int) -> None:
     for J in range(abs(j - l), j + l + 1):
         printed = kernel(mathml.kernel(exact_kernel(certified, j, l, J)), POINT)
         assert printed == pytest.approx(oracle(j, l, J), abs=1e-12)

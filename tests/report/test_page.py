@@ -377,7 +377,7 @@ def test_the_command_writes_the_page(plain: Path, plain_page: str, tmp_path: Pat
     assert (tmp_path / "page.html").read_text("utf-8") == plain_page
 
 
-def test_an_empty_directory_is_no_package(tmp_path: Path) -> None:
+def test_an_empty_directory_is_not_a_package(tmp_path: Path) -> None:
     result = _run(str(tmp_path), "-o", str(tmp_path / "page.html"))
     assert result.exit_code == 2 and "is not a package of basisgen's: it has no manifest.json" in result.stderr
     assert _run(str(tmp_path / "nowhere")).exit_code == 2

@@ -75,7 +75,7 @@ def test_an_axis_treated_unlike_the_others_is_named():
     assert assert_equivariant(layer, wavelengths=()).turns == 8
 
 
-def test_a_wrong_forward_of_right_parts_is_the_whole_s():
+def test_a_wrong_forward_of_right_parts_is_blamed_on_the_whole():
     class Doubled(nn.Module):
         def __init__(self):
             super().__init__()
@@ -91,14 +91,14 @@ def test_a_wrong_forward_of_right_parts_is_the_whole_s():
     )
 
 
-def test_what_no_test_explains_is_said_to_be_unexplained():
+def test_an_unexplained_failure_is_called_unexplained():
     text = message(nn.Conv3d(1, 1, 3, padding=1))
     assert (
         "Found by testing the parts: it does not commute with the turns at other sizes, with fewer turns or on" in text
     )
 
 
-def test_parts_in_place_and_of_two_inputs_do_no_harm():
+def test_parts_in_place_and_with_two_inputs_do_not_break_the_diagnosis():
     class Sum(nn.Module):
         def forward(self, a, b):
             return a + b
@@ -115,7 +115,7 @@ def test_parts_in_place_and_of_two_inputs_do_no_harm():
 
 
 @pytest.mark.parametrize("layer", [Gate("1x0 + 1x1 + 1x0"), BatchNorm(SMALL), LowPass("1x0", 2)])
-def test_right_layers_are_told_all_turns(layer):
+def test_layers_that_treat_axes_alike_have_all_turns(layer):
     assert len(exact_turns(layer)) == 24 and len(exact_turns(layer, reflections=True)) == 48
 
 
@@ -139,7 +139,7 @@ def test_sizes_of_the_caller_may_differ_between_axes():
     assert assert_equivariant(layer, size=(9, 9, 5), wavelengths=(24,), rotations=1, max_rotation_error=0.1).turns == 8
 
 
-def test_a_functional_module_without_parts():
+def test_a_functional_module_without_parts_is_diagnosed():
     class Blurred(nn.Module):
         def forward(self, fields):
             return F.avg_pool3d(fields, (3, 1, 1), 1, (1, 0, 0))

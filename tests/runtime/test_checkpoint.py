@@ -116,7 +116,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
     assert Path("attacked").exists()
 
 
-def test_other_files_are_told_apart(tmp_path: Path) -> None:
+def test_missing_foreign_and_future_files_have_different_errors(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="there is no checkpoint"):
         load(tmp_path / "none.pt")
     torch.save({"a": 1}, tmp_path / "foreign.pt")

@@ -134,7 +134,7 @@ def test_module_is_left_alone():
         assert torch.equal(tensor, before[name])
 
 
-def test_types_must_be_known():
+def test_unknown_field_types_are_refused():
     with pytest.raises(ValueError, match=r"Conv3d has no attribute in_type\. Pass in_type="):
         assert_equivariant(nn.Conv3d(1, 1, 3))
 

@@ -22,7 +22,7 @@ def test_text_and_triples_agree(field_type):
     assert as_field_type(tuple(tuple(term) for term in field_type)) == field_type
 
 
-def test_counts():
+def test_counts_of_channels_and_copies_and_parity():
     field_type = as_field_type("4x0e + 2x1o + 3x2e")
     assert (channel_count(field_type), copy_count(field_type), has_parity(field_type)) == (25, 9, True)
     assert not has_parity(as_field_type("1x0"))
@@ -79,7 +79,7 @@ def test_the_compiler_reads_what_the_runtime_writes_with_blanks_anywhere_allowed
     assert runtime_s(text) == compiler_s(text) == list(map(tuple, field_type))
 
 
-def test_e3nn_s_irreps_are_read():
+def test_irreps_of_e3nn_are_read():
     assert as_field_type(o3.Irreps("4x0e + 2x1o")) == as_field_type("4x0e + 2x1o")
     assert Norm(o3.Irreps("1x1o")).out_channels == 1
 
@@ -87,6 +87,6 @@ def test_e3nn_s_irreps_are_read():
 @pytest.mark.parametrize(
     "value", [None, 3, 1.5, (1, 0, None), [("a", 0, None)], [(1, 0)], [(1.5, 0, None)], [None], {}]
 )
-def test_what_is_no_field_type_is_one_clear_error(value):
+def test_a_value_that_is_not_a_field_type_is_one_clear_error(value):
     with pytest.raises(ValueError, match="field type"):
         as_field_type(value)

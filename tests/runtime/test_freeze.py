@@ -68,7 +68,7 @@ def test_batch_norm_is_folded_where_exact(make, folded):
     assert any(isinstance(module, ChannelAffine) for module in frozen) is not folded
 
 
-def test_a_container_with_a_forward_of_its_own_is_not_folded():
+def test_a_container_with_its_own_forward_is_not_folded():
     class Doubled(nn.Sequential):
         def forward(self, fields):
             return self[1](2 * self[0](fields))
@@ -97,7 +97,7 @@ def test_a_lone_convolution_freezes():
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_hooks_go_on_and_see_what_they_saw(place):
+def test_hooks_survive_freezing_and_see_the_same_values(place):
     """A hook on a convolution or its norm: nothing is folded then."""
     model = trained(nn.Sequential(OracleConv(SMALL, SMALL), BatchNorm(SMALL))).eval()
     seen = []

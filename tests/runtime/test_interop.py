@@ -53,7 +53,7 @@ def test_fields_without_parity_become_even_and_come_back() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0x0e", "4y1o", "1o + 2"])
-def test_what_is_no_field_type_is_refused(text: str) -> None:
+def test_values_that_are_not_field_types_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="field type"):
         from_e3nn(text)
 

@@ -114,7 +114,7 @@ def test_a_failure_while_a_constant_is_made_is_not_held():
     assert constant(ramp, 3, dtype=torch.float32, device=torch.device("cpu")).tolist() == [0, 1, 2]
 
 
-def test_wigner_matrices_under_modes(no_constants):
+def test_wigner_matrices_made_under_modes_serve_later_calls(no_constants):
     r = torch.eye(3, dtype=torch.float64)
     with FakeTensorMode() as mode:
         wigner_d(3, mode.from_tensor(r))
@@ -126,7 +126,7 @@ def test_wigner_matrices_under_modes(no_constants):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_layers_tell_their_channels(case):
+def test_layers_state_their_channels(case):
     layer = case.make()
     assert layer.in_channels == channel_count(layer.in_type)
     assert layer.out_channels == channel_count(layer.out_type)
@@ -183,7 +183,7 @@ def test_settings_are_integers_of_any_kind():
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "2", (2, 2), (1, 2, 0), None, float("nan")])
-def test_settings_that_are_none_are_refused_by_name(wrong):
+def test_invalid_settings_are_refused_by_name(wrong):
     for make in (lambda: rt.Upsample("1x0", wrong), lambda: rt.AveragePool("1x0", wrong)):
         with pytest.raises(ValueError, match=r"(factor|kernel_size) takes a whole number of at least 1, or three"):
             make()

@@ -5,7 +5,7 @@ from torch import nn
 from runtime import FieldDropout, Linear
 
 
-def test_linear_of_scalars_is_torch_s():
+def test_linear_of_scalars_equals_torchs():
     layer = Linear("3x0 + 2x0", "4x0")
     x = torch.randn(2, 5, 2, 3, 4)
     nn.init.normal_(layer.bias)

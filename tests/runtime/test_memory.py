@@ -63,7 +63,7 @@ def test_residual_blocks_keep_at_most_a_fifth_more_than_plain_ones(dtype):
     assert ratio < 1.2, f"{ratio:.2f}"
 
 
-def test_a_gate_by_hand_would_not_do():
+def test_a_gate_that_keeps_its_input_is_over_the_limit():
     """The negative control: the same network whose gate keeps its input is over the limit."""
 
     class GateByHand(Gate):

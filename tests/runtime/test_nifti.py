@@ -50,7 +50,7 @@ def test_every_orientation_gives_the_same_volume(tmp_path, nodule, flips):
     assert torch.equal(a.values, b.values) and torch.equal(a.affine, b.affine) and a.spacing == b.spacing == (1, 1, 3)
 
 
-def test_the_spacing_is_the_affine_s_whatever_the_header_says(tmp_path, nodule):
+def test_the_spacing_comes_from_the_affine_not_from_the_header(tmp_path, nodule):
     for name, values in (("a", nodule[0]), ("a_seg", nodule[1])):
         write(tmp_path / f"{name}.nii.gz", values, np.diag([0.7, 0.7, 2.5, 1]), zooms=(1, 1, 1))
     assert Scans(tmp_path).voxel_spacing == pytest.approx((0.7, 0.7, 2.5))
@@ -106,7 +106,7 @@ def test_a_fourth_axis_is_named_and_one_of_size_one_is_none(tmp_path, nodule):
     assert read_nifti(tmp_path / "b.nii").values.shape == (12, 10, 6)
 
 
-def test_directories_without_what_is_needed(tmp_path, nodule):
+def test_directories_without_scans_or_labels_are_errors(tmp_path, nodule):
     with pytest.raises(ValueError, match="has no scan"):
         Scans(tmp_path)
     with pytest.raises(ValueError, match="has no scan"):
@@ -117,7 +117,7 @@ def test_directories_without_what_is_needed(tmp_path, nodule):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x1f\x8b" + b"\0" * 20])
-def test_files_that_are_no_scans_are_named(tmp_path, nodule, content):
+def test_files_that_are_not_scans_are_named(tmp_path, nodule, content):
     (tmp_path / "a.nii.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"a.nii.gz cannot be read as NIfTI"):
         read_nifti(tmp_path / "a.nii.gz")

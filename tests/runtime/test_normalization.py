@@ -24,7 +24,7 @@ def test_batch_norm_is_its_formula(per_component):
         torch.testing.assert_close(y[:, first:last], f / (square + 1e-5).sqrt())
 
 
-def test_batch_norm_of_scalars_is_torch_s():
+def test_batch_norm_of_scalars_equals_torchs():
     ours, theirs = BatchNorm("5x0"), nn.BatchNorm3d(5)
     with torch.no_grad():
         for own, other in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
@@ -123,7 +123,7 @@ def test_state_is_the_same_in_training_and_evaluation():
     assert set(layer.eval().state_dict()) == names == {"weight", "bias", "running_mean", "running_square"}
 
 
-def test_group_norm_of_scalars_is_torch_s():
+def test_group_norm_of_scalars_equals_torchs():
     x = torch.randn(3, 6, 4, 4, 4) + 2
     torch.testing.assert_close(GroupNorm("6x0", 2)(x), nn.GroupNorm(2, 6)(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(InstanceNorm("6x0")(x), nn.InstanceNorm3d(6)(x), rtol=1e-5, atol=1e-5)
@@ -154,7 +154,7 @@ def batches(count=5):
     return [3 + torch.randn(4, 2, 3, 3, 3, generator=generator) for _ in range(count)]
 
 
-def test_torch_s_update_bn_works():
+def test_update_bn_of_torch_works():
     ours, theirs = nn.Sequential(BatchNorm("2x0")), nn.Sequential(nn.BatchNorm3d(2))
     for model in (ours, theirs):
         model(batches()[0] - 7)
@@ -178,7 +178,7 @@ def test_without_momentum_the_statistics_are_means_over_all_batches_and_their_nu
     assert torch.equal(ours.running_mean, resumed.running_mean)
 
 
-def test_conversion_to_torch_s_sync_norm_is_refused_with_the_cure():
+def test_conversion_to_the_sync_norm_of_torch_is_refused_with_the_cure():
     with pytest.raises(NotImplementedError, match=r"sync=True, or set layer.sync = True"):
         nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm("1x0")))
 

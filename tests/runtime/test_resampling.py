@@ -13,7 +13,7 @@ SCIPY = {"zeros": "constant", "replicate": "nearest", "reflect": "mirror", "circ
 
 @pytest.mark.parametrize("mode", SCIPY)
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_low_pass_is_scipy_s_gaussian_filter(mode, stride):
+def test_low_pass_equals_scipys_gaussian_filter(mode, stride):
     layer = LowPass("2x0", stride, scale=2, padding_mode=mode).double()
     x = torch.randn(2, 2, 7, 8, 9, dtype=torch.float64)
     sigma = 0.5 * math.sqrt(3)
@@ -97,7 +97,7 @@ def test_norm_max_pool_sends_the_gradient_to_the_longest_vector():
 
 @pytest.mark.parametrize("keep_corners", [False, True])
 @pytest.mark.parametrize("factor", [1, 2, 3])
-def test_upsample_is_torch_s(factor, keep_corners):
+def test_upsample_equals_torchs(factor, keep_corners):
     x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
     size = [factor * (n - 1) + 1 if keep_corners else factor * n for n in x.shape[2:]]
     expected = F.interpolate(x, size, mode="trilinear", align_corners=keep_corners)
@@ -111,7 +111,7 @@ def test_upsample_keeps_the_centre():
     torch.testing.assert_close(middle[1:-1], torch.arange(8) / 2 + 0.25)
 
 
-def test_global_mean():
+def test_global_mean_is_the_mean_over_voxels():
     x = torch.randn(2, 3, 4, 5, 6)
     torch.testing.assert_close(GlobalMean("1x1")(x), x.mean((2, 3, 4)))
 
@@ -132,7 +132,7 @@ def test_layers_of_volumes_refuse_other_axes():
         lambda: LowPass("2x0 + 1x1", 2),
     ],
 )
-def test_half_precision_on_the_cpu(make, dtype):
+def test_half_precision_on_the_cpu_is_near_float32(make, dtype):
     x = torch.randn(1, 5, 4, 4, 4).to(dtype)
     y = make()(x)
     assert y.dtype == dtype

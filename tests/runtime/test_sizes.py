@@ -43,7 +43,7 @@ def test_exact_sizes_of_even_kernels_and_unets():
     assert exact_sizes(unet(voxel_spacing=(2, 2, 4)), (30, 30, 13)) == (32, 32, 14)
 
 
-def test_exact_sizes_look_at_torch_s_layers_too():
+def test_exact_sizes_consider_layers_of_torch_too():
     assert exact_sizes(nn.Sequential(nn.Conv3d(1, 1, 3, stride=2, padding=1), nn.AvgPool3d(2)), 10) == (11, 11, 11)
     assert off_centre(nn.Conv3d(1, 1, 3, stride=3, padding=1, dilation=2), (9, 10, 11)) == (0, 1, 2)
 
@@ -80,7 +80,7 @@ def test_fit_volume_takes_labels_and_a_value():
         fit_volume(labels[0], 5)
 
 
-def test_at_the_user_s_size_a_fitted_network_is_exact():
+def test_a_fitted_network_is_exact_at_the_users_size():
     model, size = network(2, 2), 10
 
     class Fitted(nn.Module):

@@ -68,7 +68,7 @@ def test_clebsch_gordan_agrees_with_e3nn(degrees):
 TRIPLES = [(j, l, J) for j in range(7) for l in range(7) for J in range(abs(j - l), min(j + l, 6) + 1)]
 
 
-def test_clebsch_gordan_is_the_compiler_s_with_its_signs():
+def test_clebsch_gordan_equals_the_compilers_signs_included():
     """Every triple up to degree 6, against the exact signed roots."""
     for j, l, J in TRIPLES:
         expected = torch.zeros(2 * j + 1, 2 * l + 1, 2 * J + 1)
@@ -85,7 +85,7 @@ def test_clebsch_gordan_of_exchanged_fields_differs_by_the_known_sign():
         torch.testing.assert_close(exchanged, (-1) ** (j + l - J) * clebsch_gordan(j, l, J), rtol=0, atol=3e-16)
 
 
-def test_constants_are_nobody_s_to_change():
+def test_changing_a_returned_constant_changes_no_other():
     mine = clebsch_gordan(1, 2, 3)
     mine.zero_()
     assert clebsch_gordan(1, 2, 3).abs().max() > 0.1
@@ -105,7 +105,7 @@ def test_clebsch_gordan_refuses_what_is_zero():
         clebsch_gordan(1, 1, 3)
 
 
-def test_cube_group():
+def test_the_cube_group_is_closed_and_complete():
     turns, all_48 = cube_turns(), cube_turns(reflections=True)
     assert turns.shape == (24, 3, 3) and all_48.shape == (48, 3, 3)
     assert torch.equal(turns[0], torch.eye(3, dtype=torch.int64)) and torch.equal(turns, all_48[:24])
@@ -125,7 +125,7 @@ def test_random_rotations_are_uniform():
 
 
 @pytest.mark.parametrize("degree", [1, 2, 17, 18, 40, 128])
-def test_harmonics_of_high_degree_are_scipy_s(degree):
+def test_harmonics_of_high_degree_equal_scipys(degree):
     points = torch.cat([random_rotations(30)[..., 0], torch.eye(3), -torch.eye(3), torch.tensor([[1e-3, 1.0, 1e-3]])])
     points /= points.norm(dim=1, keepdim=True)
     x, y, z = (points[:, i].numpy() for i in (2, 0, 1))  # the standard harmonics' names

@@ -243,7 +243,7 @@ def test_balanced_accuracy_weighs_classes_not_samples(tmp_path: Path) -> None:
     assert result.history[0]["balanced_accuracy"] == pytest.approx(1 / 3)
 
 
-def test_validation_is_the_mean_over_samples_whatever_the_batches(tmp_path: Path) -> None:
+def test_validation_is_the_mean_over_samples_for_any_batches(tmp_path: Path) -> None:
     data, model = fixed(7), network()
     result = train(model, fixed(), config(batch_size=3), tmp_path, validation=data)
     expected = F.cross_entropy(model.eval()(data.volumes), torch.tensor(data.labels)).item()
@@ -714,12 +714,12 @@ def test_bad_validation_data_are_found_too(tmp_path: Path) -> None:
         ({"device": "gpu"}, 'device = "gpu" is not there'),
     ],
 )
-def test_a_device_that_is_not_there(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_missing_device_is_one_error(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         train(network(), fixed(), config(**changes), tmp_path)
 
 
-def test_a_loss_that_is_no_mean(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_one_number_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss has shape \(6,\), not \(\)"):
         train(network(), fixed(), config(), tmp_path, loss=nn.CrossEntropyLoss(reduction="none"))
 

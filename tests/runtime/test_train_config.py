@@ -67,7 +67,7 @@ def test_reduced_data_keep_the_course_of_the_learning_rate(n: int) -> None:
         assert reduced.learning_rate_at((epoch + 1) * 2**n - 1) == pytest.approx(config.learning_rate_at(epoch))
 
 
-def test_a_toml_table(tmp_path: Path) -> None:
+def test_a_configuration_is_read_from_a_table_of_a_toml_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(
         '[train]\nepochs = 3\nbatch_size = 8\nlearning_rate = 1\nclip_norm = inf\nprecision = "bf16-mixed"\n'
@@ -95,6 +95,6 @@ def test_a_bad_file_is_explained(tmp_path: Path, text: str, message: str) -> Non
         TrainConfig.from_toml(tmp_path / "run.toml")
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_configuration_file_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"cannot read the configuration .*none\.toml"):
         TrainConfig.from_toml(tmp_path / "none.toml")

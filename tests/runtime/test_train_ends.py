@@ -226,7 +226,7 @@ def test_a_lock_leaves_nothing_and_removes_what_it_made(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["kept"]
 
 
-def test_a_lock_file_that_a_killed_training_left_is_no_lock(tmp_path: Path) -> None:
+def test_a_lock_file_left_by_a_killed_training_does_not_lock(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("process 1 on elsewhere")
     with locked(tmp_path):
         pass
@@ -264,7 +264,7 @@ def test_a_training_that_resumes_does_not_disturb_one_that_runs(tmp_path: Path) 
         ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "x"}, "MASTER_PORT = 'x', not a"),
     ],
 )
-def test_an_environment_of_no_group_is_one_error(
+def test_an_environment_that_describes_no_group_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):

@@ -85,7 +85,7 @@ def test_a_file_that_does_not_say_is_taken_with_a_warning(compile_and_import: Co
 
 
 @pytest.mark.parametrize("said", [torch.zeros(3), "a text", 5, torch.zeros(256, dtype=torch.complex64), [1]])
-def test_what_is_no_statement_is_refused(compile_and_import: Compiled, tmp_path: Path, said: Any) -> None:
+def test_a_damaged_statement_of_filters_is_refused(compile_and_import: Compiled, tmp_path: Path, said: Any) -> None:
     package = compile_and_import(spec())
     content = {"model": network(package).state_dict() | {"0._extra_state": said}}
     save(tmp_path / "forged.pt", content)
@@ -94,7 +94,7 @@ def test_what_is_no_statement_is_refused(compile_and_import: Compiled, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_new_project_with_another_kernel_size_does_not_go_on_with_the_old_run(tmp_path: Path) -> None:
+def test_a_project_with_another_kernel_size_does_not_resume_the_old_run(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     basisgen = ["-m", "basisgen.cli"]
 

@@ -125,7 +125,7 @@ def test_two_processes_with_separate_batch_norms_differ(tmp_path: Path) -> None:
     assert two[-1]["train_loss"] != pytest.approx(one[-1]["train_loss"], abs=1e-4)
 
 
-def test_two_processes_resume_exactly_and_one_can_go_on_alone(tmp_path: Path) -> None:
+def test_two_processes_resume_exactly_and_one_can_resume_alone(tmp_path: Path) -> None:
     whole = finish(start(tmp_path / "whole", TORCHRUN, dropout=0.0))
     finish(start(tmp_path / "two", TORCHRUN, dropout=0.0, epochs=2))
     shutil.copytree(tmp_path / "two", tmp_path / "one")

@@ -143,8 +143,11 @@ FORGERIES: dict[str, tuple[Callable[[Content], None], str]] = {
     "another class": (put("optimizer_class", value="torch.optim.sgd.SGD"), "optimizer_class was 'torch.optim.sgd.SGD'"),
     "rates of others": (put("rates", value=[2.0]), r"rates of the groups were \[2\.0\], are \[1\.0\]"),
     "configuration a text": (put("config", value="fast"), "config is not a configuration of this version"),
-    "configuration with another key": (put("config", "speed", value=1), "config is no configuration .*speed"),
-    "configuration that breaks a rule": (put("config", "epochs", value=0), "config is no configuration .*epochs = 0"),
+    "configuration with another key": (put("config", "speed", value=1), "config is not a configuration .*speed"),
+    "configuration that breaks a rule": (
+        put("config", "epochs", value=0),
+        "config is not a configuration .*epochs = 0",
+    ),
     "configuration of another run": (put("config", "seed", value=5), "belongs to another run: seed was 5, is 0"),
     "samples of another set": (put("samples", value=9), "belongs to another run: samples was 9, is 8"),
     "samples a text": (put("samples", value="7"), "belongs to another run: samples was '7', is 8"),
@@ -171,7 +174,7 @@ def test_a_forged_checkpoint_is_one_error_that_names_file_and_key(trained: Path,
     assert all(torch.equal(value, weights[key]) for key, value in untouched.state_dict().items())
 
 
-def test_the_checkpoint_of_the_table_is_itself_taken(trained: Path, tmp_path: Path) -> None:
+def test_the_unforged_checkpoint_resumes(trained: Path, tmp_path: Path) -> None:
     """The control: saved again without a change, the same file resumes."""
     shutil.copytree(trained, tmp_path / "run")
     path = checkpoints(tmp_path / "run")[-1]
@@ -224,7 +227,7 @@ HOSTILE: tuple[Any, ...] = (
 
 
 @pytest.mark.slow
-def test_whatever_stands_in_a_checkpoint_is_refused_or_changes_nothing(trained: Path, tmp_path: Path) -> None:
+def test_any_content_of_a_checkpoint_is_refused_or_changes_nothing(trained: Path, tmp_path: Path) -> None:
     """Every place in the content takes hostile values in turn; what is accepted ends as the genuine file does."""
     genuine = load(checkpoints(trained)[-1])
     refused = 0
@@ -292,7 +295,9 @@ def test_a_storage_larger_than_the_file_is_not_read(tmp_path: Path) -> None:
         (lambda p, lr: torch.optim.Adam([{"params": p[:2]}, {"params": p[2:]}], lr), "are 1, not 2"),
     ],
 )
-def test_another_optimizer_does_not_go_on(trained: Path, tmp_path: Path, optimizer: Any, message: str) -> None:
+def test_a_run_does_not_resume_with_another_optimizer(
+    trained: Path, tmp_path: Path, optimizer: Any, message: str
+) -> None:
     shutil.copytree(trained, tmp_path / "run")
     with pytest.raises(TrainingError, match=f"does not fit this run: .*{message}"):
         go(tmp_path / "run", changes={"epochs": 3}, optimizer=optimizer)
@@ -313,7 +318,7 @@ def test_another_optimizer_does_not_go_on(trained: Path, tmp_path: Path, optimiz
         lambda p, lr: torch.optim.Adam([{"params": p[:2], "lr": lr / 100}, {"params": p[2:]}], lr),
     ],
 )
-def test_every_optimizer_goes_on_to_the_same_bits(tmp_path: Path, optimizer: Any) -> None:
+def test_every_optimizer_resumes_to_the_same_bits(tmp_path: Path, optimizer: Any) -> None:
     go(tmp_path / "once", of=(once := model()), changes={"epochs": 3}, optimizer=optimizer)
     go(tmp_path / "twice", changes={"epochs": 1}, optimizer=optimizer)
     go(tmp_path / "twice", of=(twice := model()), changes={"epochs": 3}, optimizer=optimizer)

@@ -127,7 +127,7 @@ def test_voxelize_has_gradients_to_the_points():
         (torch.zeros(1, 2, 3), torch.tensor([[0, 5]]), "kind 5 has no channel, there are 4"),
     ],
 )
-def test_voxelize_refuses(points, kinds, message):
+def test_voxelize_refuses_arguments_that_do_not_fit(points, kinds, message):
     with pytest.raises(ValueError, match=message):
         voxelize(points, kinds, channels=4, size=3)
 
@@ -190,14 +190,14 @@ def test_a_point_that_is_not_finite_is_named():
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, NAN, INF])
-def test_a_sigma_that_is_none_is_refused(sigma):
+def test_an_invalid_sigma_is_refused(sigma):
     with pytest.raises(ValueError, match="sigma above 0"):
         voxelize(torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.long), channels=1, size=3, sigma=sigma)
 
 
 @pytest.mark.parametrize("sigma", [1e-30, 1e-9, 1e-3, 0.03, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_narrowest_gaussian_is_a_point_s_nearest_voxel(sigma, dtype):
+def test_the_narrowest_gaussian_fills_the_nearest_voxel(sigma, dtype):
     points = torch.tensor([[[0.49, -0.3, 1.2]]], dtype=dtype, requires_grad=True)
     kinds = torch.zeros(1, 1, dtype=torch.long)
     density = voxelize(points, kinds, channels=1, size=5, sigma=sigma)
@@ -235,7 +235,7 @@ def test_voxelize_takes_a_spacing_per_axis():
         torch.testing.assert_close(ours[0, channel], expected)
 
 
-def test_rotations_know_the_spacing():
+def test_rotations_use_the_spacing():
     """A ball in space stays a ball; as voxels it is an ellipsoid, and rotating that as if of cubes breaks it."""
     points, kinds = torch.zeros(1, 1, 3, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.long)
     ball = voxelize(points, kinds, channels=1, size=(17, 17, 9), spacing=(1, 1, 2), sigma=2.5, unit_sum=False)
@@ -269,7 +269,7 @@ def test_turns_only_draws_the_turns_of_the_grid(sizes, spacing, turns):
 
 
 @pytest.mark.parametrize("turns_only", [False, True])
-def test_random_rotations_of_no_sample_and_of_integers(turns_only):
+def test_random_rotations_take_empty_batches_and_refuse_integers(turns_only):
     layer = RandomRotation("1x0 + 1x1", turns_only=turns_only)
     assert layer(torch.zeros(0, 4, 5, 5, 5)).shape == (0, 4, 5, 5, 5)
     with pytest.raises(TypeError, match="real floating-point"):
@@ -351,7 +351,7 @@ def test_random_rotations_compile_without_a_break(turns_only):
             torch.testing.assert_close(y[:, 1:].square().sum((1, 2, 3, 4)), x[:, 1:].square().sum((1, 2, 3, 4)))
 
 
-def test_what_cannot_be_looked_at_is_nan_instead_of_wrong():
+def test_values_that_cannot_be_checked_become_nan():
     points, kinds = torch.zeros(2, 1, 3), torch.tensor([[0], [7]])
     compiled = torch.compile(density, fullgraph=True, backend="aot_eager")
     assert compiled(points, kinds)[0].isfinite().all() and compiled(points, kinds)[1].isnan().all()

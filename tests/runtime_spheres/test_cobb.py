@@ -96,7 +96,7 @@ def test_strict_layers_in_single_precision_keep_the_goal(compiled, limit, mixing
         assert errors.mean() <= 3e-7
 
 
-def test_configs_that_cannot_be():
+def test_impossible_configs_are_refused():
     with pytest.raises(ValueError, match="give as many of both"):
         CobbConfig(limits=(4, 2), channels=(3,))
     with pytest.raises(ValueError, match=r"limits \(4, 5\) rise"):

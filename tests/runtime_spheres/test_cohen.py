@@ -134,6 +134,6 @@ def test_activation_on_rotations_gets_better_with_the_grid():
     assert errors[0] < 0.3 and errors[1] < 0.03
 
 
-def test_configs_that_cannot_be():
+def test_impossible_configs_are_refused():
     with pytest.raises(ValueError, match="'median'"):
         CohenConfig(pool="median")

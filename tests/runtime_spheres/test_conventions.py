@@ -62,7 +62,7 @@ def test_a_complex_signal_is_refused():
         from_complex(torch.randn(LIMIT**2, dtype=torch.complex128))
     with pytest.raises(ValueError, match=r"\(\.\.\., L, 2 L - 1\), got \(3, 4\)"):
         from_s2fft(torch.zeros(3, 4, dtype=torch.complex64))
-    with pytest.raises(ValueError, match="50 coefficients are no whole signal"):
+    with pytest.raises(ValueError, match="50 coefficients are not a whole signal"):
         to_complex(torch.zeros(50))
 
 
@@ -73,7 +73,7 @@ def test_e3nn_has_the_same_numbers():
     torch.testing.assert_close(harmonics(LIMIT, points), theirs, atol=1e-12, rtol=0)
 
 
-def test_pyssht():
+def test_coefficients_agree_with_pyssht():
     pyssht = pytest.importorskip("pyssht")
     f = signals()
     theirs = pyssht.inverse(to_complex(f).numpy(), LIMIT, Method="MW")
@@ -84,7 +84,7 @@ def test_pyssht():
 
 
 @pytest.mark.slow
-def test_s2fft():
+def test_coefficients_agree_with_s2fft():
     pytest.importorskip("jax").config.update("jax_enable_x64", True)
     s2fft = pytest.importorskip("s2fft")
     f = signals()
@@ -96,7 +96,7 @@ def test_s2fft():
     torch.testing.assert_close(from_s2fft(back), f)
 
 
-def test_torch_harmonics():
+def test_coefficients_agree_with_torch_harmonics():
     th = pytest.importorskip("torch_harmonics")
     f = signals(2)
     rings = panorama_rings(2 * LIMIT + 1, poles=True)

@@ -67,7 +67,7 @@ def test_turning_the_molecule_turns_the_signals(name):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_gradients_and_padding(name):
+def test_gradients_reach_positions_and_padding_changes_nothing(name):
     make, _ = MAKERS[name]
     positions = molecules().requires_grad_()
     assert torch.autograd.gradcheck(lambda p: make(p, limit=3), (positions,))

@@ -67,7 +67,7 @@ def test_spectral_pool_keeps_the_low_degrees():
         SpectralPool(TYPE, 0)
 
 
-def test_invariants():
+def test_invariants_are_scalars_and_lengths_with_finite_gradients():
     x = torch.randn(2, 2 + 6, dtype=torch.float64)
     values = Invariants("2x0 + 2x1")(x)
     assert values.shape == (2, 4)

@@ -55,7 +55,7 @@ def test_wrong_shapes():
         voxel_rays(torch.zeros(2, 3, 4, 4, 4), sphere_points(3))
 
 
-def test_into_unit_ball():
+def test_into_unit_ball_centres_and_scales():
     placed = into_unit_ball(7 * CUBE + 3)
     assert placed.mean(0).abs().max() < 1e-12 and float(placed.norm(dim=1).max()) == pytest.approx(0.99)
 

@@ -126,8 +126,8 @@ def test_healpix_corrections_help():
     assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-3
 
 
-def test_no_healpix_map():
-    with pytest.raises(ValueError, match="13 pixels are no HEALPix map"):
+def test_pixel_counts_of_no_healpix_map_are_refused():
+    with pytest.raises(ValueError, match="13 pixels are not a HEALPix map"):
         from_healpix(torch.zeros(13), 2)
     with pytest.raises(ValueError, match="nside >= 1, got 0"):
         healpix_directions(0)

@@ -52,7 +52,7 @@ def test_channels_and_packed_are_one_signal():
     assert torch.equal(fields[:, 3 + 2 * 3 + 1], packed[:, 2, 2])
     with pytest.raises(ValueError, match="is not made of signals"):
         as_packed(torch.zeros(1, 5), "2x0 + 1x1")
-    with pytest.raises(ValueError, match="5 coefficients, which is no square"):
+    with pytest.raises(ValueError, match="5 coefficients, which is not a square"):
         as_channels(torch.zeros(1, 1, 5))
 
 

@@ -120,7 +120,7 @@ def test_signals_on_the_rotation_group():
 
 
 def test_what_is_no_transform_or_too_small_a_grid():
-    with pytest.raises(ValueError, match="Linear is no transform: it has not field_type"):
+    with pytest.raises(ValueError, match="Linear is not a transform: it has no field_type"):
         SphereActivation(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="grid of band limit 3, which does not carry a limit of 4"):
         SphereActivation(sphere_transform(2, 3), limit=4)

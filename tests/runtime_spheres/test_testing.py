@@ -43,7 +43,7 @@ def test_a_component_that_is_scaled_or_mixed_is_found():
             assert_equivariant(Broken(change))
 
 
-def test_a_scalar_that_is_no_pseudoscalar_is_found():
+def test_a_scalar_that_is_not_a_pseudoscalar_is_found():
     with pytest.raises(AssertionError, match="not equivariant"):
         assert_equivariant(Broken(lambda x: x), "2x0e + 2x1o + 1x2e", "1x0e + 1x0o + 2x1o + 1x2e")
 

@@ -48,13 +48,13 @@ SPAN = {(5, 1): (0.056, 0.136), (5, 2): (0.094, 0.280), (7, 0): (0.035, 0.224), 
 
 
 @pytest.mark.parametrize(("size", "J"), EACH)
-def test_the_design_s_figures_per_filter(size: int, J: int) -> None:
+def test_filters_have_the_figures_of_the_design(size: int, J: int) -> None:
     for measured, figure in zip(shells(size, J).each, EACH[size, J], strict=True):
         assert figure is None or measured == pytest.approx(figure, rel=0.1)
 
 
 @pytest.mark.parametrize(("size", "J"), SPAN)
-def test_the_design_s_figures_for_random_weights_and_the_span(size: int, J: int) -> None:
+def test_random_weights_and_spans_have_the_figures_of_the_design(size: int, J: int) -> None:
     assert (shells(size, J).random, shells(size, J).worst) == pytest.approx(SPAN[size, J], rel=0.1)
 
 
@@ -70,7 +70,7 @@ EIGENFILTERS = {
 
 
 @pytest.mark.parametrize(("size", "J"), EIGENFILTERS)
-def test_the_design_s_figures_for_eigenfilters(size: int, J: int) -> None:
+def test_eigenfilters_have_the_figures_of_the_design(size: int, J: int) -> None:
     """Within 10 % where the defect is over .02. Below, the prototype's figures are up to a third too small.
 
     Its radial integral ended at 3 w0: with the same end, the brute quadrature below gives the prototype's numbers. The
@@ -84,7 +84,7 @@ def test_the_design_s_figures_for_eigenfilters(size: int, J: int) -> None:
             assert figure - 1e-3 <= measured <= 1.6 * figure + 1e-6
 
 
-def test_the_prototype_s_small_figures_are_those_of_a_cut_spectrum() -> None:
+def test_the_small_figures_of_the_prototype_are_those_of_a_cut_spectrum() -> None:
     total, typed = eigenfilter_energies_by_quadrature(5, 1, end=3 * W0)
     assert smallest_defects(total, typed, 2) == pytest.approx([0.013, 0.102], rel=0.1)
     total, typed = eigenfilter_energies_by_quadrature(5, 1, end=7 * W0)

@@ -61,7 +61,7 @@ def test_levels_count_the_filters() -> None:
 
 
 @pytest.mark.parametrize(("n", "J"), [(0, 0), (1, 0), (3, 0), (2, 1), (4, 3)])
-def test_laguerre_polynomials(n: int, J: int) -> None:
+def test_laguerre_polynomials_equal_scipys(n: int, J: int) -> None:
     t = np.linspace(0, 5, 7)
     values = sum(float(c) * t**i for i, c in enumerate(laguerre(n, J)))
     np.testing.assert_allclose(values, eval_genlaguerre(n, J + 0.5, t), rtol=1e-12, atol=1e-12)

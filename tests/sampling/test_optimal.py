@@ -65,7 +65,7 @@ def test_no_other_filters_span_less_defect_on_other_grids() -> None:
     assert check_theorem(VoxelGrid((4, 6, 5)), range(5), 1.1) >= 6
 
 
-def test_nor_do_random_perturbations_of_the_best_filter() -> None:
+def test_random_perturbations_of_the_best_filter_are_worse() -> None:
     """The negative side of the theorem: the optimum is an optimum, not merely small."""
     grid, random = cube(5), np.random.default_rng(0)
     (best,) = Optimal(count=(0, 1)).groups(grid, [1])

@@ -37,7 +37,7 @@ from basisgen.volumes.sampling.shells import Cutoff, Shells
         ({"family": "hermite", "n_max": 4, "scale": 1}, Hermite(4, Fraction(1))),
     ],
 )
-def test_reads(table: dict[str, object], family: object) -> None:
+def test_radial_tables_are_read(table: dict[str, object], family: object) -> None:
     assert parse_radial(table) == family
 
 
@@ -90,7 +90,7 @@ def test_a_description_reads_back_as_the_family(name: str) -> None:
         ("shells", "radial = 'shells' is not a table"),
     ],
 )
-def test_refuses(table: Any, message: str) -> None:
+def test_bad_radial_tables_are_refused(table: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse_radial(table)
 

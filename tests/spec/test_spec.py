@@ -95,7 +95,7 @@ BAD = {
         LONG.replace('in = "First"', 'in = "Second"'),
         "in = 'Second' is not an earlier layer. Earlier: First",
     ),
-    "input from nowhere": (LONG.replace('in = "1x0"', 'in = "x"'), "in = 'x' is not an earlier layer. .* first."),
+    "input from nowhere": (LONG.replace('in = "1x0"', 'in = "x"'), "'x' is not an earlier layer. It is the first."),
     "keyword in lower case": (SHORT.replace('"First"', '"In"'), "layer name 'In' is reserved in Python"),
     "a device": (SHORT.replace('"First"', '"Nul"'), "layer name 'Nul' is a device on Windows"),
 }

@@ -97,7 +97,7 @@ def test_unit_variance_in_unit_variance_out(package: ModuleType) -> None:
         assert 0.8 < torch.stack(outputs).var() < 1.25
 
 
-def test_space_and_torch(package: ModuleType) -> None:
+def test_a_layer_acts_at_every_place_and_its_state_is_its_weights(package: ModuleType) -> None:
     module = package.Dense()
     x = torch.randn(2, module.in_channels, 3, 4)
     out = module(x)

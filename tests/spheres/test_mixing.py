@@ -72,7 +72,7 @@ def _count(mixing: Mixing, L: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("L", [4, 8, 16, 32, 64, pytest.param(128, marks=pytest.mark.slow)])
-def test_paths_and_nonzeros(L: int) -> None:
+def test_counts_of_paths_and_coefficients_of_every_mixing_set(L: int) -> None:
     paths, nonzeros = COUNTS[L]
     both = [(l1, l2, l) for l1 in range(L) for l2 in range(L) for l in range(abs(l1 - l2), min(L, l1 + l2 + 1))]
     assert (len(both), sum(cost(*path) for path in both)) == (paths[0], nonzeros[0])
@@ -113,14 +113,14 @@ def test_self_products_are_an_option() -> None:
     assert mixing_set(Mixing.TREE, range(4), 0, False) == mixing_set(Mixing.TREE, range(4), 0, True)
 
 
-def test_the_rule_of_reduced() -> None:
+def test_reduced_keeps_positions_0_1_2_4_8() -> None:
     pairs = [(0, n) for n in range(20)]
     assert [n for _, n in subsampled(pairs)] == [0, 1, 2, 4, 8, 16]
     assert subsampled([]) == [] and subsampled(pairs[:1]) == pairs[:1] and len(subsampled(pairs[:2])) == 2
 
 
 @pytest.mark.parametrize(("degrees", "l"), [((0, 1, 2), 5), ((0, 2, 3), 1), ((1, 5), 1), ((0, 7), 3)])
-def test_degrees_that_no_tree_connects(degrees: tuple[int, ...], l: int) -> None:
+def test_degrees_that_no_tree_connects_are_refused(degrees: tuple[int, ...], l: int) -> None:
     with pytest.raises(SpecError, match=f"no spanning tree for degree {l}"):
         mixing_set(Mixing.TREE, degrees, l)
 

@@ -91,7 +91,9 @@ def _plain(package: ModuleType, module: Any, inputs: Inputs) -> torch.Tensor:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("space", [(), (3,), (2, 5, 4)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_three_ways_agree(package: ModuleType, name: str, space: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_compiled_stock_and_plain_products_agree(
+    package: ModuleType, name: str, space: tuple[int, ...], dtype: torch.dtype
+) -> None:
     """Compiled, stock and plain: outputs and gradients."""
     module = getattr(package, name)()
     inputs = tuple(x.requires_grad_() for x in _inputs(module, *space, dtype=dtype))
@@ -114,7 +116,7 @@ def test_three_ways_agree(package: ModuleType, name: str, space: tuple[int, ...]
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # by torch's forward mode
 @pytest.mark.parametrize("compiled", [True, False])
-def test_derivatives(package: ModuleType, name: str, compiled: bool) -> None:
+def test_derivatives_pass_gradcheck(package: ModuleType, name: str, compiled: bool) -> None:
     """Once, twice, forward-mode, and per sample, against numeric and one-by-one ones."""
     module = getattr(package, name)()
     inputs = tuple(x.requires_grad_() for x in _inputs(module))

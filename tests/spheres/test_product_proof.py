@@ -27,7 +27,7 @@ def test_all_paths_are_all_maps(L: int) -> None:
     assert sum(counted) == {4: 18, 8: 132, 16: 1032}[L]
 
 
-def test_dimensions_add_up() -> None:
+def test_dimensions_add_up_to_the_product() -> None:
     """The dimension of V x W, and of Sym^2 V, of types with fragments and parity."""
     two = _spec("4x0e + 6x1o + 2x2o", second="2x1o + 2x1e", channels=2, degrees="0..3")
     total = sum(count * irrep.dimension for irrep, count in multiplicities(two).items())

@@ -90,7 +90,7 @@ def test_wrong_products(change: dict[str, object], message: str) -> None:
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
-def test_the_size_limit_is_met_quickly() -> None:
+def test_products_over_the_size_limit_are_refused() -> None:
     with pytest.raises(SpecError):
         parse_product("P", {"in": "8x0..250", "mixing": "all", "degrees": "0..500"})
 

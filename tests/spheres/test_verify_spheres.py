@@ -107,7 +107,7 @@ def _forged(files: Files, **changed: bytes) -> Files:
     return {**result, "manifest.json": manifest.encode()}
 
 
-def test_accepts_its_own(files: Files, tmp_path: Path) -> None:
+def test_packages_of_sphere_layers_are_verified(files: Files, tmp_path: Path) -> None:
     verdict = _verify(files, tmp_path)
     assert verdict.verified, verdict.as_text()
     assert {"paths", "couplings", "transforms", "linear", "layers"} <= {
@@ -139,7 +139,7 @@ def test_what_is_run_is_bounded_for_all_layers_together() -> None:
 
 
 @pytest.mark.slow
-def test_accepts_packages_with_convolutions(tmp_path: Path) -> None:
+def test_packages_with_convolutions_and_sphere_layers_are_verified(tmp_path: Path) -> None:
     verdict = _verify(compile_package(parse_package(SPEC + CONVOLUTION)), tmp_path)
     assert verdict.verified, verdict.as_text()
     assert {"law", "kernel", "paths", "layers"} <= {check.name for check in verdict.checks if check.passed}
@@ -196,7 +196,7 @@ def _types(values: dict[str, Any]) -> None:
         (_types, "taps"),
     ],
 )
-def test_rejects_other_numbers(
+def test_changed_numbers_are_refused(
     files: Files, change: Callable[[dict[str, Any]], None], line: str, tmp_path: Path
 ) -> None:
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
@@ -207,7 +207,7 @@ def test_rejects_other_numbers(
     assert found[line].complaints and found["taps"].complaints, verdict.as_text()
 
 
-def test_rejects_another_encoding(files: Files, tmp_path: Path) -> None:
+def test_another_encoding_of_the_tensors_is_refused(files: Files, tmp_path: Path) -> None:
     body = files["basis.safetensors"]
     length = int.from_bytes(body[:8], "little")
     padded = (length + 8).to_bytes(8, "little") + body[8 : 8 + length] + b" " * 8 + body[8 + length :]
@@ -216,7 +216,7 @@ def test_rejects_another_encoding(files: Files, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["_product.py", "_product.cpp", "_compiled.py", "_linear.py", "tree.py", "grid.py"])
-def test_rejects_other_code(files: Files, name: str, tmp_path: Path) -> None:
+def test_changed_code_is_refused(files: Files, name: str, tmp_path: Path) -> None:
     forged = _forged(files, **{name.replace(".", "__"): files[name] + b"\n"})
     verdict = _verify(forged, tmp_path, run=False)
     assert any(name in complaint for complaint in verdict.complaints)

@@ -75,7 +75,7 @@ def test_the_table_is_numpys_interpolation_and_the_verifiers(L: int, anchors: in
     np.testing.assert_allclose(table @ spectra, 2 * np.pi * np.sqrt(4 * np.pi / (2 * degrees + 1)) * source, rtol=1e-13)
 
 
-def test_proof_refuses_what_is_no_interpolation() -> None:
+def test_the_proof_refuses_tables_that_do_not_interpolate() -> None:
     """Negative controls: a shifted hat, three anchors at once, a wrong sum, columns that are not independent."""
     hats = [list(row) for row in interpolation((7, 4)).hats]
     for row, change in (
@@ -117,7 +117,7 @@ def test_equivariant_and_as_many_as_said(package: ModuleType, files: Files, name
     )
 
 
-def test_equals_the_runtimes(package: ModuleType) -> None:
+def test_a_generated_zonal_convolution_equals_the_runtimes(package: ModuleType) -> None:
     """Which was written from the source without the compiler, and is tested against the integral."""
     ours, theirs = package.Whole(dtype=torch.float64), ZonalConv(2, 3, 5, anchors=5, bias=True).double()
     theirs.load_state_dict({key: value for key, value in ours.state_dict().items() if key != "_extra_state"})
@@ -125,14 +125,14 @@ def test_equals_the_runtimes(package: ModuleType) -> None:
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-13, atol=1e-13)
 
 
-def test_begins_as_the_source_does(package: ModuleType) -> None:
+def test_initial_weights_are_the_sources(package: ModuleType) -> None:
     weight = torch.cat([package.Falling().weight.detach().flatten() for _ in range(400)])
     deviation = 2 / (2 * math.pi * math.sqrt(5 * 3))
     assert weight.abs().max() <= 2 * deviation and weight.std() == pytest.approx(0.88 * deviation, rel=0.05)
     assert package.Falling().bias.abs().max() == 0
 
 
-def test_space_and_torch(package: ModuleType) -> None:
+def test_a_layer_acts_at_every_place_and_its_state_is_its_weights(package: ModuleType) -> None:
     module = package.Falling()
     x = torch.randn(2, module.in_channels, 3, 4)
     out = module(x)

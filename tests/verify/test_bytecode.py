@@ -85,7 +85,7 @@ def test_planted_code_is_refused(place: Path, flags: int, own: bool) -> None:
     assert (own and flags != 1) or (failed(verdict) == {"bytecode"} and "Remove __pycache__" in verdict.complaints[0])
 
 
-def test_a_path_that_is_none_is_one_complaint(place: Path) -> None:
+def test_an_impossible_path_is_one_complaint(place: Path) -> None:
     """No compiler takes a path with a zero byte; bytes that look like one are no reason to end in a traceback."""
     source = (place / "conv1.py").read_bytes()
     head = importlib.util.MAGIC_NUMBER + (3).to_bytes(4, "little") + importlib.util.source_hash(source)

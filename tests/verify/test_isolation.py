@@ -52,12 +52,12 @@ def test_no_answer_is_an_error(tmp_path: Path, code: str, complaint: str) -> Non
         apart(tmp_path, code)
 
 
-def test_it_ends_in_time(tmp_path: Path) -> None:
+def test_a_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
     with pytest.raises(IsolationError, match="did not end in time"):
         apart(tmp_path, "time.sleep(600)", seconds=0.5)
 
 
-def test_its_children_hold_nothing_up_and_end_with_it(tmp_path: Path) -> None:
+def test_children_of_the_process_delay_nothing_and_end_with_it(tmp_path: Path) -> None:
     """A child that keeps pipe and streams open for ten minutes: the answer is taken, and the group is killed."""
     child = f"{START}open('child', 'w').write(str(os.getpid())); time.sleep(600)"
     (tmp_path / "child.py").write_text(child)
@@ -82,14 +82,14 @@ def _runs(process: int) -> bool:
         return False
 
 
-def test_a_child_that_leaves_its_group_holds_nothing_up_either(tmp_path: Path) -> None:
+def test_a_child_that_leaves_its_group_delays_nothing_either(tmp_path: Path) -> None:
     code = "if not os.fork():\n    os.setsid()\n    time.sleep(15)\n    os._exit(0)\n"
     assert apart(tmp_path, code + ANSWER) == b"good"
     with pytest.raises(IsolationError, match="ended without an answer: exit status 0"):
         apart(tmp_path, code)
 
 
-def test_it_has_no_terminal_no_handles_and_no_group_of_ours(tmp_path: Path) -> None:
+def test_the_process_has_no_terminal_no_handles_and_no_group_of_ours(tmp_path: Path) -> None:
     """Handles that are inherited otherwise: one of ours that may be, opened on purpose."""
     (tmp_path / "secret").write_text("secret")
     ours = os.open(tmp_path / "secret", os.O_RDONLY)

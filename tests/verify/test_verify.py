@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,7 +83,7 @@ def test_the_module_to_trust_stays_short() -> None:
     assert len((VERIFIER / "checker.py").read_text().splitlines()) < 300
 
 
-def test_a_directory_that_is_no_package_is_the_callers_mistake(small: Files, verify: Verify, tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_package_is_the_callers_mistake(small: Files, verify: Verify, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No such file"):
         verify_package(tmp_path / "nowhere")
     del (files := dict(small))["manifest.json"]
@@ -227,7 +226,7 @@ def test_any_float_moved_by_one_ulp_is_found(small: Files, mirrored: Files, veri
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, 5e-324])
-def test_odd_numbers_are_found(small: Files, verify: Verify, value: float) -> None:
+def test_nan_infinite_and_extreme_coefficients_are_found(small: Files, verify: Verify, value: float) -> None:
     def put(tensors: dict[str, Any]) -> None:
         tensors["clebsch_gordan_1_1"][0, 0, 1] = value
 
@@ -372,22 +371,11 @@ def _found_by_running(files: Files) -> set[str]:
         return {"kernel"}
 
 
-# ------------------------------------------------------------------------------------------------------------ its cost
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "limit"), [(None, 20), (["6", "6", "--kernel-size", "7", "--radial", DEGREES], 120)]
-)
-def test_verifying_takes_seconds(tmp_path: Path, command: list[str] | None, limit: int) -> None:
-    """CPU seconds, so that a busy machine does not fail it: the committed package, and the largest pair."""
+def test_a_pair_of_degree_6_on_7_taps_is_verified(tmp_path: Path) -> None:
     cli = [sys.executable, "-m", "basisgen.cli"]
-    package = REPOSITORY / "generated" / "tetris"
-    if command:
-        package = tmp_path / "conv"
-        subprocess.run([*cli, "conv", *command, "--out", tmp_path], check=True, cwd=REPOSITORY, capture_output=True)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = subprocess.run([*cli, "verify", package], capture_output=True, text=True, cwd=REPOSITORY, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    options = ["6", "6", "--kernel-size", "7", "--radial", DEGREES, "--out", tmp_path]
+    subprocess.run([*cli, "conv", *options], check=True, cwd=REPOSITORY, capture_output=True)
+    verify = [*cli, "verify", tmp_path / "conv"]
+    result = subprocess.run(verify, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert result.returncode == 0, result.stdout
-    assert after.ru_utime - before.ru_utime < limit
