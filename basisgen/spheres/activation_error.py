@@ -142,11 +142,12 @@ def rotation_activation_error(
     scalar = np.cos(less)[..., None] * (np.cos(plus) + np.cos(minus)) / 2
     scalar += np.cos(more)[..., None] * (np.cos(plus) - np.cos(minus)) / 2
     values, characters = at(np.arccos(np.clip(np.abs(scalar), 0, 1)))
+    # (beta), (beta'), (beta, beta', alpha and gamma) -> ()
     total = float(np.einsum("b,c,bcx->", ring, ring, values * characters) / len(turn) ** 2)
     x, w = np.polynomial.legendre.leggauss(32 * max(len(spectrum), kept, 8))
     half = pi / 4 * (1 + x)
     values, characters = at(half)
-    exact = float((pi / 4 * w * 4 / pi * np.sin(half) ** 2) @ (values * characters))
+    exact = float((pi / 4 * w * 4 / pi * np.sin(half) ** 2) @ (values * characters))  # (angle) @ (angle)
     aliased = max(total - exact, 0.0) / total
     return sqrt(2 * aliased), aliased
 
@@ -223,6 +224,7 @@ def _pair_means(function: Function, deviation: float, phi: Floats) -> Floats:
         alpha = first + length * (1 + x[:, None]) / 2  # (alpha, phi)
         u, v = (deviation * radius[:, None, None] * np.cos(angle) for angle in (alpha, alpha - phi))
         both = function(u) * function(v) + function(-u) * function(-v)  # (radius, alpha, phi)
+        # (radius), (alpha), (radius, alpha, phi) -> (phi)
         means += np.einsum("r,a,rap->p", weight, w, both) * length / (4 * pi)
     return means
 
@@ -239,6 +241,7 @@ def _power(kernel: Function, weights: Floats, rings: RingAnalysis) -> float:
     degrees = rings.analysis.shape[1]
     fourier = values @ np.cos(np.arange(degrees) * delta[:, None]) / n  # (ring, ring, order)
     tables = rings.analysis[:degrees]
+    # (order, degree, ring), (ring, ring, order) -> (order)
     power = np.einsum("mlt,tum,mlu->m", tables, fourier, tables, optimize=True)
     return float(power[0] + 2 * power[1:].sum())
 
@@ -249,7 +252,7 @@ def _exact_power(kernel: Function, weights: Floats, degrees: int) -> float:
     theta, w = pi / 2 * (1 + x), pi / 2 * w
     values = kernel(_phi(weights, np.cos(theta))) * np.sin(theta) * w
     sums = np.polynomial.legendre.legval(np.cos(theta), 2 * np.arange(degrees) + 1.0)
-    return float(2 * pi * values @ sums)
+    return float(2 * pi * values @ sums)  # (angle) @ (angle)
 
 
 def _phi(weights: Floats, cosine: Floats) -> Floats:

@@ -101,7 +101,7 @@ def _violations(coupling: IntegerCoupling, limbs: list[Floats], axis: int) -> Wh
     degrees = np.array((coupling.j, coupling.l, coupling.J))
     strides = np.array([(2 * coupling.l + 1) * (2 * coupling.J + 1), 2 * coupling.J + 1, 1])
     place = coupling.orders.astype(np.int64) + degrees  # (coefficient, 3)
-    key = place @ strides
+    key = place @ strides  # (coefficient, 3) @ (3)
     keys, elements = [], []
     for position, degree in enumerate(degrees.tolist()):
         rows, values = _columns(degree, axis)

@@ -80,10 +80,12 @@ class SphereActivation(FieldLayer):
         batch, space = fields.shape[0], fields.shape[2:]
         flat = voxels_last(fields)
         voxels = flat.shape[2]
+        # (batch, channel, voxel) -> (batch and voxel, channel)
         signals = flat.transpose(1, 2).reshape(batch * voxels, self.in_channels)
         transform: Any = self.transform
         samples = self.function(transform.synthesis(F.pad(signals, (0, self._missing))))
         kept: Tensor = transform.analysis(samples)[:, : self.out_channels]  # lower degrees come first
+        # (batch and voxel, channel) -> (batch, channel, *space)
         return kept.reshape(batch, voxels, self.out_channels).transpose(1, 2).reshape(batch, self.out_channels, *space)
 
 
@@ -119,8 +121,9 @@ def _permute_axes(fields: Tensor, field_type: FieldType, shift: int) -> Tensor:
     parts = []
     for term, part in zip(field_type, split_terms(fields, field_type), strict=True):
         matrix = constant(_permutation, term.degree, shift, dtype=fields.dtype, device=fields.device)
+        # (batch, copy, component, voxel)
         copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, math.prod(part.shape[2:]))
-        parts.append((matrix @ copies).reshape(part.shape))
+        parts.append((matrix @ copies).reshape(part.shape))  # (component, component) @ (batch, copy, component, voxel)
     return torch.cat(parts, 1)
 
 

@@ -112,8 +112,10 @@ class ZonalBlock(nn.Module):
         """(batch, channel, ring, longitude) -> (batch, channel out, ring, longitude)."""
         batch, channels = samples.shape[:2]
         packed = self.transform.analysis(samples.flatten(0, 1).unsqueeze(1))  # (batch and channel, coefficient)
+        # (batch, channel, coefficient) -> (batch, channel and coefficient)
         fields = self.conv(as_channels(packed.reshape(batch, channels, packed.shape[1])))
         mixed = as_packed(fields, self.conv.out_type)  # (batch, channel out, coefficient)
+        # (batch, channel out, ring, longitude)
         output = self.transform.synthesis(mixed.flatten(0, 1)).reshape(batch, mixed.shape[1], *samples.shape[2:])
         activated: Tensor = self.activation(self.norm(output) + self.shift)
         return activated

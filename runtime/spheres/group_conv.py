@@ -80,7 +80,7 @@ class _GroupConv(FieldLayer):
             mixed = matrix @ part.reshape(batch, term.multiplicity, term.dimension * flat.shape[2])
             if term.degree == 0:
                 mixed = mixed + self.bias[:, None].to(mixed.dtype)
-            parts.append(mixed.reshape(batch, out.channels, *space))
+            parts.append(mixed.reshape(batch, out.channels, *space))  # (batch, channel out, *space)
         return torch.cat(parts, 1)
 
 
@@ -102,7 +102,7 @@ class SphereConv(_GroupConv):
 
     def _matrix(self, degree: int, like: Tensor) -> Tensor:
         table = constant(_harmonics_at, degree, self.grid, dtype=like.dtype, device=like.device)  # (n, point)
-        return torch.einsum("ng,iog->noi", table, self.kernel).flatten(0, 1)
+        return torch.einsum("ng,iog->noi", table, self.kernel).flatten(0, 1)  # (n and channel out, channel in)
 
 
 class RotationConv(_GroupConv):
@@ -119,6 +119,7 @@ class RotationConv(_GroupConv):
 
     def _matrix(self, degree: int, like: Tensor) -> Tensor:
         table = constant(_wigner_at, degree, self.grid, dtype=like.dtype, device=like.device)  # (n, k, rotation)
+        # (n and channel out, k and channel in)
         return torch.einsum("nkg,iog->noki", table, self.kernel).flatten(2, 3).flatten(0, 1)
 
 
@@ -129,8 +130,8 @@ def _rotations(grid: Angles) -> Tensor:
 
 def _harmonics_at(degree: int, grid: Angles) -> Tensor:
     points = _rotations(grid)[:, :, 1]  # where the pole y goes
-    return harmonics(degree + 1, points)[:, degree**2 :].mT.contiguous()
+    return harmonics(degree + 1, points)[:, degree**2 :].mT.contiguous()  # (point, coefficient) -> (n, point)
 
 
 def _wigner_at(degree: int, grid: Angles) -> Tensor:
-    return wigner_d(degree, _rotations(grid)).permute(1, 2, 0).contiguous()
+    return wigner_d(degree, _rotations(grid)).permute(1, 2, 0).contiguous()  # (rotation, n, k) -> (n, k, rotation)

@@ -44,8 +44,9 @@ def from_healpix(maps: Tensor, limit: int, *, corrections: int = 3) -> Tensor:
     """
     table = harmonics(limit, healpix_directions(_nside(maps.shape[-1]))).to(maps)
     scale = 4 * math.pi / maps.shape[-1]
-    coefficients = scale * (maps @ table)
+    coefficients = scale * (maps @ table)  # (.., pixel) @ (pixel, coefficient)
     for _ in range(corrections):
+        # (.., pixel) -> (.., coefficient)
         coefficients = coefficients + scale * ((maps - coefficients @ table.mT) @ table)
     return coefficients
 
@@ -53,6 +54,7 @@ def from_healpix(maps: Tensor, limit: int, *, corrections: int = 3) -> Tensor:
 def to_healpix(coefficients: Tensor, nside: int) -> Tensor:
     """Maps in ring order of signals: packed (..., coefficient) -> (..., pixel)."""
     limit = math.isqrt(coefficients.shape[-1])
+    # (.., coefficient) @ (coefficient, pixel)
     return coefficients @ harmonics(limit, healpix_directions(nside)).to(coefficients).mT
 
 
@@ -62,7 +64,7 @@ def healpix_error(nside: int, limit: int, *, corrections: int = 3) -> float:
     What a map holds above the band limit is aliased on top of that. Costs limit^6 / 2 operations: seconds at 32.
     """
     table = harmonics(limit, healpix_directions(nside))
-    gram = 4 * math.pi / table.shape[0] * (table.mT @ table)
+    gram = 4 * math.pi / table.shape[0] * (table.mT @ table)  # (coefficient, coefficient)
     values = torch.linalg.eigvalsh(torch.eye(limit**2, dtype=gram.dtype) - gram)
     return float(values.abs().max()) ** (corrections + 1)
 

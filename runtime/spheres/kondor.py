@@ -151,9 +151,10 @@ class OrderedPairs(FieldLayer):
             table = constant(
                 _ordered, *key, dtype=torch.float64, device=fields.device
             )  # (ordered pair, place and sign)
-            copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))
+            copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))  # (batch, copy, component, *space)
             signs = table[:, 1:].to(fields.dtype)
             chosen = copies.index_select(1, table[:, 0].long())  # (batch, ordered pair, component, *space)
+            # (batch, ordered pair and component, *space)
             parts.append((chosen * signs.reshape(-1, *[1] * (chosen.ndim - 2))).flatten(1, 2))
         return torch.cat(parts, 1)
 

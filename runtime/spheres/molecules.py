@@ -129,5 +129,6 @@ def _project(direction: Tensor, radial: Tensor, member: Tensor, limit: int) -> T
     degrees = []
     for degree, values in enumerate(torch.split(table, orders, -1)):
         part = radial[..., degree if radial.shape[-1] > 1 else 0]  # (batch, atom, other, function)
+        # (batch, element, function, m, atom)
         degrees.append(torch.einsum("bijn,bijm,bjz->bznmi", part, values, member))
-    return as_channels(torch.cat(degrees, 3).flatten(1, 2))
+    return as_channels(torch.cat(degrees, 3).flatten(1, 2))  # (batch, element and function, coefficient, atom)

@@ -35,6 +35,7 @@ class FragmentNorm(FieldLayer):
         if self.training and fields.shape[0] > 0:
             self._record(fields.detach())
         scale = copies_to_channels(self.size.clamp_min(self.floor).reciprocal(), self.in_type)
+        # one factor for each channel of (batch, channel, *space)
         return fields * scale.to(fields.dtype).reshape(-1, *[1] * (fields.ndim - 2))
 
     @torch.no_grad()
@@ -42,7 +43,7 @@ class FragmentNorm(FieldLayer):
         flat = voxels_last(fields).to(self.size.dtype)  # (batch, channel, voxel)
         sizes = []
         for term, part in zip(self.in_type, split_terms(flat, self.in_type), strict=True):
-            copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))
+            copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))  # (batch, copy, component, voxel)
             sizes.append(copies.square().mean((0, 2, 3)).sqrt())
         self.batches.add_(1)
         newest = torch.cat(sizes)

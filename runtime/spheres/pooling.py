@@ -27,8 +27,8 @@ class WeightedAveragePool(nn.Module):
         if len(colatitudes) % 2:
             raise ValueError(f"WeightedAveragePool halves the rings, but there are {len(colatitudes)}: an odd number.")
         areas = cell_areas(colatitudes.double(), 1) if weights is None else weights.double()
-        pairs = areas.reshape(-1, 2)
-        shares = (pairs / pairs.sum(1, keepdim=True)).reshape(-1)
+        pairs = areas.reshape(-1, 2)  # (half ring, 2)
+        shares = (pairs / pairs.sum(1, keepdim=True)).reshape(-1)  # (ring)
         self.register_buffer("weights", shares.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class SphereMean(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, channel, ring, longitude) -> (batch, channel)."""
-        return samples.mean(-1) @ self.weights.to(samples)
+        return samples.mean(-1) @ self.weights.to(samples)  # (batch, channel, ring) @ (ring)
 
 
 class SpectralPool(FieldLayer):
@@ -111,6 +111,7 @@ class Invariants(FieldLayer):
             if term.is_even_scalar:
                 scalars.append(part)
             elif self.lengths:
+                # (batch, copy, component, *space)
                 copies = torch.unflatten(part, 1, (term.multiplicity, term.dimension))
                 square = copies.square().mean(2)  # (batch, copy, *space)
                 lengths.append(square if self.squared else (square + self.eps).sqrt() - math.sqrt(self.eps))

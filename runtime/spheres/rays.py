@@ -39,14 +39,14 @@ def mesh_rays(vertices: Tensor, faces: Tensor, directions: Tensor) -> Tensor:
             f"a mesh takes vertices (vertex, 3) and faces (face, 3), got {tuple(vertices.shape)} and "
             f"{tuple(faces.shape)}. Triangulate polygons first."
         )
-    u = directions.reshape(-1, 3).to(vertices)
+    u = directions.reshape(-1, 3).to(vertices)  # (ray, 3)
     triangles = vertices[faces.long()]  # (face, corner, 3)
     normals = torch.linalg.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     keep = normals.norm(dim=1) > 0
     triangles, normals = triangles[keep], F.normalize(normals[keep], dim=1)
     step = max(1, CHUNK // max(1, len(triangles)))
     hits = [_first_hit(part, triangles, normals) for part in torch.split(u, step)]
-    return torch.cat(hits, 1).reshape(3, *directions.shape[:-1])
+    return torch.cat(hits, 1).reshape(3, *directions.shape[:-1])  # (3, ray) -> (3, *shape)
 
 
 def shape_signal(mesh: Any, directions: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -78,8 +78,9 @@ def voxel_rays(volumes: Tensor, directions: Tensor, *, level: float = 0.5, steps
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(f"voxel_rays takes volumes (batch, 1, x, y, z), got {tuple(volumes.shape)}.")
-    u = directions.reshape(-1, 3).to(volumes)
+    u = directions.reshape(-1, 3).to(volumes)  # (ray, 3)
     heights = torch.linspace(1, -1, steps + 1, dtype=volumes.dtype, device=volumes.device)
+    # (batch, step, ray)
     values = _at(volumes, (heights[:, None, None] * u).reshape(1, -1, 3)).reshape(len(volumes), steps + 1, len(u))
     rises = (values[:, 1:] >= level) & (values[:, :-1] < level)  # (batch, step, ray)
     first = rises.to(torch.uint8).argmax(1, keepdim=True)
@@ -90,6 +91,7 @@ def voxel_rays(volumes: Tensor, directions: Tensor, *, level: float = 0.5, steps
     surface = _three(height, normals, u, rises.any(1))
     hulls = [_hull(volume[0] >= level, u) for volume in volumes]
     hull = torch.stack(hulls) if hulls else torch.zeros_like(surface)
+    # (batch, 6, ray) -> (batch, 6, *shape)
     return torch.cat([surface, hull], 1).reshape(len(volumes), 6, *directions.shape[:-1])
 
 
@@ -102,7 +104,7 @@ def _first_hit(u: Tensor, triangles: Tensor, normals: Tensor) -> Tensor:
     for a, b in ((0, 1), (1, 2), (2, 0)):
         # the point h u lies left of edge a -> b: n . ((b - a) x (h u - a)) >= 0
         along = torch.linalg.cross(normals, corners[b] - corners[a])
-        inside &= height * (u @ along.mT) >= (along * corners[a]).sum(1) - 1e-9
+        inside &= height * (u @ along.mT) >= (along * corners[a]).sum(1) - 1e-9  # (ray, 3) @ (3, face)
     height = torch.where(inside & (slope.abs() >= 1e-12), height, -math.inf)
     if height.shape[1] == 0:
         return u.new_zeros(3, len(u))
@@ -129,7 +131,7 @@ def _at(volumes: Tensor, places: Tensor) -> Tensor:
     grid = (places * sizes.norm() / sizes).flip(-1)  # grid_sample reads (z, y, x), from -1 to 1 over each size
     grid = grid[:, None, None].expand(len(volumes), -1, -1, -1, -1)  # (batch, 1, 1, point, 3)
     values = F.grid_sample(volumes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return values.flatten(1)
+    return values.flatten(1)  # (batch, 1, 1, 1, point) -> (batch, point)
 
 
 def _gradient(volumes: Tensor, places: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ def _hull(occupied: Tensor, u: Tensor) -> Tensor:
     sizes = torch.tensor(occupied.shape, dtype=u.dtype, device=u.device)
     n = sphere_points(512).to(u)
     centres = occupied.nonzero().to(u) + 0.5 - sizes / 2  # (voxel, 3), in voxels
-    support = ((centres @ n.mT).amax(0) + n.abs().sum(1) / 2) * 2 / sizes.norm()
+    support = ((centres @ n.mT).amax(0) + n.abs().sum(1) / 2) * 2 / sizes.norm()  # (voxel, 3) @ (3, n) -> (n)
     slope = u @ n.mT  # (ray, n)
     bound = support / slope
     top, facet = torch.where(slope > 1e-9, bound, math.inf).min(1)

@@ -44,7 +44,7 @@ def interpolate(samples: Tensor, colatitudes: Tensor, points: Tensor, first: flo
     below = torch.searchsorted(around, colatitude.contiguous(), right=True).clamp(1, rings + 1) - 1
     step = around[below + 1] - around[below]
     share = ((colatitude - around[below]) / step.clamp_min(1e-12)).clamp(0, 1)
-    flat = samples.flatten(-2)
+    flat = samples.flatten(-2)  # (..., ring and longitude)
     values = [_along(flat, ring, longitude, rings, count) for ring in (below, below + 1)]
     share = share.to(samples)
     return values[0] * (1 - share) + values[1] * share
@@ -78,7 +78,7 @@ def area_means(
     """
     rings = _ring_overlaps(colatitudes, to_colatitudes).to(samples)
     longitudes = _longitude_overlaps(samples.shape[-1], to_samples, first).to(samples)
-    return rings @ samples @ longitudes.mT
+    return rings @ samples @ longitudes.mT  # (ring out, ring) @ (..., ring, longitude) @ (longitude, longitude out)
 
 
 def cell_areas(colatitudes: Tensor, samples: int) -> Tensor:
@@ -97,6 +97,7 @@ def rotate_samples(samples: Tensor, colatitudes: Tensor, rotation: Tensor) -> Te
     rotation = rotation.to(grid)
     if rotation.ndim == 2:
         return interpolate(samples, colatitudes, grid @ rotation)  # rows u^T r are r^-1 u
+    # (ring, longitude, 3) @ (3, 3)
     turned = [interpolate(one, colatitudes, grid @ r) for one, r in zip(samples, rotation, strict=True)]
     return torch.stack(turned) if turned else samples
 
@@ -123,7 +124,7 @@ def _longitude_overlaps(source: int, target: int, first: float) -> Tensor:
     old = torch.arange(-2 * source, 2 * source + 1, dtype=torch.float64) - 0.5  # four turns, to cover every place
     old = first % (2 * math.pi) / (2 * math.pi) + old / source
     new = (torch.arange(target + 1, dtype=torch.float64) - 0.5) / target
-    return torch.unflatten(_shares(old, new), 1, (4, source)).sum(1)
+    return torch.unflatten(_shares(old, new), 1, (4, source)).sum(1)  # (target, turn, source) -> (target, source)
 
 
 def _shares(old: Tensor, new: Tensor) -> Tensor:

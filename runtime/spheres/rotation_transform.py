@@ -45,8 +45,10 @@ class RotationTransform(nn.Module):
         padded = torch.cat([self._padded(part, degree) for degree, part in enumerate(self._parts(fields))], 2)
         both = torch.stack([padded, padded.flip(3)], 3)  # m and -m: (batch, signal, l, +-m, m, n)
         all_four = torch.stack([both, both.flip(5)], 4)  # (batch, signal, l, +-m, +-n, m, n)
+        # (m and n, batch and signal and signs, l)
         rows = all_four.permute(5, 6, 0, 1, 3, 4, 2).reshape(M * M, batch * self.signals * 4, L)
         rings = torch.bmm(rows, self._constant(_rings, fields))  # (m and n, batch and signal and signs, beta)
+        # (batch and signal, beta, m, sign, n, sign)
         shaped = rings.reshape(M, M, batch * self.signals, 2, 2, 2 * L).permute(2, 5, 0, 3, 1, 4)
         # (batch and signal, beta, m and sign, n and sign)
         over_gamma = shaped.reshape(batch * self.signals, 2 * L, 2 * M, 2 * M) @ self._constant(_gammas, fields)
@@ -57,11 +59,13 @@ class RotationTransform(nn.Module):
         """(batch, signal, beta, alpha, gamma) -> (batch, channel): the weighted adjoint of `synthesis`."""
         L, M, batch = self.limit, 2 * self.limit - 1, samples.shape[0]
         weighted = samples * self._constant(_weights, samples)[:, None, None]
-        flat = weighted.reshape(batch * self.signals, 2 * L, 2 * L, 2 * L)
+        flat = weighted.reshape(batch * self.signals, 2 * L, 2 * L, 2 * L)  # (batch and signal, beta, alpha, gamma)
+        # (batch and signal, beta, m and sign, n and sign)
         shaped = self._constant(_alphas, samples) @ (flat @ self._constant(_gammas, samples).mT)
         # (batch and signal, beta, m, sign, n, sign) -> (m and n, .., beta)
         rows = shaped.reshape(batch * self.signals, 2 * L, M, 2, M, 2).permute(2, 4, 0, 3, 5, 1)
-        rings = rows.reshape(M * M, batch * self.signals * 4, 2 * L)
+        rings = rows.reshape(M * M, batch * self.signals * 4, 2 * L)  # (m and n, batch and signal and signs, beta)
+        # (m and n, .., beta) @ (m and n, beta, l)
         degrees = torch.bmm(rings, self._constant(_rings, samples).mT).reshape(M, M, batch, self.signals, 2, 2, L)
         all_four = degrees.permute(2, 3, 6, 4, 5, 0, 1)  # (batch, signal, l, +-m, +-n, m, n)
         both = all_four[:, :, :, :, 0] + all_four[:, :, :, :, 1].flip(5)
@@ -69,6 +73,7 @@ class RotationTransform(nn.Module):
         parts = []
         for degree in range(L):
             inner = padded[:, :, degree, L - 1 - degree : L + degree, L - 1 - degree : L + degree]
+            # (batch, signal, m, n) -> (batch, n and signal and m)
             parts.append(inner.permute(0, 3, 1, 2).reshape(batch, self.field_type[degree].channels))
         return torch.cat(parts, 1)
 
@@ -90,7 +95,7 @@ class RotationTransform(nn.Module):
         """(batch, channel of one degree) -> (batch, signal, 1, m, n), zero for orders above the degree."""
         dimension, missing = 2 * degree + 1, self.limit - 1 - degree
         copies = part.reshape(part.shape[0], dimension, self.signals, dimension)  # (batch, n, signal, m)
-        inner = copies.permute(0, 2, 3, 1).unsqueeze(2)
+        inner = copies.permute(0, 2, 3, 1).unsqueeze(2)  # (batch, signal, 1, m, n)
         return nn.functional.pad(inner, (missing, missing, missing, missing))
 
     def _constant(self, make: Make, like: Tensor) -> Tensor:
@@ -99,18 +104,20 @@ class RotationTransform(nn.Module):
 
 def rotation_of(alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
     """Y(alpha) X(beta) Y(gamma): angles (...) -> (..., 3, 3). The pole y goes to colatitude beta, longitude alpha."""
-    return _about_pole(alpha) @ _across(beta) @ _about_pole(gamma)
+    return _about_pole(alpha) @ _across(beta) @ _about_pole(gamma)  # (..., 3, 3) @ (..., 3, 3) @ (..., 3, 3)
 
 
 def _about_pole(angle: Tensor) -> Tensor:
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     c, s = angle.cos(), angle.sin()
+    # (..., 9) -> (..., 3, 3)
     return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], -1).reshape(*angle.shape, 3, 3)
 
 
 def _across(angle: Tensor) -> Tensor:
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     c, s = angle.cos(), angle.sin()
+    # (..., 9) -> (..., 3, 3)
     return torch.stack([one, zero, zero, zero, c, -s, zero, s, c], -1).reshape(*angle.shape, 3, 3)
 
 
@@ -124,14 +131,16 @@ def _rings(limit: int) -> Tensor:
     table = torch.zeros(M, M, limit, 2 * limit, dtype=torch.float64)
     for l in range(limit):
         inner = slice(limit - 1 - l, limit + l)
+        # (beta, m, n) -> (m, n, beta)
         table[inner, inner, l] = math.sqrt(2 * l + 1) * wigner_d(l, _across(_betas(limit))).permute(1, 2, 0)
-    return table.reshape(M * M, limit, 2 * limit)
+    return table.reshape(M * M, limit, 2 * limit)  # (m, n, l, beta) -> (m and n, l, beta)
 
 
 def _alphas(limit: int) -> Tensor:
     """float64 (m and sign, alpha): Z_mm = cos m alpha; Z_-m,m = sin m alpha."""
     angle = math.pi / limit * torch.arange(2 * limit, dtype=torch.float64)
     m = torch.arange(-(limit - 1), limit, dtype=torch.float64)[:, None]
+    # (m, sign, alpha) -> (m and sign, alpha)
     return torch.stack([(m * angle).cos(), (m * angle).sin()], 1).flatten(0, 1)
 
 

@@ -38,6 +38,7 @@ def as_channels(coefficients: Tensor) -> Tensor:
     """Packed (batch, copy, coefficient, *space) -> channels (batch, channel, *space)."""
     limit = _limit_of(coefficients, 2)
     degrees = torch.split(coefficients, [2 * l + 1 for l in range(limit)], 2)  # (batch, copy, m, *space)
+    # (batch, copy, m, *space) -> (batch, channel, *space)
     return torch.cat([part.flatten(1, 2) for part in degrees], 1)
 
 
@@ -46,6 +47,7 @@ def as_packed(fields: Tensor, field_type: FieldTypeLike) -> Tensor:
     terms = as_field_type(field_type)
     band_limit(terms)
     parts = zip(terms, split_terms(fields, terms), strict=True)
+    # (batch, copy, coefficient, *space)
     return torch.cat([torch.unflatten(part, 1, (term.multiplicity, term.dimension)) for term, part in parts], 2)
 
 
@@ -65,6 +67,7 @@ def sphere_points(count: int) -> Tensor:
 
 def evaluate(coefficients: Tensor, points: Tensor) -> Tensor:
     """Values at unit vectors: packed (..., coefficient) and points (point, 3) -> (..., point)."""
+    # (..., coefficient) @ (coefficient, point)
     return coefficients @ harmonics(_limit_of(coefficients, -1), points).to(coefficients).mT
 
 
@@ -88,7 +91,7 @@ def fit(points: Tensor, values: Tensor, limit: int, *, ridge: float = 0.0) -> Te
         more = math.sqrt(ridge) * torch.eye(limit**2, dtype=table.dtype, device=table.device)
         table = torch.cat([table, more])
         target = torch.cat([target, target.new_zeros(*target.shape[:-1], limit**2)], -1)
-    coefficients: Tensor = target @ torch.linalg.pinv(table).mT
+    coefficients: Tensor = target @ torch.linalg.pinv(table).mT  # (..., point) @ (point, coefficient)
     return coefficients.to(values)
 
 
@@ -98,7 +101,7 @@ def point_density(points: Tensor, weights: Tensor, limit: int) -> Tensor:
     points: unit vectors (..., point, 3). weights: (..., point). Returns packed (..., coefficient). A sum of masses is
     not band limited; what is cut off is everything of degree `limit` and above. `smooth` makes Gaussians of it.
     """
-    return (weights.unsqueeze(-2) @ harmonics(limit, points)).squeeze(-2)
+    return (weights.unsqueeze(-2) @ harmonics(limit, points)).squeeze(-2)  # (..., 1, point) @ (..., point, coefficient)
 
 
 def smooth(coefficients: Tensor, width: float) -> Tensor:

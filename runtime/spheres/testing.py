@@ -130,9 +130,10 @@ def _errors(
         raise AssertionError(
             f"the output has shape {tuple(after.shape)}, which field type {describe(out_type)} is not."
         )
-    size = before.flatten(1).norm(dim=1)
+    size = before.flatten(1).norm(dim=1)  # (rotation, channel and site) -> (rotation)
     if not (bool(size.isfinite().all()) and bool((size > 0).any())):
         raise AssertionError("the output is zero or not finite, which proves nothing: check the weights.")
+    # (rotation, channel and site) -> (rotation)
     change = (before - mix_components(after, turns, out_type)).flatten(1).norm(dim=1)
     errors = torch.where(change > 0, change / size, 0.0)  # what is zero both times is right
     return torch.where(errors.isfinite(), errors, math.inf)

@@ -40,7 +40,7 @@ class ZonalConv(FieldLayer):
     def spectrum(self) -> Tensor:
         """What multiplies each degree, (degree, channel out, channel in)."""
         table = constant(_scaled, self.limit, self.anchors, dtype=self.weight.dtype, device=self.weight.device)
-        return torch.einsum("la,iao->loi", table, self.weight)
+        return torch.einsum("la,iao->loi", table, self.weight)  # (degree, channel out, channel in)
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> (batch, channel out, *space)."""
@@ -55,7 +55,7 @@ class ZonalConv(FieldLayer):
             mixed = matrix @ part.reshape(batch, term.multiplicity, term.dimension * flat.shape[2])
             if term.degree == 0 and self.bias is not None:
                 mixed = mixed + self.bias[:, None].to(mixed.dtype)
-            parts.append(mixed.reshape(batch, out.channels, *space))
+            parts.append(mixed.reshape(batch, out.channels, *space))  # (batch, channel out, *space)
         return torch.cat(parts, 1)
 
 

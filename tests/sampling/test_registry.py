@@ -52,7 +52,7 @@ def test_a_description_reads_back_as_the_family(name: str) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({}, r"radial = \{\} names no family. Add family = 'separable' | 'optimal' | 'hermite' | 'shells'."),
+        ({}, r"radial = \{\} names no family. Add family = 'separable' \| 'optimal' \| 'hermite' \| 'shells'\."),
         ({"family": "gauss"}, "family = 'gauss': must be one of 'separable', 'optimal', 'hermite', 'shells'"),
         ({"family": ["shells"]}, "must be one of"),
         (

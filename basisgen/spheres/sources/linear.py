@@ -79,6 +79,7 @@ class EquivariantLinear(GeneratedLayer):
                 place += prod(shape)
                 field = _APPLY[name](weight, field, self.channels if name != "cross" else shape[-1])
             results[irrep] = field
+        # (batch, channel out, site) -> (batch, channel out, *space)
         return self._with_bias(self._in_terms(results, input)).reshape(batch, self.out_channels, *space)
 
     def matrix(self) -> Tensor:
@@ -101,6 +102,7 @@ class EquivariantLinear(GeneratedLayer):
         sizes = [multiplicity * (2 * degree + 1) for multiplicity, degree, _ in self.in_type]
         sites = prod(input.shape[2:])
         for (multiplicity, degree, parity), term in zip(self.in_type, input.split_with_sizes(sizes, 1), strict=True):
+            # (batch, channel, *space) -> (batch, copy, component and site)
             part = term.reshape(input.shape[0], multiplicity, (2 * degree + 1) * sites)
             parts.setdefault((degree, parity), []).append(part)
         return {irrep: found[0] if len(found) == 1 else torch.cat(found, 1) for irrep, found in parts.items()}
@@ -114,6 +116,7 @@ class EquivariantLinear(GeneratedLayer):
             first = taken[degree, parity]
             taken[degree, parity] += multiplicity
             part = results[degree, parity][:, first : first + multiplicity]
+            # (batch, copy, component and site) -> (batch, channel, site)
             parts.append(part.reshape(input.shape[0], multiplicity * (2 * degree + 1), sites))
         return torch.cat(parts, 1)
 

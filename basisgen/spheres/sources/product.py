@@ -151,6 +151,7 @@ class Field(NamedTuple):
 
     def to_rows(self, field: Tensor) -> Tensor:
         """(batch, channel, *space) -> (row, batch and channel and site)."""
+        # (fragment, component, batch, channel, site) -> (row, ..)
         return torch.cat([term.flatten(2).flatten(0, 1) for term in self._terms(field)])
 
     def of_rows(self, rows: Tensor, like: Tensor) -> Tensor:
@@ -161,6 +162,7 @@ class Field(NamedTuple):
             # (fragment, component, batch, channel, site) -> (batch, fragment, channel, component, site)
             shape = (fragments, dim, batch, self.channels, prod(space))
             parts.append(term.reshape(shape).permute(2, 0, 3, 1, 4).flatten(1, 3))
+        # (batch, channel, site) -> (batch, channel, *space)
         return torch.cat(parts, 1).reshape(batch, sum(self._sizes), *space)
 
     def read(self, field: Tensor, tile: "Tile") -> Tensor:
@@ -174,7 +176,7 @@ class Field(NamedTuple):
         rows = field.new_empty(self.rows, tile.lanes)
         for target, term in zip(rows.split_with_sizes(self._rows), self._terms(field), strict=True):
             part = term[(..., *tile)]
-            target.view(part.shape).copy_(part)
+            target.view(part.shape).copy_(part)  # (row, lane) <- (fragment, component, batch, channel, site)
         return rows
 
     def write(
@@ -185,6 +187,7 @@ class Field(NamedTuple):
             channels = _order_of_channels(self, str(field.device)) if taken is None else taken
             target = field[tile.batch].flatten(2)[..., tile.site] if field.ndim > 2 else field[tile.batch].unsqueeze(2)
             shape = (self.rows, len(target), self.channels, target.shape[2])
+            # (row, batch, channel, site) -> (batch, row and channel, site)
             by_batch = rows.view(shape).transpose(0, 1).reshape(len(target), -1, target.shape[2])
             if target.is_contiguous():
                 torch.index_select(by_batch, 1, channels, out=target)
@@ -194,13 +197,14 @@ class Field(NamedTuple):
         orders = order.split_with_sizes(self._rows) if order is not None else [None] * len(self.terms)
         for term, sources, part in zip(self._terms(field), orders, rows.split_with_sizes(self._rows), strict=True):
             target = term[(..., *tile)]
+            # (row, lane) -> (fragment, component, batch, channel, site)
             target.copy_((part if sources is None else rows.index_select(0, sources)).view(target.shape))
 
     def _terms(self, field: Tensor) -> Iterator[Tensor]:
         """Views of the terms, (fragment, component, batch, channel, site)."""
         for term, (fragments, dim) in zip(field.split_with_sizes(self._sizes, 1), self.terms, strict=True):
             shape = (field.shape[0], fragments, self.channels, dim, prod(field.shape[2:]))
-            yield term.reshape(shape).permute(1, 3, 0, 2, 4)
+            yield term.reshape(shape).permute(1, 3, 0, 2, 4)  # from (batch, fragment, channel, component, site)
 
     @property
     def _rows(self) -> list[int]:
@@ -258,7 +262,7 @@ def _pad(table: Table) -> Padded:
     empty = torch.zeros(table.out.rows * slots, dtype=torch.int64)
     first, second = (empty.index_copy(0, place, rows) for rows in (table.first_row, table.second_row))
     value = empty.double().index_copy(0, place, table.value)
-    return Padded(first, second, value.view(-1, slots))
+    return Padded(first, second, value.view(-1, slots))  # (out row and slot) -> (out row, slot)
 
 
 def _expand(cls: type[TensorProduct]) -> Table:
@@ -297,7 +301,7 @@ def _expand(cls: type[TensorProduct]) -> Table:
                 once = (t != u).unsqueeze(1) | (m <= n)
                 values = torch.where((t == u).unsqueeze(1) & (m < n), 2 * values, values)[once]
                 rows = rows[:, once]
-            parts.append((rows.reshape(3, -1), values.reshape(-1)))
+            parts.append((rows.reshape(3, -1), values.reshape(-1)))  # (out, first, second; pair and coefficient)
         assert position == out_row[o] + prod(out.terms[o]), "the out type does not count the paths"
     rows, values = torch.cat([rows for rows, _ in parts], 1), torch.cat([values for _, values in parts])
     order = rows[0].argsort(stable=True)
@@ -425,7 +429,7 @@ def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> T
         ):
             # (first row, 1, lane) * (1, second row, lane)
             products = a[block.first].unsqueeze(1) * b[block.second]
-            _multiply(block.matrix, products.flatten(0, 1), target)
+            _multiply(block.matrix, products.flatten(0, 1), target)  # (out row, product) @ (product, lane)
         table.out.write(out, tile, sums, stock.order, stock.taken)
     return out
 
@@ -442,7 +446,7 @@ def _stock_backward(g: Tensor, x: Tensor, y: Tensor | None, table: Table, stock:
             first, second = a[block.first], b[block.second]
             # (first row, second row, lane)
             products = _multiply(block.transposed, gradient, workspace[: len(block.transposed)])
-            products = products.view(len(first), len(second), -1)
+            products = products.view(len(first), len(second), -1)  # (first row, second row, lane)
             of_second = (products * first.unsqueeze(1)).sum(0)
             ga[block.first] += products.mul_(second).sum(1)
             if isinstance(block.second, slice):

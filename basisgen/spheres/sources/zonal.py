@@ -86,6 +86,7 @@ class ZonalConvolution(GeneratedLayer):
             mixed = matrix @ part.reshape(batch, self.signals, (2 * degree + 1) * sites)
             if degree == 0 and self.bias is not None:
                 mixed = mixed + self.bias[:, None].to(mixed.dtype)
+            # (batch, signal out, component and site) -> (batch, channel, site)
             parts.append(mixed.reshape(batch, self.signals_out * (2 * degree + 1), sites))
         return torch.cat(parts, 1).reshape(batch, self.out_channels, *space)
 

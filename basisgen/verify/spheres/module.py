@@ -118,7 +118,7 @@ def product(layer: Product, x: Array, y: Array, couplings: Mapping[tuple[int, in
                     out = np.zeros((len(x), layer.channels, 2 * l + 1))
                     for order in range(2 * l + 1):
                         out[..., order] = terms[..., order == M].sum(axis=-1)
-                    parts.append(out.reshape(len(x), -1))
+                    parts.append(out.reshape(len(x), -1))  # (batch, channel and component)
     return np.concatenate(parts, axis=1)
 
 
@@ -136,7 +136,7 @@ def linear(
             weight = random.normal(size=shape)
             weights.append(weight.ravel())
             made = np.einsum(subscripts, weight, field.reshape(view)) / shape[-1] ** 0.5
-            field = made.reshape(len(x), -1, field.shape[2])
+            field = made.reshape(len(x), -1, field.shape[2])  # (batch, copy, component)
         results[irrep] = field
     bias = random.normal(size=sum(term.multiplicity for term in layer.out if term.degree == 0 and term.parity != -1))
     parts, taken, first = [], dict.fromkeys(results, 0), 0
@@ -147,7 +147,7 @@ def linear(
         if term.degree == 0 and term.parity != -1:
             part = part + bias[first : first + term.multiplicity, None]
             first += term.multiplicity
-        parts.append(part.reshape(len(x), -1))
+        parts.append(part.reshape(len(x), -1))  # (batch, copy and component)
     return np.concatenate(weights), bias, np.concatenate(parts, axis=1)
 
 
@@ -168,8 +168,9 @@ def analysis(layer: Transform, samples: Array, tensors: Mapping[str, Array], nam
     waves = samples @ tensors[f"{name}_trig"] / samples.shape[-1]  # (batch, signal, ring, order)
     parts = []
     for l in range(L):
+        # (batch, signal, ring) @ (ring)
         orders = [waves[..., m + L - 1] @ tensors[f"{name}_analysis"][_row(L, abs(m), l)] for m in range(-l, l + 1)]
-        parts.append(np.stack(orders, axis=-1).reshape(len(samples), -1))
+        parts.append(np.stack(orders, axis=-1).reshape(len(samples), -1))  # (batch, signal and order)
     return np.concatenate(parts, axis=1)
 
 

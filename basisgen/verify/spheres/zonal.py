@@ -52,11 +52,12 @@ def convolution(layer: Zonal, x: Array, random: np.random.Generator) -> tuple[Ar
     weight, bias = random.normal(size=(K, layer.anchors, after)), random.normal(size=after)
     parts, first = [], 0
     for l in range(L):
-        field = x[:, first : first + K * (2 * l + 1)].reshape(len(x), K, 2 * l + 1)
+        field = x[:, first : first + K * (2 * l + 1)].reshape(len(x), K, 2 * l + 1)  # (batch, signal in, component)
         first += K * (2 * l + 1)
         place = l * (layer.anchors - 1) / max(L - 1, 1)
         low, high = int(np.floor(place)), min(int(np.floor(place)) + 1, layer.anchors - 1)
         h = weight[:, low] + (place - low) * (weight[:, high] - weight[:, low])  # (signal in, signal out)
+        # (batch, signal out, component)
         out = 2 * np.pi * np.sqrt(4 * np.pi / (2 * l + 1)) * np.einsum("io,bim->bom", h, field)
-        parts.append((out + bias[:, None] if l == 0 else out).reshape(len(x), -1))
+        parts.append((out + bias[:, None] if l == 0 else out).reshape(len(x), -1))  # (batch, signal out and component)
     return weight, bias, np.concatenate(parts, axis=1)
