@@ -120,11 +120,12 @@ class NormActivation(FieldLayer):
 
     def _shrink(self, part: Tensor, beta: Tensor, term: Term) -> Tensor:
         flat = voxels_last(part)
+        # (batch, copy, component, voxel)
         copies = flat.reshape(part.shape[0], term.multiplicity, term.dimension, flat.shape[2])
         wide = copies.to(torch.promote_types(part.dtype, torch.float32))
         length = wide.square().sum(2, keepdim=True).clamp_min(self.eps**2).sqrt()  # (batch, copy, 1, voxel)
         factor = self.activation(length - beta[:, None, None]) / length
-        return (copies * factor.to(part.dtype)).reshape(part.shape)
+        return (copies * factor.to(part.dtype)).reshape(part.shape)  # (batch, channel, *space)
 
 
 def _check_activation(name: str, activation: Activation, terms: Sequence[Term]) -> None:

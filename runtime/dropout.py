@@ -28,4 +28,4 @@ class FieldDropout(FieldLayer):
             return fields
         kept = fields.new_empty(fields.shape[0], copy_count(self.in_type)).bernoulli_(1 - self.p) / (1 - self.p)
         channels = copies_to_channels(kept, self.in_type)
-        return fields * channels.reshape(*channels.shape, *[1] * (fields.ndim - 2))
+        return fields * channels.reshape(*channels.shape, *[1] * (fields.ndim - 2))  # (batch, channel, 1, ..)

@@ -209,4 +209,4 @@ def _block(kernel: Tensor, conv: Any, pair: Pair) -> Tensor:
     for axis, (index, terms) in enumerate(ends):
         kernel = kernel.narrow(2 * axis, channel_count(terms[:index]), terms[index].channels)
         kernel = torch.unflatten(kernel, 2 * axis, (terms[index].multiplicity, terms[index].dimension))
-    return kernel.transpose(1, 2).flatten(2).flatten(0, 1)
+    return kernel.transpose(1, 2).flatten(2).flatten(0, 1)  # (copy out * copy in, entry)

@@ -33,6 +33,7 @@ class Norm(FieldLayer):
         return torch.cat([part if term.is_even_scalar else self._lengths(part, term) for term, part in parts], 1)
 
     def _lengths(self, part: Tensor, term: Term) -> Tensor:
+        # (batch, copy, component, *space)
         copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, *part.shape[2:])
         wide = copies.to(torch.promote_types(part.dtype, torch.float32))
         lengths = wide.square().sum(2) if self.squared else torch.linalg.vector_norm(wide, dim=2)

@@ -56,4 +56,5 @@ class Linear(FieldLayer):
             mixed = torch.bmm(weight.expand(batch, *weight.shape), source)  # (batch, copy out, component * voxel)
             outputs.append(mixed + bias[:, None].to(mixed.dtype) if bias is not None and len(bias) else mixed)
         parts = zip(outputs, self.out_type, strict=True)
+        # (batch, channel, *space)
         return torch.cat([output.reshape(batch, term.channels, *space) for output, term in parts], 1)

@@ -169,7 +169,7 @@ class GroupNorm(FieldLayer):
                 centre = centres.mean(2, keepdim=True)
                 members = members + (centres - centre).square()
                 means.append(centre.expand_as(members).flatten(1))
-            squares.append(members.mean(2, keepdim=True).expand_as(members).flatten(1))
+            squares.append(members.mean(2, keepdim=True).expand_as(members).flatten(1))  # (sample, copy)
         return torch.cat(means, 1), torch.cat(squares, 1)
 
 
@@ -321,7 +321,7 @@ def _squared_lengths(power: Tensor, field_type: FieldType, per_component: bool) 
     """Mean squares of the channels, (set, channel) -> of the fields, (set, copy): sum or mean over the components."""
     squares = []
     for term, channels in zip(field_type, split_terms(power, field_type), strict=True):
-        components = channels.reshape(channels.shape[0], term.multiplicity, term.dimension)
+        components = channels.reshape(channels.shape[0], term.multiplicity, term.dimension)  # (set, copy, component)
         squares.append(components.mean(2) if per_component else components.sum(2))
     return torch.cat(squares, 1)
 

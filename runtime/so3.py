@@ -93,7 +93,7 @@ def wigner_d(degree: int, rotation: Tensor, parity: int | None = None) -> Tensor
     points = constant(_spiral, 8 * (degree + 1), dtype=torch.float64, device=rotation.device)
     inverse = constant(_from_samples, degree, dtype=torch.float64, device=rotation.device)
     harmonics = spherical_harmonics(degree, points @ (sign * rotation).mT)  # (..., point, component)
-    matrix: Tensor = (inverse @ harmonics).mT
+    matrix: Tensor = (inverse @ harmonics).mT  # (component, point) @ (..., point, component), transposed
     if parity is None:
         return torch.where(sign < 0, math.nan, matrix)
     return matrix if parity != -1 else matrix * sign
@@ -138,7 +138,7 @@ def coupling(j: int, l: int, J: int) -> Tensor:
         if abs(mu + nu) <= J:
             table[j + mu, l + nu, J + mu + nu] = _complex_coupling(j, mu, l, nu, J)
     U_j, U_l, U_J = (_real_to_complex(degree) for degree in (j, l, J))
-    mixed = torch.einsum("am,bn,cM,abc->mnM", U_j, U_l, U_J.conj(), table + 0j)
+    mixed = torch.einsum("am,bn,cM,abc->mnM", U_j, U_l, U_J.conj(), table + 0j)  # (m, n, M)
     return ((-1j) ** ((j + l - J) % 4) * mixed).real.contiguous()
 
 

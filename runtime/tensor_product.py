@@ -48,9 +48,9 @@ class TensorProductActivation(FieldLayer):
         for (degree, i, j), term in zip(self.paths, self.out_type, strict=True):
             degrees = self.in_type[i].degree, self.in_type[j].degree, degree
             table = constant(coupling, *degrees, dtype=fields.dtype, device=fields.device)  # C of the path
-            coupled = torch.einsum("mnk,bumv->bunkv", table, parts[i])
+            coupled = torch.einsum("mnk,bumv->bunkv", table, parts[i])  # (batch, copy, n, k, voxel)
             product = (coupled * parts[j].unsqueeze(3)).sum(2)  # (batch, copy, component of the product, voxel)
-            products.append(product.reshape(batch, term.channels, *space))
+            products.append(product.reshape(batch, term.channels, *space))  # (batch, channel, *space)
         return torch.cat(products, 1)
 
 

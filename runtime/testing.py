@@ -84,8 +84,8 @@ class SmoothField:
         ]
         points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         envelope = torch.exp(-points.square().sum(-1) / (2 * self.width**2))
-        waves = torch.cos(points @ self.waves.mT + self.phases)
-        return torch.einsum("xyz,xyzk,kc->cxyz", envelope, waves, self.amplitudes)[None]
+        waves = torch.cos(points @ self.waves.mT + self.phases)  # (x, y, z, wave)
+        return torch.einsum("xyz,xyzk,kc->cxyz", envelope, waves, self.amplitudes)[None]  # (1, channel, x, y, z)
 
 
 def assert_equivariant(

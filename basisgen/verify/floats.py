@@ -151,6 +151,7 @@ def _exact_filters(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmon
             root = mpmath.sqrt(mpmath.mpf(norm.numerator) / norm.denominator)
             factors = {square: _factor(root * phi) for square, phi in zip(radii, radial, strict=True)}
             rounded = [_nearest(*factors[square], value) for square, value in zip(squares, values, strict=True)]
+            # (x, y, z) of the octant -> (tap)
             exact[row] = _unfolded(np.array(rounded).reshape(*map(len, axes)), filters.size, polynomial)
         yield np.s_[start:stop], f"element J = {J}, profile {formula}", exact
 
@@ -163,7 +164,7 @@ def _evaluate(polynomial: Polynomial, axes: Sequence[Exact]) -> Exact:
     total: Exact = np.zeros(tuple(map(len, axes)), object)
     for (a, b, c), coefficient in polynomial.items():
         total += (coefficient * powers[0][a])[:, None, None] * (powers[1][b][:, None] * powers[2][c])
-    return total.reshape(-1)
+    return total.reshape(-1)  # (x, y, z) -> (point)
 
 
 def _unfolded(values: Tensor, size: Sequence[int], polynomial: Polynomial) -> Tensor:

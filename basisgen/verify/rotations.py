@@ -51,7 +51,7 @@ def check_rotations(certificate: Certificate, random: np.random.Generator) -> tu
             for (m, n, M), (sign, square) in coefficients.items():
                 C[m + j, n + l, M + J] = sign * float(square) ** 0.5
             for k in range(ROTATIONS):
-                expected = D[j][k] @ (C @ Y[J][k]) @ D[l][k].T
+                expected = D[j][k] @ (C @ Y[J][k]) @ D[l][k].T  # (m, m) @ (m, n, M) @ (M) @ (n, n)
                 residual = float(np.linalg.norm(C @ turned[J][k] - expected) / np.linalg.norm(expected))
                 worst = max(worst, residual)
                 if not residual <= MAX_RESIDUAL:
@@ -70,14 +70,14 @@ def check_symmetry(certificate: Certificate, tensors: Mapping[str, Array]) -> tu
         stop, steps = 0, pitch(filters.dilation, filters.spacing)
         for J, formula in filters.groups:
             start, stop = stop, stop + 2 * J + 1
-            values = tensors[name][start:stop].reshape(2 * J + 1, -1)
+            values = tensors[name][start:stop].reshape(2 * J + 1, -1)  # (M, tap)
             where = f"basis.safetensors: {name}, element J = {J}, rows {start} to {stop - 1}"
             if not TINY < abs(values).max(initial=0) < 1 / TINY:
                 complaints.append(f"{where}: is zero or out of range")
                 continue
             for g in [] if formula is not None else turns_of(filters.size, steps, mirrors=True):
                 D = turn_matrix(Irrep(J, (-1) ** J), certificate.harmonics[J], g)
-                turned, mixed = values[:, permutation(filters.size, steps, g)], D @ values
+                turned, mixed = values[:, permutation(filters.size, steps, g)], D @ values  # (M, M) @ (M, tap)
                 residual = float(abs(turned - mixed).max() / abs(values).max())
                 worst = max(worst, residual)
                 permutes = bool((np.count_nonzero(D, axis=0) == 1).all())
@@ -126,7 +126,7 @@ def permutation(size: Sequence[int], steps: Sequence[Fraction], g: Turn) -> Indi
     images, signs = abs(g).argmax(axis=1), g.sum(axis=1)
     if any((size[axis], steps[axis]) != (size[image], steps[image]) for axis, image in enumerate(images)):
         return None
-    index = np.indices(size).reshape(3, -1)
+    index = np.indices(size).reshape(3, -1)  # (axis, point)
     turned = [index[i] if sign > 0 else size[i] - 1 - index[i] for i, sign in zip(images, signs, strict=True)]
     flat: Indices = np.ravel_multi_index(tuple(turned), tuple(size)).astype(np.int64)
     return flat

@@ -159,12 +159,14 @@ class SteerableConv3d(GeneratedLayer):
         weight = self.weight
         of: Constants = self._constants("_make_constants", weight)
         kernel = self._coefficients(weight, of) @ of.filters  # (channel out and channel in, tap)
+        # (channel out, channel in, x, y, z)
         return kernel.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
 
     def _coefficients(self, weight: Tensor, of: Constants) -> Tensor:
         """What each filter is multiplied by, (channel out and channel in, filter)."""
         values = weight.to(of.coefficient.dtype).index_select(0, of.which) * of.coefficient
         coefficients = values.new_zeros(self.out_channels * self.in_channels * len(of.filters))
+        # (channel out and channel in, filter)
         return coefficients.index_copy(0, of.entry, values).view(-1, len(of.filters))
 
     def to_conv3d(self) -> nn.Conv3d:

@@ -128,7 +128,7 @@ def _commutes(affine: ChannelAffine, conv: nn.Conv3d) -> bool:
 
 def _fold_before(affine: ChannelAffine, conv: nn.Conv3d) -> None:
     """conv(scale x + shift) as one convolution."""
-    bias = torch.einsum("oixyz,i->o", conv.weight, affine.shift)
+    bias = torch.einsum("oixyz,i->o", conv.weight, affine.shift)  # (channel out)
     conv.bias = nn.Parameter(bias if conv.bias is None else conv.bias + bias)
     conv.weight.mul_(affine.scale[:, None, None, None])
 

@@ -113,7 +113,7 @@ def resample(
     new = lengths_per_axis("resample: new_spacing", new_spacing)
     shape = volumes.shape[-3:]
     sizes = [max(1, round(n * a / b)) for n, a, b in zip(shape, old, new, strict=True)]
-    flat = volumes.reshape(-1, 1, *shape).to(torch.float64)
+    flat = volumes.reshape(-1, 1, *shape).to(torch.float64)  # (volume, 1, x, y, z)
     scale = [max(1.0, b / a) for a, b in zip(old, new, strict=True)]
     if not labels and max(scale) > 1:
         flat = LowPass("1x0", scale=scale, padding_mode="replicate")(flat)

@@ -168,10 +168,12 @@ class NormMaxPool(FieldLayer):
         window = self.kernel_size, self.stride, self.padding
         if term.is_even_scalar:
             return F.max_pool3d(_poolable(part), *window).to(part.dtype)
+        # (batch, copy, component, x, y, z)
         copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, *part.shape[2:])
         lengths = copies.detach().to(torch.promote_types(part.dtype, torch.float32)).square().sum(2)
         _, where = F.max_pool3d(lengths, *window, return_indices=True)  # (batch, copy, x', y', z')
         index = where.flatten(2).unsqueeze(2).expand(-1, -1, term.dimension, -1)
+        # (batch, channel, x', y', z')
         return copies.flatten(3).gather(3, index).reshape(*part.shape[:2], *where.shape[2:])
 
 

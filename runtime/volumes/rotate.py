@@ -34,6 +34,7 @@ def mix_components(fields: Tensor, rotation: Tensor, field_type: FieldTypeLike) 
     flat, mixed = voxels_last(fields), []
     for term, field in zip(terms, split_terms(flat, terms), strict=True):
         matrix = wigner_d(term.degree, rotation, term.parity).to(fields)
+        # (batch, copy, component, voxel)
         copies = field.reshape(field.shape[0], term.multiplicity, term.dimension, field.shape[2])
         mixed.append((matrix[..., None, :, :] @ copies).reshape(field.shape))  # of (batch, copy, component, voxel)
     return torch.cat(mixed, 1).reshape(fields.shape)
@@ -108,7 +109,7 @@ def _moved(fields: Tensor, turns: Tensor) -> Tensor:
     x, y, z = (turns.to(places).mT @ places).long().unbind(1)  # where each voxel comes from: (batch, voxel) each
     _, _, X, Y, Z = fields.shape
     sources = (((x + X - 1) // 2) * Y + (y + Y - 1) // 2) * Z + (z + Z - 1) // 2
-    flat = fields.flatten(2)
+    flat = fields.flatten(2)  # (batch, channel, voxel)
     return flat.gather(2, sources.unsqueeze(1).expand(flat.shape)).reshape(fields.shape)
 
 
@@ -150,8 +151,8 @@ def voxelize(
         x, y, z = (_profile(part[..., i], sizes[i], spacings[i], deviation, unit_sum) for i in range(3))
         rows = (member.unsqueeze(3) * x.unsqueeze(2)).flatten(2)  # (batch, point, channel * x)
         planes = (y.unsqueeze(3) * z.unsqueeze(2)).flatten(2)  # (batch, point, y * z)
-        volume = torch.baddbmm(volume, rows.mT, planes)
-    return volume.reshape(points.shape[0], channels, *sizes)
+        volume = torch.baddbmm(volume, rows.mT, planes)  # (batch, channel * x, y * z)
+    return volume.reshape(points.shape[0], channels, *sizes)  # (batch, channel, x, y, z)
 
 
 def _check_points(points: Tensor, kinds: Tensor, channels: int, sigma: float | None) -> None:
@@ -201,6 +202,7 @@ def gradient(scalars: Tensor, *, voxel_spacing: Spacing = 1.0) -> Tensor:
     rotated vectors as its gradient. Zero outside the volume.
     """
     spacing = _spacing_of_volume(scalars, "gradient", voxel_spacing)
+    # (batch, copy and component, x, y, z)
     return torch.stack([_derivative(scalars, axis) / spacing[axis] for axis in range(3)], 2).flatten(1, 2)
 
 
@@ -219,7 +221,7 @@ def curl(vectors: Tensor, *, voxel_spacing: Spacing = 1.0) -> Tensor:
         return _derivative(components[component], axis) / spacing[axis]
 
     parts = [along(1, 2) - along(2, 1), along(2, 0) - along(0, 2), along(0, 1) - along(1, 0)]
-    return torch.stack(parts, 2).flatten(1, 2)
+    return torch.stack(parts, 2).flatten(1, 2)  # (batch, copy and component, x, y, z)
 
 
 def _spacing_of_volume(fields: Tensor, taker: str, voxel_spacing: Spacing) -> Sequence[float]:

@@ -83,7 +83,7 @@ def test_labels_of_another_place_shape_or_kind_are_errors(tmp_path, nodule):
     with pytest.raises(ValueError, match=r"a_seg.nii.gz has shape \(12, 10, 5\), its scan \(12, 10, 6\)"):
         bad_label(tmp_path, nodule, nodule[1][..., :5])[0]
     for wrong in (0.5, -1.0):
-        with pytest.raises(ValueError, match=rf"no classes 0, 1, 2, .., for example {wrong}"):
+        with pytest.raises(ValueError, match=rf"not classes 0, 1, 2, .., for example {wrong}"):
             bad_label(tmp_path, nodule, np.where(nodule[1] > 0, wrong, 0))[0]
     nearly = RAS + 1e-6  # rounding of headers is no other place
     assert bad_label(tmp_path, nodule, nodule[1], nearly)[0][1].sum() == 12

@@ -57,7 +57,7 @@ def test_a_description_is_read_back(table: dict[str, object]) -> None:
         ({"mixing": [[0, 1]]}, "is not a product"),
         ({"mixing": [[0, 1, 1.5]]}, "is not a product"),
         ({"mixing": [[0, 1, True]]}, "is not a product"),
-        ({"mixing": [[0, 9, 9]]}, "that the factors have not"),
+        ({"mixing": [[0, 9, 9]]}, "that the factors do not have"),
         ({"mixing": [[1, 2, 7]]}, "has degrees 1..3"),
         ({"mixing": [[1, 2, 2], [2, 1, 2]]}, "lists a product twice"),
         ({"mixing": [[1, 1, 1]]}, "no product reaches degree 1"),

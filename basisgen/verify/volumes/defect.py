@@ -116,13 +116,14 @@ def measure(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmonic]], t
         waves = [np.exp(-1j * w * directions[..., axis, None] * x) for axis, x in enumerate(axes)]
         for J, members in by_degree.items():
             Y = harmonic_values(harmonics[J], directions)
-            responses = _responses(members, waves).reshape(*Y.shape[:2], -1, 2 * J + 1)
-            g = np.einsum("tp,tpbM,tpM->b", weights, responses, Y) / (2 * J + 1)
+            responses = _responses(members, waves).reshape(*Y.shape[:2], -1, 2 * J + 1)  # (theta, phi, profile, M)
+            g = np.einsum("tp,tpbM,tpM->b", weights, responses, Y) / (2 * J + 1)  # (profile)
             g = (g + (-1) ** J * g.conj()) / 2  # with the other half of the sphere
-            errors = responses - np.einsum("b,tpM->tpbM", g, Y)
+            errors = responses - np.einsum("b,tpM->tpbM", g, Y)  # (theta, phi, profile, M)
             for form, fields in zip(energies[J], (errors, responses), strict=True):
+                # (profile, phi and theta and M)
                 rows = (np.sqrt(weights)[:, :, None, None] * fields).swapaxes(0, 2).reshape(len(form), -1)
-                form += w**2 * np.exp(-((w / _W0) ** 2)) * (rows.conj() @ rows.T).real
+                form += w**2 * np.exp(-((w / _W0) ** 2)) * (rows.conj() @ rows.T).real  # (profile, profile)
     return energies
 
 
@@ -166,7 +167,7 @@ def harmonic_values(harmonics: Mapping[int, Harmonic], directions: Array) -> Arr
     ]
     powers = directions[..., None] ** np.arange(J + 1)  # (.., axis, power)
     values = [powers[..., 0, a] * powers[..., 1, b] * powers[..., 2, c] for a, b, c in monomials]
-    result: Array = np.stack(values, axis=-1) @ np.array(coefficients)
+    result: Array = np.stack(values, axis=-1) @ np.array(coefficients)  # (.., axis, power) @ (power)
     return result
 
 
@@ -183,9 +184,9 @@ def _responses(members: Array, waves: list[Array]) -> Array:
     Returns (theta, phi, filter). Along z first: there the waves do not depend on phi.
     """
     x, y, z = waves
-    partial = np.tensordot(z[:, 0], members, ([1], [3])).reshape(len(z), len(members), -1)
-    in_plane = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:2], -1)
-    responses: Array = in_plane @ partial.swapaxes(1, 2)
+    partial = np.tensordot(z[:, 0], members, ([1], [3])).reshape(len(z), len(members), -1)  # (theta, filter, x and y)
+    in_plane = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:2], -1)  # (theta, phi, x and y)
+    responses: Array = in_plane @ partial.swapaxes(1, 2)  # (theta, phi, filter)
     return responses
 
 

@@ -54,8 +54,8 @@ def _differences(taps: Array, E: Array, axes: list[Array], levels: int) -> Array
     for column, (a, b, c) in enumerate(powers(levels)):
         product = axes[0][a][:, None, None] * axes[1][b][:, None] * axes[2][c]
         total += E[:, column, None, None, None] * product
-    largest = abs(taps).reshape(len(taps), -1).max(axis=1)
-    differences: Array = abs(taps - total).reshape(len(taps), -1).max(axis=1) / np.maximum(largest, 1e-300)
+    largest = abs(taps).reshape(len(taps), -1).max(axis=1)  # (filter)
+    differences: Array = abs(taps - total).reshape(len(taps), -1).max(axis=1) / np.maximum(largest, 1e-300)  # (filter)
     return differences
 
 
@@ -85,7 +85,7 @@ def _residuals(certificate: Certificate, filters: Filters, E: Array) -> Iterator
             turned = np.zeros_like(values)
             turned[:, columns] = values * signs
             permutes = bool((np.count_nonzero(D, axis=0) == 1).all())
-            residual = float(abs(turned - D @ values).max(initial=0))
+            residual = float(abs(turned - D @ values).max(initial=0))  # (M, M) @ (M, product)
             yield J, f"{start} to {stop - 1}", residual, 0.0 if permutes else MAX_ROUNDING * float(abs(values).max())
 
 

@@ -69,7 +69,7 @@ def fan_in(layer: Layer, all_paths: Iterable[TermPath]) -> list[int]:
 
 def kernel(layer: Layer, certificate: Certificate, tensors: Mapping[str, Array], weights: Array) -> Array:
     """The dense kernel, float64 (channel out, channel in, x, y, z)."""
-    filters = tensors[layer.filter_tensor].reshape(-1, int(np.prod(layer.size)))
+    filters = tensors[layer.filter_tensor].reshape(-1, int(np.prod(layer.size)))  # (filter, tap)
     kernel = np.zeros((channels(layer.out), channels(layer.into), filters.shape[1]))
     channels_out, channels_in, all_paths = slices(layer.out), slices(layer.into), paths(layer, certificate)
     fan, start = fan_in(layer, all_paths), 0
@@ -81,12 +81,13 @@ def kernel(layer: Layer, certificate: Certificate, tensors: Mapping[str, Array],
         first = J**2 - (j - l) ** 2
         C = tensors[f"clebsch_gordan_{j}_{l}"][:, :, first : first + 2 * J + 1]
         F = np.stack([filters[profile] / np.linalg.norm(filters[profile]) for profile in path.profiles])
-        basis = np.einsum("mnM,bMx->bmnx", C, F) * ((2 * j + 1) / fan[path.out_term]) ** 0.5
+        basis = np.einsum("mnM,bMx->bmnx", C, F) * ((2 * j + 1) / fan[path.out_term]) ** 0.5  # (profile, m, n, tap)
+        # (copy out, m, copy in, n, tap)
         block = np.einsum("bop,bmnx->ompnx", weights[start:stop].reshape(shape), basis, optimize=True)
         part = kernel[channels_out[path.out_term], channels_in[path.in_term]]
-        part += block.reshape(part.shape)
+        part += block.reshape(part.shape)  # (copy out and m, copy in and n, tap)
         start = stop
-    return kernel.reshape(*kernel.shape[:2], *layer.size)
+    return kernel.reshape(*kernel.shape[:2], *layer.size)  # (channel out, channel in, x, y, z)
 
 
 def output_size(size: Sequence[int], layer: Layer, stride: Sequence[int], padding: Sequence[int]) -> tuple[int, ...]:
@@ -105,7 +106,7 @@ def correlate(
     windows = windows[(slice(None), *(slice(None, None, step) for step in (*stride, *layer.dilation)))]
     output = np.zeros((len(kernel), *windows.shape[1:4])) + bias.reshape(-1, 1, 1, 1)
     for x, y in np.ndindex(output.shape[1:3]):
-        output[:, x, y] += np.tensordot(kernel, windows[:, x, y], ([1, 2, 3, 4], [0, 2, 3, 4]))
+        output[:, x, y] += np.tensordot(kernel, windows[:, x, y], ([1, 2, 3, 4], [0, 2, 3, 4]))  # (channel out, z)
     return output
 
 
@@ -116,8 +117,9 @@ def grid_turns(layer: Layer) -> list[Turn]:
 
 def turned_kernel(kernel: Array, layer: Layer, certificate: Certificate, g: Turn) -> tuple[Array, Array]:
     """kernel(g x) and D_out(g) kernel(x) D_in(g)^-1, (channel out, channel in, tap): the law says they are equal."""
-    flat = kernel.reshape(*kernel.shape[:2], -1)
+    flat = kernel.reshape(*kernel.shape[:2], -1)  # (channel out, channel in, tap)
     from_left = mix(flat, layer.out, certificate, g)
+    # (channel in, channel out, tap) and back
     expected = mix(from_left.swapaxes(0, 1), layer.into, certificate, g).swapaxes(0, 1)
     return flat[:, :, permutation(layer.size, pitch(layer.dilation, layer.spacing), g)], expected
 
@@ -126,10 +128,10 @@ def turned_field(
     field: Array, terms: Sequence[Term], spacing: Sequence[Fraction], certificate: Certificate, g: Turn
 ) -> Array:
     """D(g) field(g^-1 x), for a field (channel, x, y, z) on a grid that g maps onto itself."""
-    mixed = mix(field.reshape(len(field), -1), terms, certificate, g)
+    mixed = mix(field.reshape(len(field), -1), terms, certificate, g)  # (channel, voxel)
     turned = np.empty_like(mixed)
     turned[:, permutation(field.shape[1:], spacing, g)] = mixed
-    return turned.reshape(field.shape)
+    return turned.reshape(field.shape)  # (channel, x, y, z)
 
 
 def mix(values: Array, terms: Sequence[Term], certificate: Certificate, g: Turn) -> Array:
@@ -138,8 +140,8 @@ def mix(values: Array, terms: Sequence[Term], certificate: Certificate, g: Turn)
     matrices = {irrep: turn_matrix(irrep, certificate.harmonics[irrep.degree], g) for irrep in {t.irrep for t in terms}}
     for term, part in zip(terms, slices(terms), strict=True):
         D = matrices[term.irrep]
-        copies = values[part].reshape(term.multiplicity, term.dimension, -1)
-        mixed[part] = np.einsum("mn,cnx->cmx", D, copies).reshape(values[part].shape)
+        copies = values[part].reshape(term.multiplicity, term.dimension, -1)  # (copy, component, ..)
+        mixed[part] = np.einsum("mn,cnx->cmx", D, copies).reshape(values[part].shape)  # (copy and component, ..)
     return mixed
 
 

@@ -95,7 +95,7 @@ def _objective(wanted: Sequence[tuple[Span, int, int]], axes: Axes, spectrum: Ga
         defects, v = least_defects(space, axes, spectrum, NOISE, order)
         forms = [(space.typed(axes, s), space.total(axes, s)) for s in (spectrum, smooth)]
         basis = np.array(orthonormal(v[:count]))
-        weights = evenly_mixed(basis, np.einsum("ci,ij,dj->cd", basis, forms[0][1], basis))
+        weights = evenly_mixed(basis, np.einsum("ci,ij,dj->cd", basis, forms[0][1], basis))  # (filter, i)
         for row, (typed, total) in enumerate(forms):
             sums = [np.einsum("fi,ij,fj->", weights, form, weights) for form in (total - typed, total)]
             energies[row] += sums

@@ -182,11 +182,12 @@ def energies(groups: list[FilterGroup], grid: VoxelGrid, spectrum: Spectrum | No
     spectrum = spectrum or Gaussian()
     J = groups[0].J
     filters = np.stack([group.values / np.linalg.norm(group.values) for group in groups])  # (profile, M, x, y, z)
-    flat = filters.reshape(len(groups), -1)
-    total = flat @ spectrum.correlate(filters, grid).reshape(len(groups), -1).T
+    flat = filters.reshape(len(groups), -1)  # (profile, M and tap)
+    total = flat @ spectrum.correlate(filters, grid).reshape(len(groups), -1).T  # (profile, profile)
     radii, index = distinct_radii(grid)
-    projected = (filters * unit_harmonics(J, grid)).sum(axis=1).reshape(len(groups), -1)
+    projected = (filters * unit_harmonics(J, grid)).sum(axis=1).reshape(len(groups), -1)  # (profile, tap)
     by_radius = np.stack([np.bincount(index, weights=s, minlength=len(radii)) for s in projected])
+    # (profile, radius) @ (radius, radius) @ (radius, profile)
     typed = by_radius @ spectrum.radial_part(J, radii, grid) @ by_radius.T / (2 * J + 1)
     return Energies(J, tuple(group.formula for group in groups), (total + total.T) / 2, typed)
 
@@ -202,7 +203,7 @@ def unit_harmonics(J: int, grid: VoxelGrid) -> Array:
 def distinct_radii(grid: VoxelGrid) -> tuple[Array, NDArray[np.intp]]:
     """The distances of taps from the origin, increasing, physical; and for every tap, in order, which is its own."""
     points, denominator = grid.integer_coordinates
-    squares, index = np.unique((points**2).sum(axis=0).reshape(-1), return_inverse=True)
+    squares, index = np.unique((points**2).sum(axis=0).reshape(-1), return_inverse=True)  # (axis, x, y, z) -> (tap)
     return np.sqrt(squares.astype(np.float64)) / denominator, index
 
 
@@ -214,7 +215,7 @@ def along_axes(values: Array, matrices: tuple[Array, Array, Array]) -> Array:
     for subscripts, matrix in zip(
         ("ax,...xyz->...ayz", "ay,...xyz->...xaz", "az,...xyz->...xya"), matrices, strict=True
     ):
-        values = np.einsum(subscripts, matrix, values)
+        values = np.einsum(subscripts, matrix, values)  # (.., x, y, z)
     return values
 
 

@@ -43,7 +43,7 @@ def sample_profile(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[n
 def sample_solid(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.float64]:
     """phi(|x|) |x|^J Y_JM(x/|x|), the solid harmonics: float64 (M, x, y, z), M = -J..J, correctly rounded."""
     points, denominator = grid.integer_coordinates
-    squares = (points.reshape(3, -1) ** 2).sum(axis=0)
+    squares = (points.reshape(3, -1) ** 2).sum(axis=0)  # (tap)
     values = np.zeros((2 * J + 1, len(squares)))
     with mpmath.workprec(PRECISION):
         factors = _values(J, profile, set(squares), denominator)
@@ -51,13 +51,13 @@ def sample_solid(J: int, profile: RadialProfile, grid: VoxelGrid) -> NDArray[np.
             root = mpmath.sqrt(real(harmonic.square_norm))
             scaled = {square: mantissa_exponent(root * factor) for square, factor in factors.items()}
             values[row] = [rounded_product(*scaled[square], p) for square, p in zip(squares, polynomial, strict=True)]
-    return values.reshape(2 * J + 1, *grid.size)
+    return values.reshape(2 * J + 1, *grid.size)  # (M, x, y, z)
 
 
 @lru_cache(maxsize=1)  # the profiles of one J are sampled one after another
 def _polynomials(J: int, grid: VoxelGrid) -> list[NDArray[np.object_]]:
     """R_JM at the taps' integer coordinates, M = -J..J, each (tap)."""
-    points = grid.integer_coordinates[0].reshape(3, -1)
+    points = grid.integer_coordinates[0].reshape(3, -1)  # (axis, tap)
     return [evaluate(integer_terms(harmonic.polynomial), points) for harmonic in harmonics(J)]
 
 

@@ -49,4 +49,4 @@ def commuting_maps(J: int, L: int, grid: VoxelGrid) -> list[Array]:
         return []
     vectors = [np.eye(2 * J + 1).reshape(1, size)] if L == J else []
     basis = orthonormal(np.concatenate([*vectors, np.asarray(projector)]))
-    return [vector.reshape(2 * J + 1, 2 * L + 1) for vector in basis]
+    return [vector.reshape(2 * J + 1, 2 * L + 1) for vector in basis]  # (M, m) each

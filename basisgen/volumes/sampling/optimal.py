@@ -111,7 +111,7 @@ class Optimal:
         if not number:
             return []
         basis = np.stack(orthonormal(filters[:number]))
-        total = np.einsum("cMxyz,dMxyz->cd", basis, spectrum.correlate(basis, grid))
+        total = np.einsum("cMxyz,dMxyz->cd", basis, spectrum.correlate(basis, grid))  # (filter, filter)
         mixed = evenly_mixed(basis, total, lambda filter: sign_of(filter, J, grid))
         return [FilterGroup(J, None, _canonical(filter, J, grid)) for filter in mixed]
 
@@ -155,18 +155,20 @@ def eigenfilters(J: int, grid: VoxelGrid, spectrum: Gaussian, noise: float = 0, 
     """
     radii, index = distinct_radii(grid)
     columns = _factor(spectrum.radial_part(J, radii, grid) / (2 * J + 1))
-    filters = columns[:, index].reshape(-1, 1, *grid.size) * unit_harmonics(J, grid)
+    filters = columns[:, index].reshape(-1, 1, *grid.size) * unit_harmonics(J, grid)  # (column, M, x, y, z)
 
     (a, u), (b, v), (c, w) = (np.linalg.eigh(k) for k in spectrum.axis_correlations(grid))
     root = np.sqrt(np.maximum(np.einsum("x,y,z->xyz", a, b, c), 0) + noise)  # of k + noise, on its own axes
-    whitened = along_axes(filters, (u.T, v.T, w.T)) / root
+    whitened = along_axes(filters, (u.T, v.T, w.T)) / root  # (column, M, x, y, z)
+    # (M, x, y, z) each
     wrong = [along_axes(moment, (u.T, v.T, w.T)) / root for moment in wrong_moments(J, grid, order)]
     for direction in orthonormal(wrong):
+        # (column, M, x, y, z)
         whitened -= np.einsum("Mxyz,aMxyz->a", direction, whitened)[:, None, None, None, None] * direction
-    flat = whitened.reshape(len(whitened), -1)
-    part, combinations = np.linalg.eigh(np.einsum("ax,bx->ab", flat, flat))
+    flat = whitened.reshape(len(whitened), -1)  # (column, M and tap)
+    part, combinations = np.linalg.eigh(np.einsum("ax,bx->ab", flat, flat))  # (filter); (column, filter)
     increasing = np.argsort(-part, kind="stable")
-    solutions = np.einsum("ab,aMxyz->bMxyz", combinations[:, increasing], whitened) / root
+    solutions = np.einsum("ab,aMxyz->bMxyz", combinations[:, increasing], whitened) / root  # (filter, M, x, y, z)
     defects: Array = np.sqrt(np.clip(1 - part[increasing], 0, 1))
     return defects, along_axes(solutions, (u, v, w))
 

@@ -93,6 +93,7 @@ class Separable:
     def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> Products:
         """See RadialFamily; the filters are these sums of products to rounding."""
         rows = [_expansions(self, J, grid) for J in sorted({group.J for group in groups})]
+        # (filter and M, product)
         matrix = np.concatenate([expansions.reshape(-1, expansions.shape[2]) for expansions in rows])
         levels = self.highest_level(grid)
         return Products(grid, matrix, self._axes(grid), {"levels": levels})
@@ -130,5 +131,5 @@ def _values(expansion: Array, J: int, axes: Axes, grid: VoxelGrid) -> Array:
     for (a, b, c), coefficients in zip(product_indices(len(axes[0]) - 1), expansion.T, strict=True):
         if coefficients.any():
             product = np.einsum("x,y,z->xyz", axes[0][a], axes[1][b], axes[2][c])
-            values += np.einsum("M,xyz->Mxyz", coefficients, product)
+            values += np.einsum("M,xyz->Mxyz", coefficients, product)  # (M, x, y, z)
     return symmetrised(values, J, grid)

@@ -177,8 +177,8 @@ def _radial_part(J: int, spectrum: Gaussian, grid: VoxelGrid) -> Array:
 @lru_cache(maxsize=8)
 def _orbits(grid: VoxelGrid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The flat index of the first tap of every orbit under the turns, and the number of its taps."""
-    index = np.arange(int(np.prod(grid.size))).reshape(grid.size)
-    least = np.min([turn_taps(index, turn).reshape(-1) for turn in grid.turns], axis=0)
+    index = np.arange(int(np.prod(grid.size))).reshape(grid.size)  # (x, y, z)
+    least = np.min([turn_taps(index, turn).reshape(-1) for turn in grid.turns], axis=0)  # (tap)
     first, size = np.unique(least, return_counts=True)
     return first, size
 
@@ -188,6 +188,6 @@ def _wrong_on_orbits(J: int, grid: VoxelGrid, levels: int, order: int) -> Array:
     """The wrong moments' taps times Q, summed over M and over each orbit: (moment, i, product, orbit)."""
     Q, (first, size) = combinations(J, levels, grid), _orbits(grid)
     taps: Sequence[Array] = wrong_moments(J, grid, order)
-    flat = np.array([moment.reshape(2 * J + 1, -1)[:, first] for moment in taps])
+    flat = np.array([moment.reshape(2 * J + 1, -1)[:, first] for moment in taps])  # (moment, M, orbit)
     moments: Array = np.einsum("iMp,mMr,r->mipr", Q, flat.reshape(-1, 2 * J + 1, len(first)), size)
     return moments

@@ -63,7 +63,7 @@ def sign_of(filters: Array, J: int, grid: VoxelGrid) -> float:
 
     Of equally large s the first tap counts, so that rounding does not choose.
     """
-    projected = (filters * unit_harmonics(J, grid)).sum(axis=0).reshape(-1)
+    projected = (filters * unit_harmonics(J, grid)).sum(axis=0).reshape(-1)  # (tap)
     size = np.abs(projected)
     first = int(np.argmax(size > (1 - 1e-9) * size.max()))
     return 1.0 if projected[first] > 0 else -1.0

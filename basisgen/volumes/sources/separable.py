@@ -82,6 +82,7 @@ class SeparableConv3d(SteerableConv3d):
         weight = self.weight
         coefficients = self._coefficients(weight, self._constants("_make_constants", weight))
         mixing = self._passes().products.t() @ coefficients.t()  # (product, channel out and channel in)
+        # (product, channel out, channel in)
         return mixing.view(-1, self.out_channels, self.in_channels).to(weight.dtype)
 
     def _passes(self) -> Passes:
@@ -386,7 +387,7 @@ class _Work:
         for first in range(0, self.samples, samples):
             for slab in slabs:
                 out, into = slab if self.before else slab[::-1]
-                matrix = self.passes[0][:, out, into]
+                matrix = self.passes[0][:, out, into]  # (level, x out, x in)
                 all_out, all_in = slice(0, matrix.shape[1]), slice(0, matrix.shape[2])
                 along_x = _Pass(matrix, [(all_out, all_in)]), _Pass(matrix.transpose(1, 2), [(all_in, all_out)])
                 part = slice(first, min(first + samples, self.samples))
