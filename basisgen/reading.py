@@ -224,7 +224,7 @@ def _written(value: object, levels: int = 4) -> str:
         entries = (
             [f"{_key(key)} = {_written(entry, levels - 1)}" for key, entry in value.items()] if levels else ["..."]
         )
-        return f"{{ {', '.join(entries)} }}"
+        return f"{{ {', '.join(entries)} }}" if entries else "{}"
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value) if isinstance(value, str) else str(value)
