@@ -111,9 +111,9 @@ class ZonalConvolution(GeneratedLayer):
 
 
 def _size(field_type: FieldType) -> int:
-    return sum(copies * (2 * degree + 1) for copies, degree, _ in field_type)
+    return sum(multiplicity * (2 * degree + 1) for multiplicity, degree, _ in field_type)
 
 
 def _text(field_type: FieldType) -> str:
     letters = {1: "e", -1: "o", None: ""}
-    return " + ".join(f"{copies}x{degree}{letters[parity]}" for copies, degree, parity in field_type)
+    return " + ".join(f"{multiplicity}x{degree}{letters[parity]}" for multiplicity, degree, parity in field_type)
