@@ -1,9 +1,9 @@
-"""What compiling, importing and constructing cost, in fresh processes, with the peers' figures beside them.
+"""What compiling, importing and constructing cost, in fresh processes, beside those of other libraries.
 
     python benchmarks/compile.py [--runs 5] [--degrees 4 8] [--out DIR]
 
-Prints medians and writes compile.json, to benchmarks/results unless told otherwise. Peers that are not installed are
-named as such.
+Prints medians and writes compile.json, to benchmarks/results unless told otherwise. Libraries that are not installed
+are reported as missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Equivariant layers for volumes of fields, beside the convolutions that basisgen generates. Needs torch only."""
+"""Equivariant layers for volumes of fields, beside the convolutions that basisgen generates. Needs only torch."""
 
 from runtime.activation import Gate, NormActivation, gated_type
 from runtime.dropout import FieldDropout

@@ -90,7 +90,7 @@ def _run(
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """The time in which cases run: training says itself how to go on after a stop, and what is around it here."""
+    """Says how to continue after a stop while cases run; training says it for itself."""
     stop = StopSignals(GO_ON)
     try:
         with stop, stop.acting():
@@ -106,11 +106,11 @@ def _options(presets: Sequence[str], usual_out: Path) -> list[Callable[..., Call
     many = {"multiple": True, "metavar": "NAME"}
     return [
         click.option("--preset", type=click.Choice(presets), default=presets[0], show_default=True),
-        click.option("--data", type=click.Path(path_type=Path), help="The data, if not in the environment."),
+        click.option("--data", type=click.Path(path_type=Path), help="Path of the data; else from the environment."),
         click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Seeds 0, 1, ..."),
         click.option("--network", "networks", **many, help="Only this network; may be repeated."),
         click.option("--setting", "settings", **many, help="Only this setting; may be repeated."),
-        click.option("--resume", is_flag=True, help="Keep finished cases; go on with an interrupted one."),
+        click.option("--resume", is_flag=True, help="Keep finished cases; continue an interrupted one."),
         click.option("--plan", is_flag=True, help="Build the networks and show the cases; run nothing."),
         click.option("--out", type=directory, default=usual_out, show_default=True),
     ]

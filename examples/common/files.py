@@ -15,7 +15,7 @@ GENERATED = Path(__file__).parents[2] / "generated"
 
 
 class DataError(Exception):
-    """The data of an experiment are absent or are not what their format says; the message shows the cure."""
+    """The data of an experiment are missing or not in their format; the message shows the cure."""
 
 
 def find_data(given: Path | None, variable: str, what: str, source: str) -> Path:

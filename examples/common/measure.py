@@ -85,7 +85,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def device_name() -> str:
-    """What computes: the accelerator, or the processor."""
+    """The device that computes: the accelerator, or the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     information = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""What a run leaves: results.json, results.md and results.png, written again whenever a case finishes."""
+"""The files of a run, results.json, results.md and results.png, written whenever a case finishes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
 
 @dataclass(frozen=True)
 class Stack:
-    """What both networks have in common with each other and with the preset.
+    """What the preset says of both networks.
 
     strides         of the convolutions in order
     padding         voxels around the volume; -1: as many as keep its size

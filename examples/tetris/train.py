@@ -36,10 +36,10 @@ GO_ON = "run the same command with --resume"
 @click.option("--preset", "name", type=click.Choice(["quick", "paper"]), default="quick", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--network", default="steerable", show_default=True, metavar="NAME")
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the preset's.")
+@click.option("--epochs", type=click.IntRange(1), help="Number of epochs, instead of the preset's.")
 @click.option("--precision", type=click.Choice([*map(str, Precision)]), default="float32", show_default=True)
-@click.option("--rotations", type=click.IntRange(1), help="Of the test, instead of the preset's.")
-@click.option("--resume", is_flag=True, help="Go on with an earlier run in the same directory.")
+@click.option("--rotations", type=click.IntRange(1), help="Number of rotations in the test, instead of the preset's.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run in the same directory.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/tetris_train"), show_default=True
 )

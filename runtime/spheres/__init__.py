@@ -1,4 +1,4 @@
-"""Signals on the sphere and the rotation group: data, activations, pooling, whole networks. Needs torch only."""
+"""Signals on the sphere and the rotation group: data, activations, pooling, whole networks. Needs only torch."""
 
 from runtime.spheres.activation import RotationActivation, SphereActivation
 from runtime.spheres.blocks import InvariantHead, SphericalBlock

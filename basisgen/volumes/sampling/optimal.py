@@ -12,9 +12,9 @@ The filters kept are another basis of that space, with which independent weights
 
 Two conditions keep the optimum from exploiting what the spectrum W does not mind:
 
-* Moments (see `moments`). At long wavelengths a field is a polynomial, which is to be answered as by an exact filter of
-  type J. Without that, a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a gradient into J = 3,
-  and smooth fields see little else. With the moments of degree up to J right, the error falls as the wavelength
+* Moments (see `moments`). At long wavelengths a field is a polynomial, to which the response must be that of an exact
+  filter of type J. Otherwise a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a gradient into
+  J = 3, and on smooth fields little else is left. With the moments of degree up to J right, the error falls as the wavelength
   squared; with those of J + 2, as its fourth power. They are imposed up to the highest degree, at most J + 4, at which
   no filter worth having has a defect more than a tenth larger (up to degree 3 or J: a half larger): on 3^3 taps 3
   for J = 1 (.062 -> .088) and 2 for J = 2 (.173 -> .252); on 5^3 taps 4 for J = 0, 3 for J = 1, 2 for J = 2 (.034 ->
