@@ -14,11 +14,11 @@ Two conditions keep the optimum from exploiting what the spectrum W does not min
 
 * Moments (see `moments`). At long wavelengths a field is a polynomial, to which the response must be that of an exact
   filter of type J. Otherwise a constant leaks into J = 4 on a cube and into J = 2 on every other grid, a gradient into
-  J = 3, and on smooth fields little else is left. With the moments of degree up to J right, the error falls as the wavelength
-  squared; with those of J + 2, as its fourth power. They are imposed up to the highest degree, at most J + 4, at which
-  no filter worth having has a defect more than a tenth larger (up to degree 3 or J: a half larger): on 3^3 taps 3
-  for J = 1 (.062 -> .088) and 2 for J = 2 (.173 -> .252); on 5^3 taps 4 for J = 0, 3 for J = 1, 2 for J = 2 (.034 ->
-  .036), 3 for J = 3 (.074 -> .086), 2 for J = 4 (.149 -> .171); on 7^3 taps 4, 5, 4, 3 and 4.
+  J = 3, and on smooth fields little else is left. With the moments of degree up to J right, the error falls as the
+  wavelength squared; with those of J + 2, as its fourth power. They are imposed up to the highest degree, at most
+  J + 4, at which no filter worth having has a defect more than a tenth larger (up to degree 3 or J: a half larger): on
+  3^3 taps 3 for J = 1 (.062 -> .088) and 2 for J = 2 (.173 -> .252); on 5^3 taps 4 for J = 0, 3 for J = 1, 2 for J = 2
+  (.034 -> .036), 3 for J = 3 (.074 -> .086), 2 for J = 4 (.149 -> .171); on 7^3 taps 4, 5, 4, 3 and 4.
 * Noise: white, a hundred-thousandth of the field's power. It keeps filters off the frequencies that W leaves empty (the
   fine axes of an anisotropic volume), where they would amplify the noise of an input.
 
