@@ -3,6 +3,7 @@
     kind = "transform"
     in = "8x0..15"             eight signals of band limit 16
     grid = "mw"                mw | gauss | driscoll_healy | equiangular
+    max_error = 0.03           and further keys, for pointwise functions of the samples: see oversampling
 
 Numbers and proofs are those of harmonic_tables and sphere_grid.
 """
@@ -10,8 +11,10 @@ Numbers and proofs are those of harmonic_tables and sphere_grid.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from basisgen.errors import SpecError
 from basisgen.layer import Array, Contribution, Kind, SpecDefaults
@@ -19,11 +22,13 @@ from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
 from basisgen.spheres.harmonic_tables import Tables, tables
+from basisgen.spheres.oversampling import OPTIONS as OVERSAMPLING_OPTIONS
+from basisgen.spheres.oversampling import Oversampling, parse_oversampling
 from basisgen.spheres.signal_type import signal_type
 from basisgen.spheres.sphere_grid import Sampling, points_of_ring
 
 KIND = "transform"
-OPTIONS = ("grid",)
+OPTIONS = ("grid", *OVERSAMPLING_OPTIONS)
 MAX_BAND_LIMIT = 128
 
 SOLUTION = "f_lm = sum_t analysis[|m|, l, t] 1/n sum_p f(t, p) trig_m(phi_p), of f = sum_lm f_lm P_l|m| trig_m"
@@ -36,6 +41,11 @@ PROVED = {
     "rings to Gauss nodes, to 60 digits; there the quadrature is exact",
     "longitude": "n points of a ring integrate orders up to n-1 exactly, and n >= 2L-1",
 }
+OVERSAMPLED = (
+    "the grid is exact below its own band limit, which is larger: L is then that of the grid, and the tables hold the "
+    "degrees of the signals. The error of a function is predicted for normal signals of that spectrum, values of "
+    "variance 1, and random rotations: its mean square is twice the aliased power"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class TransformSpec(SpecDefaults):
     name: str
     into: FieldType
     grid: Sampling
+    oversampling: Oversampling
 
     @property
     def out(self) -> FieldType:
@@ -58,9 +69,20 @@ class TransformSpec(SpecDefaults):
         """The band limit."""
         return len(self.into.terms)
 
+    @property
+    def of_grid(self) -> int:
+        """The band limit of the grid: L, or more."""
+        return self.oversampling.of_grid(self.L)
+
+    @property
+    def error(self) -> float | None:
+        """The predicted equivariance error of the function that the samples are for."""
+        return self.oversampling.error(self.grid, self.L)
+
     def describe(self) -> dict[str, Any]:
         """See LayerSpec."""
-        return {"kind": KIND, "name": self.name, "in": str(self.into), "grid": self.grid.value}
+        own = {"kind": KIND, "name": self.name, "in": str(self.into), "grid": self.grid.value}
+        return {**own, **self.oversampling.describe()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +106,7 @@ class TransformPlan:
     @property
     def points(self) -> int:
         """Of each ring."""
-        return points_of_ring(self.spec.grid, self.spec.L)
+        return points_of_ring(self.spec.grid, self.spec.of_grid)
 
     @property
     def multiply_adds(self) -> int:
@@ -103,6 +125,7 @@ class TransformPlan:
             "tables": self.tables_name,
             "rings": self.rings,
             "points_of_each": self.points,
+            **_sampled(self.spec),
             "cost": {"multiply_adds_per_signal": self.multiply_adds},
         }
 
@@ -123,7 +146,41 @@ def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
     value = required(table, "grid", "it")
     if value not in grids:
         raise SpecError(f"grid = {quoted(value)} is not one of {', '.join(grids)}.")
-    return TransformSpec(name, into, Sampling(value))
+    oversampling = parse_oversampling(table, Sampling(value), len(into.terms), MAX_BAND_LIMIT)
+    return TransformSpec(name, into, Sampling(value), oversampling)
+
+
+def compute(specs: Sequence[TransformSpec], proven: Mapping[Any, Any]) -> Tables:
+    """The tables of the grid, of the signals' degrees."""
+    L, found = specs[0].L, tables(specs[0].grid, specs[0].of_grid)
+    kept = np.triu_indices(found.L)[1] < L  # rows (m, l), l >= m, in order of m, then l
+    orders = slice(found.L - L, found.L + L - 1)
+    return replace(
+        found,
+        analysis=found.analysis[kept],
+        synthesis=found.synthesis[kept],
+        trigonometric=np.ascontiguousarray(found.trigonometric[:, orders]),
+    )
+
+
+def notes(layer: TransformPlan) -> tuple[str, ...]:
+    """What the samples were chosen for, what error that leaves, and what it costs."""
+    spec, activation = layer.spec, layer.spec.oversampling.activation
+    if activation is None:
+        return ()
+    return (
+        f"note: {spec.name} is {spec.oversampling.factor:g} times oversampled: {activation.words} has a predicted "
+        f"equivariance error of {spec.error:g}, at {source.grouped(layer.multiply_adds)} multiply-adds per signal, one "
+        "way.",
+    )
+
+
+def _sampled(spec: TransformSpec) -> dict[str, Any]:
+    """What a manifest and a certificate say of oversampling, where there is any, or a function."""
+    if not (described := spec.oversampling.describe()):
+        return {}
+    error = {"predicted_error": spec.error} if spec.oversampling.activation else {}
+    return {"sampled": {**described, "oversampling": spec.oversampling.factor, **error}}
 
 
 def gather(layers: Sequence[TransformPlan], proven: Mapping[Any, Any]) -> Contribution:
@@ -138,10 +195,21 @@ def gather(layers: Sequence[TransformPlan], proven: Mapping[Any, Any]) -> Contri
             f"{name}_cos": layer.tables.cos_theta,
         }
     claimed = {
-        name: {"grid": layer.spec.grid.value, "band_limit": layer.spec.L, "rings": layer.rings, "points": layer.points}
+        name: {
+            "grid": layer.spec.grid.value,
+            "band_limit": layer.spec.of_grid,
+            "rings": layer.rings,
+            "points": layer.points,
+        }
         for name, layer in found.items()
     }
-    section = {"solution": SOLUTION, "proved": PROVED, "tables": claimed}
+    sampled = {layer.spec.name: of["sampled"] for layer in layers if (of := _sampled(layer.spec))}
+    section = {
+        "solution": SOLUTION,
+        "proved": {**PROVED, **({"oversampled": OVERSAMPLED} if sampled else {})},
+        "tables": claimed,
+        **({"layers": sampled} if sampled else {}),
+    }
     return Contribution(tensors, {"transforms": section}, {}, source.shared("transform.py"))
 
 
@@ -154,6 +222,9 @@ def _module(layer: TransformPlan, made_by: str, basis_sha256: str) -> str:
         field=str(spec.into),
         grid=spec.grid.value,
         L=spec.L,
+        oversampling=f"{spec.oversampling.factor:g}",
+        activation=spec.oversampling.activation and spec.oversampling.activation.words,
+        error=f"{spec.error:g}" if spec.error is not None else "",
         signals=spec.into.terms[0].multiplicity,
         rings=layer.rings,
         points=layer.points,
@@ -166,7 +237,8 @@ def _module(layer: TransformPlan, made_by: str, basis_sha256: str) -> str:
 
 
 def _stem(spec: TransformSpec) -> tuple[str, str]:
-    stem = f"transform_{spec.grid.value}_{spec.L}"
+    kept = f"_{spec.L}" if spec.of_grid > spec.L else ""
+    stem = f"transform_{spec.grid.value}_{spec.of_grid}{kept}"
     return stem, stem
 
 
@@ -180,8 +252,9 @@ TRANSFORM = Kind(
     solve=lambda claim: claim,
     prove=lambda claim: claim,
     shares=_stem,
-    compute=lambda specs, proven: tables(specs[0].grid, specs[0].L),
+    compute=compute,
     plan=lambda spec, proven, name, numbers, tuned: TransformPlan(spec, name, numbers),
     gather=gather,
     source=_module,
+    notes=notes,
 )

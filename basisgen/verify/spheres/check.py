@@ -98,8 +98,8 @@ def _paths(statement: Statement) -> list[tuple[int, int, int]]:
 
 def _tables(statement: Statement, tensors: Tensors) -> list[Check]:
     wanted: dict[str, NDArray[Any]] = {}
-    for grid, L in dict.fromkeys((layer.grid, layer.band_limit) for layer in statement.transforms):
-        wanted |= transforms.expected(f"transform_{grid}_{L}", grid, L)
+    for layer in {layer.tables: layer for layer in statement.transforms}.values():
+        wanted |= transforms.expected(layer.tables, layer.grid, layer.of_grid, layer.band_limit)
     count = sum(value.size for value in wanted.values())
     how = f"{count} numbers of the transforms in 60 digits, the nearest float64"
     return [Check("transforms", how, "0, exactly", tuple(_differences(tensors, wanted, "transform_")))]

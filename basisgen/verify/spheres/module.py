@@ -69,7 +69,7 @@ def check_modules(
             weight, bias, wanted[layer.name] = convolution(layer, fields[0], random)
             inputs |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
         else:
-            name = f"transform_{layer.grid}_{layer.band_limit}"
+            name = layer.tables
             rings, points = len(tensors[f"{name}_cos"]), len(tensors[f"{name}_trig"])
             field = random.normal(size=(BATCH, _channels(layer.field)))
             samples = random.normal(size=(BATCH, layer.field[0].multiplicity, rings, points))
@@ -231,7 +231,11 @@ def _steps(layer: Layer) -> int:
 
 
 def _work(layer: Layer) -> int:
-    return BATCH * layer.field[0].multiplicity * 4 * layer.band_limit**4 if isinstance(layer, Transform) else 0
+    return (
+        BATCH * layer.field[0].multiplicity * 4 * (layer.band_limit * layer.of_grid) ** 2
+        if isinstance(layer, Transform)
+        else 0
+    )
 
 
 def _size(layer: Layer) -> int:
@@ -243,7 +247,7 @@ def _size(layer: Layer) -> int:
         return max(sum(pairs), _channels(layer.into), _channels(layer.out))
     if isinstance(layer, Zonal):
         return max(len(layer.out) * layer.filters, _channels(layer.into), _channels(layer.out))
-    return 8 * layer.field[0].multiplicity * layer.band_limit**2
+    return 8 * layer.field[0].multiplicity * layer.of_grid**2
 
 
 def _channels(terms: Sequence[Term]) -> int:

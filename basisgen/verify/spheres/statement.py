@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 MAX_DEGREE = 256
+FACTORS = (1, 1.5, 2, 4)  # of oversampling
 
 _TERM = re.compile(r"([1-9]\d{0,8})x(\d{1,3})([eo]?)", re.ASCII)
 
@@ -104,11 +106,23 @@ class Transform:
     name: str
     field: tuple[Term, ...]
     grid: str
+    oversampling: float = 1.0
 
     @property
     def band_limit(self) -> int:
         """L."""
         return len(self.field)
+
+    @property
+    def of_grid(self) -> int:
+        """The band limit of the grid."""
+        return ceil(self.oversampling * self.band_limit)
+
+    @property
+    def tables(self) -> str:
+        """The name of its tensors."""
+        kept = f"_{self.band_limit}" if self.of_grid > self.band_limit else ""
+        return f"transform_{self.grid}_{self.of_grid}{kept}"
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,8 @@ def read_statement(entries: Mapping[str, Mapping[str, Any]], sections: Mapping[s
             tuple(_product(entry, sections["products"]["layers"][entry["name"]]) for entry in _of(entries, "product")),
             tuple(_linear(entry) for entry in _of(entries, "linear")),
             tuple(
-                Transform(entry["name"], read_type(entry["in"]), entry["grid"]) for entry in _of(entries, "transform")
+                Transform(entry["name"], read_type(entry["in"]), entry["grid"], _oversampling(entry, sections))
+                for entry in _of(entries, "transform")
             ),
             tuple(
                 Zonal(entry["name"], read_type(entry["in"]), read_type(entry["out"]), int(entry["anchors"]))
@@ -172,6 +187,15 @@ def read_type(text: str) -> tuple[Term, ...]:
 
 def _of(entries: Mapping[str, Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
     return [entry for entry in entries.values() if entry["kind"] == kind]
+
+
+def _oversampling(entry: Mapping[str, Any], sections: Mapping[str, Any]) -> float:
+    """As the spec says, or as it was chosen for a `max_error`."""
+    said = entry.get("oversampling", 1)
+    factor = sections["transforms"]["layers"][entry["name"]]["oversampling"] if said is None else said
+    if factor not in FACTORS:
+        raise StatementError(f"{entry['name']} has oversampling {factor!r:.50}")
+    return float(factor)
 
 
 def _linear(entry: Mapping[str, Any]) -> Linear:

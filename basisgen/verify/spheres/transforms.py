@@ -24,20 +24,21 @@ Real = Any  # mpmath's
 Array = NDArray[np.float64]
 
 
-def expected(name: str, grid: str, L: int) -> dict[str, Array]:
-    """The four tensors of one transform."""
+def expected(name: str, grid: str, L: int, kept: int | None = None) -> dict[str, Array]:
+    """The four tensors of one transform on a grid of band limit L, of degrees below `kept`, all unless given."""
+    kept = kept or L
     with mpmath.workdps(DIGITS + 20):
         angles = _angles(grid, L)
         rings = _gauss(L)[0] if angles is None else [_cos_sin(angle) for angle in angles]
-        synthesis = _harmonics(L, rings)
+        synthesis = _harmonics(kept, rings)
         if grid == "mw":
             assert angles is not None
-            analysis = _analysis_of_mw(L, angles)
+            analysis = _analysis_of_mw(L, angles, kept)
         else:
             weights = _gauss(L)[1] if angles is None else [_weight(grid, L, angle) for angle in angles]
             analysis = [[2 * mpmath.pi * w * p for w, p in zip(weights, row, strict=True)] for row in synthesis]
         points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
-        trig = [[_trig(m, Fraction(2 * p, points)) for m in range(1 - L, L)] for p in range(points)]
+        trig = [[_trig(m, Fraction(2 * p, points)) for m in range(1 - kept, kept)] for p in range(points)]
         return {
             f"{name}_analysis": _floats(analysis),
             f"{name}_synthesis": _floats(synthesis),
@@ -115,7 +116,7 @@ def _harmonics(L: int, rings: list[tuple[Real, Real]]) -> list[list[Real]]:
     return rows
 
 
-def _analysis_of_mw(L: int, angles: list[Fraction]) -> list[list[Real]]:
+def _analysis_of_mw(L: int, angles: list[Fraction], kept: int) -> list[list[Real]]:
     nodes, weights = _gauss(2 * L)
     thetas = [mpmath.acos(cos) for cos, _ in nodes]
     N = 2 * L - 1
@@ -132,12 +133,12 @@ def _analysis_of_mw(L: int, angles: list[Fraction]) -> list[list[Real]]:
                     far = mpmath.sin(N * (theta + at) / 2) / mpmath.sin((theta + at) / 2) / N
                     matrix[g, t] = _fixed(near + sign * far)
         matrices.append(matrix)
-    harmonics = _harmonics(L, nodes)
+    harmonics = _harmonics(kept, nodes)
     rows: list[list[Real]] = []
     start = 0
-    for m in range(L):
-        of_order = harmonics[start : start + L - m]
-        start += L - m
+    for m in range(kept):
+        of_order = harmonics[start : start + kept - m]
+        start += kept - m
         left = np.array(
             [[_fixed(2 * mpmath.pi * w * p) for w, p in zip(weights, row, strict=True)] for row in of_order], object
         )
