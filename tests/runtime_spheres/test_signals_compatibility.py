@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import runtime as rt
 from runtime.spheres.activation import RotationActivation, SphereActivation
-from runtime.spheres.blocks import SphericalBlock
-from runtime.spheres.cobb import Cobb, CobbConfig
+from runtime.spheres.blocks import InvariantHead, SphericalBlock
+from runtime.spheres.cobb import Cobb, CobbConfig, Hybrid
 from runtime.spheres.cohen import Cohen, CohenConfig
 from runtime.spheres.esteves import Esteves, EstevesConfig
 from runtime.spheres.group_conv import RotationConv, SphereConv, near_identity
@@ -27,7 +28,7 @@ from runtime.spheres.normalization import FragmentNorm
 from runtime.spheres.pooling import Invariants, SpectralPool, SphereMean, WeightedAveragePool
 from runtime.spheres.rings import panorama_rings
 from runtime.spheres.rotation_transform import RotationTransform
-from runtime.spheres.signals import signal_type
+from runtime.spheres.signals import RandomSignalRotation, signal_type
 from runtime.spheres.specs import spec_text
 from runtime.spheres.zonal import ZonalConv
 
@@ -44,6 +45,12 @@ ESTEVES = EstevesConfig(size=16, widths=(4, 4, 6, 6), pools=(1, 2), classes=3, a
 GRID = spec_text("grid", [{"kind": "transform", "name": "Transform", "in": signal_type(4, 6), "grid": "mw"}])
 ZONAL = spec_text("zonal", [{"kind": "zonal", "name": "Zonal", "in": TYPE, "out": signal_type(3, 3), "anchors": 2}])
 KONDOR = KondorConfig(limit=3, layers=2, width=2, classes=3, hidden=8, dropout=0.0)
+FRONT = CohenConfig((1, 2), (4, 3), 3)
+BACK = CobbConfig(
+    inputs=2, limits=(3, 2, 1), channels=(3, 3, 4), width=3, classes=3, hidden=8, dropout=0.0, on_rotations=True
+)
+CUBE = spec_text("cube", [{"kind": "transform", "name": "Transform", "in": TYPE, "grid": "driscoll_healy"}])
+TWO = spec_text("two", [{"kind": "product", "name": "Two", "in": TYPE, "second": signal_type(4, 2), "mixing": "tree"}])
 PASSED: set[tuple[str, str]] = set()
 
 
@@ -62,8 +69,24 @@ class Case:
         return torch.randn(batch, *self.sizes, *space, generator=generator)
 
 
+class OfOneField(nn.Module):
+    """A layer of several fields, called with one that holds the channels of all."""
+
+    def __init__(self, layer, call):
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def forward(self, x):
+        return self.call(self.layer, x)
+
+
 CASES = [
     Case("SphereActivation", lambda package: SphereActivation(package(GRID).Transform(), F.silu, limit=4)),
+    Case(
+        "SphereActivation(cube)",
+        lambda package: SphereActivation(package(CUBE).Transform(), F.silu, limit=2, cube=True),
+        (16,),
+    ),
     Case("RotationActivation", lambda _: RotationActivation(RotationTransform(2, 3), F.silu, limit=2), (20,)),
     Case("ZonalConv", lambda _: ZonalConv(4, 3, 4, anchors=3, bias=True)),
     Case("SphereConv", lambda _: SphereConv(4, 3, 4, 3, grid=near_identity(gammas=1))),
@@ -75,9 +98,22 @@ CASES = [
     Case("Linear", lambda _: rt.Linear(TYPE, TYPE)),
     Case("SpectralPool", lambda _: SpectralPool(TYPE, 2)),
     Case("Invariants", lambda _: Invariants(TYPE)),
+    Case(
+        "InvariantHead",
+        lambda _: OfOneField(InvariantHead([TYPE], 3, hidden=8, dropout=0.0), lambda head, x: head([x])),
+        (64,),
+        False,
+    ),
+    Case("RandomSignalRotation", lambda _: RandomSignalRotation(TYPE)),
     Case("generated transform", lambda package: package(GRID).Transform(), (144,), False),
     Case("generated product", lambda package: package(COBB.spec()).Product1()),
+    Case(
+        "generated product of two",
+        lambda package: OfOneField(package(TWO).Two(), lambda layer, x: layer(x[:, :64], x[:, 64:])),
+        (80,),
+    ),
     Case("generated linear", lambda package: package(COBB.spec()).Lift(), (16,)),
+    Case("generated linear maps", lambda package: package(COBB.spec()).Mix1(), (112,)),
     Case("generated zonal", lambda package: package(ZONAL).Zonal()),
     Case(
         "SphericalBlock",
@@ -90,6 +126,7 @@ CASES = [
     Case("Cohen", lambda _: Cohen(CohenConfig((1, 3, 4), (4, 3, 2), 3)), (16,), False),
     Case("Esteves", lambda package: Esteves(package(ESTEVES.spec()), ESTEVES), (2, 16, 16), False),
     Case("Cobb", lambda package: Cobb(package(COBB.spec()), COBB), (16,), False),
+    Case("Hybrid", lambda package: Hybrid(package(BACK.spec("hybrid")), FRONT, BACK), (16,), False),
     Case("Kondor", lambda package: Kondor(package(KONDOR.spec()), KONDOR), (9,), False),
 ]
 
@@ -163,6 +200,15 @@ def halved(case, layer):
     assert (rounded.float() - exact).norm() < 0.1 * exact.norm()
 
 
+def float16(case, layer):
+    """The layer in float16, weights and input: near float32."""
+    layer = layer.eval()
+    exact = layer(case.input(4))
+    rounded = copy.deepcopy(layer).half()(case.input(4).half())
+    assert rounded.dtype == torch.float16
+    assert (rounded.float() - exact).norm() < 0.02 * exact.norm()
+
+
 def empty(case, layer):
     """An empty batch, forward and backward, in evaluation."""
     layer = layer.eval()
@@ -189,12 +235,12 @@ CAPABILITIES = {
     "AMP": autocast,
     "vmap": vmapped,
     "bf16": halved,
+    "fp16": float16,
     "batch 0": empty,
     "axes": axes,
 }
 
 
-# linear maps with `maps` fix the batch size where a graph is made, and take no empty batch
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layer(case, capability, compiled):
