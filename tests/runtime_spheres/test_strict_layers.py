@@ -1,7 +1,8 @@
 """Layers that are exact keep 3e-7 in float32, at band limit 32 too, alone and in a block.
 
 |f(D x) - D f(x)| / |f(D x)|, the mean over rotations; signals and their rotation in float64, the layer in float32.
-A product doubles the relative error of what it is given, so that two blocks keep 1e-6. Generated products and linear maps: tests/spheres/test_equivariance_spheres.py.
+A product doubles the relative error of what it is given, so that two blocks keep 1e-6.
+Generated products and linear maps: tests/spheres/test_equivariance_spheres.py.
 """
 
 import pytest
