@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--sections NAME ..] [--seconds 520] [--out DIR] [--dry-run]
 
 Needs torch with CUDA and what basisgen needs (numpy, scipy, sympy, safetensors, click, jinja2, rich), no installation;
-e3nn and triton where they are there. Each section of the table below runs in a process of its own with a time limit
+e3nn and triton where they are there. Each section of the table below runs in a separate process with a time limit
 and writes a row as soon as it has one, so that no failure, no broken CUDA context and no limit costs more than what was
 not measured yet. Results go to gpu.json and gpu.md in benchmarks/results/gpu unless told otherwise, after every
 section. `--dry-run` runs every section tiny, on the CPU, in this process: it shows that the program runs, and its

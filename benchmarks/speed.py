@@ -10,7 +10,7 @@ machine is kept with the figures. `assembly` is our weights to kernel, or to mix
 the dense or separable step. Whole networks are compared with the same network that has an nn.Conv3d of the same shape
 in place of each of our convolutions.
 
-Memory is the growth of a process's peak resident memory by volume and step, each contestant in a process of its own (on
+Memory is the growth of a process's peak resident memory by volume and step, each contestant in a separate process (on
 an accelerator: torch's own count); `--memory` measures it in place of the times. Every figure is kept with the name of
 the machine in speed.json, in benchmarks/results unless told otherwise; speed.md and speed.png are made from it. A peer
 that is not installed is left out, and said to be (`pip install escnn e3nn`; escnn needs numpy < 2).
