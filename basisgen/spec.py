@@ -5,7 +5,8 @@
 [[layer]] with a `kind` lists layers of any kind in order; [[conv]] is the short form for packages of convolutions
 alone. [defaults.KIND] holds defaults per kind; [defaults] alone, where all layers are of one kind. `in` may name an
 earlier layer: then it is what that layer's `out` says. Names become files and classes, so they are plain ASCII
-identifiers. Numbers are exact: 0.6 is 3/5.
+identifiers. Numbers are exact: 0.6 is 3/5. [network] in place of layers is a whole network, written
+out as convolutions by `basisgen.volumes.network`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from basisgen.spheres.transform import TRANSFORM
 from basisgen.spheres.zonal import ZONAL
 from basisgen.volumes.conv import CONV
 from basisgen.volumes.execution import Tuning
+from basisgen.volumes.network import Expansion, NetworkSpec, expand, parse_network
 
 MAX_SPEC_BYTES = 1 << 20
 MAX_LAYERS = 256
@@ -34,12 +36,18 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CONV, PRODUCT, LINEAR,
 
 @dataclass(frozen=True)
 class PackageSpec:
-    """A package: its name, its layers in order, and what `basisgen tune` measured."""
+    """A package: its name, its layers in order, what `basisgen tune` measured, and the network the layers make."""
 
     name: str
     layers: tuple[LayerSpec, ...]
     from_command_line: bool = False  # one layer, made without a spec file
     tuned: Tuning | None = None
+    network: NetworkSpec | None = None
+
+    @property
+    def expansion(self) -> Expansion | None:
+        """Where each layer stands in the network, if the package has one."""
+        return None if self.network is None else expand(self.network)
 
     @property
     def command(self) -> str:
@@ -59,8 +67,10 @@ def parse_package(text: str) -> PackageSpec:
     Raises SpecError with one line that quotes the value, names the rule and shows the cure.
     """
     table = _parse_toml(text)
-    check_keys(table, ("name", "defaults", "layer", *_short_forms()), "the spec")
+    check_keys(table, ("name", "network", "defaults", "layer", *_short_forms()), "the spec")
     name = identifier(required(table, "name", "the spec"), "package name")
+    if "network" in table:
+        return network_package(name, table)
     entries = _entries(table)
     defaults = _defaults(sub_table(table.get("defaults", {}), "[defaults]"), entries)
     layers: list[LayerSpec] = []
@@ -68,6 +78,26 @@ def parse_package(text: str) -> PackageSpec:
         layers.append(parse_layer({**defaults[str(entry["kind"])], **_resolved(entry, layers)}))
     check_distinct([layer.name for layer in layers])
     return PackageSpec(name, tuple(layers))
+
+
+def network_package(name: str, table: Mapping[str, object]) -> PackageSpec:
+    """The package of a network, whose layers its table [network] stands for.
+
+    Raises SpecError; every message about the table begins with [network].
+    """
+    beside = [key for key in table if key not in ("name", "network")]
+    if beside:
+        raise SpecError(
+            f"the spec has [network] and '{beside[0]}'. A network brings its own layers: write its settings under "
+            "[network], or its layers by hand, one [[conv]] each."
+        )
+    try:
+        network = parse_network(sub_table(table["network"], "[network]"))
+        layers = tuple(parse_layer(layer) for layer in expand(network).layers)
+    except SpecError as error:
+        text = str(error)
+        raise SpecError(text if text.startswith("[network]") else f"[network]: {text}") from None
+    return PackageSpec(name, layers, network=network)
 
 
 def parse_layer(table: Mapping[str, object]) -> LayerSpec:

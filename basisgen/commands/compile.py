@@ -69,7 +69,10 @@ def _tell(planned: PackagePlan, directory: Path) -> None:
         spec = layer.spec
         say(f"{directory}: {spec.name} {spec.into.brief()} -> {spec.gives.brief()}, {layer.weights} weights")
         for note in KINDS[spec.kind].notes(layer):
-            say(note, error=True)
+            if planned.spec.network is None or note.startswith("warning"):  # notes are for who places a layer by hand
+                say(note, error=True)
+    if planned.spec.network is not None:
+        say(f"{directory}: runtime.network builds the {planned.spec.network.kind} of these layers")
 
 
 def _show(planned: PackagePlan) -> None:

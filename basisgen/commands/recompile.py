@@ -20,7 +20,7 @@ import basisgen
 from basisgen.errors import BasisgenError, SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import identifier, quoted
-from basisgen.spec import MAX_LAYERS, PackageSpec, check_distinct, parse_layer
+from basisgen.spec import MAX_LAYERS, PackageSpec, check_distinct, network_package, parse_layer
 from basisgen.volumes.conv_spec import ConvSpec
 from basisgen.volumes.execution import Execution, Tuning
 
@@ -64,7 +64,7 @@ def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
     if manifest.get("basisgen") != basisgen.__version__:
         return None
     try:
-        return _spec(**{key: manifest.get(key) for key in ("name", "command", "spec", "tuned")})
+        return _spec(**{key: manifest.get(key) for key in ("name", "command", "network", "spec", "tuned")})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{type(error).__name__}: {error}") from None
 
@@ -75,7 +75,7 @@ def free_layers(spec: PackageSpec) -> tuple[ConvSpec, ...]:
     return tuple(layer for layer in convolutions if layer.execution is Execution.AUTO and layer.radial.separable)
 
 
-def _spec(name: object, command: object, spec: object, tuned: object) -> PackageSpec:
+def _spec(name: object, command: object, network: object, spec: object, tuned: object) -> PackageSpec:
     """The package; its command is one of the two that can have made it, never text from outside."""
     if not isinstance(spec, list) or not 0 < len(spec) <= MAX_LAYERS:
         raise SpecError(f"spec = {quoted(spec)} is not a list of 1 to {MAX_LAYERS} layers")
@@ -89,7 +89,19 @@ def _spec(name: object, command: object, spec: object, tuned: object) -> Package
     alone = replace(package, from_command_line=True)
     if len(layers) == 1 and command == alone.command:
         package = alone
+    if network is not None:
+        package = _network(package, network)
     return package if tuned is None else replace(package, tuned=_tuning(tuned, package))
+
+
+def _network(package: PackageSpec, table: object) -> PackageSpec:
+    """The package with the network that its layers make; raises SpecError where they make another."""
+    whole = network_package(package.name, {"network": table})
+    if whole.network is None or json.dumps(whole.network.describe()) != json.dumps(table):
+        raise SpecError("network is not as the compiler describes it")
+    if whole.layers != package.layers:
+        raise SpecError("its layers are not those that its network stands for")
+    return whole
 
 
 def _tuning(table: Any, package: PackageSpec) -> Tuning:

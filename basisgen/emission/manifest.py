@@ -51,6 +51,7 @@ def made_from(spec: PackageSpec) -> dict[str, Any]:
         "basisgen": basisgen.__version__,
         "name": spec.name,
         "command": spec.command,
+        **({} if spec.network is None else {"network": spec.network.describe()}),
         "spec": [layer.describe() for layer in spec.layers],
     }
 

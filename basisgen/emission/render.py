@@ -13,6 +13,9 @@ from basisgen.emission.package import PackagePlan
 from basisgen.layer import LayerPlan
 from basisgen.spec import KINDS
 from basisgen.text import counted, source_text, template
+from basisgen.volumes.network import NetworkSpec, expand
+
+NETWORK = "network"  # the module of a package that is a whole network
 
 
 def render(plan: PackagePlan) -> dict[str, bytes]:
@@ -22,6 +25,8 @@ def render(plan: PackagePlan) -> dict[str, bytes]:
     basis = hashlib.sha256(tensors).hexdigest()
     text = {"__init__.py": _init(plan, made_by), "certificate.json": to_json(certificate(plan))}
     text |= {name: _headed(name, body, made_by) for name, body in _shared(plan).items()}
+    if plan.spec.network is not None:
+        text[f"{NETWORK}.py"] = _network(plan.spec.network, plan.spec.name, made_by)
     text |= {f"{module_name(layer)}.py": KINDS[layer.spec.kind].source(layer, made_by, basis) for layer in plan.layers}
     content = {name: body.encode() for name, body in text.items()} | {"basis.safetensors": tensors}
     return content | {MANIFEST: to_json(manifest(plan, content)).encode()}
@@ -52,6 +57,20 @@ def _init(plan: PackagePlan, made_by: str) -> str:
         group=plan.spec.layers[0].out.group,
         imports=sorted(layers, key=lambda layer: layer["module"]),
         exports=[layer["name"] for layer in layers],
+        network=plan.spec.network is not None,
+    )
+
+
+def _network(network: NetworkSpec, name: str, made_by: str) -> str:
+    """The module that says how the convolutions follow one another."""
+    order = expand(network)
+    used = dict.fromkeys(name for names in (*order.down, *order.up, order.heads) for name in names)
+    return template("basisgen.emission", "templates", "network.py.jinja").render(
+        made_by=made_by,
+        name=name,
+        network=network,
+        order=order,
+        imports=sorted(({"module": name.lower(), "name": name} for name in used), key=lambda layer: layer["module"]),
     )
 
 

@@ -101,7 +101,7 @@ def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
         raise SpecError(f"gated = {quoted(gated)} is not true or false.")
     grid = VoxelGrid(
         _triple(_integer(table, "kernel_size", MAX_KERNEL_SIZE)),
-        _triple(_spacing(table.get("voxel_spacing", 1))),
+        _triple(read_spacing(table.get("voxel_spacing", 1))),
         _triple(_integer({"dilation": 1, **table}, "dilation", MAX_DILATION)),
     )
     _check_size(into, out.with_gates() if gated else out, grid)
@@ -185,7 +185,8 @@ def _integer(table: Mapping[str, object], key: str, largest: int) -> list[int]:
     return _one_or_three(key, value, values)
 
 
-def _spacing(value: object) -> list[Fraction]:
+def read_spacing(value: object) -> list[Fraction]:
+    """One length or three, exact; raises SpecError."""
     values = value if isinstance(value, list) else [value]
     low, high = SPACING_BOUNDS
     lengths = [length for length in map(exact_number, values) if length is not None and low <= length <= high]
