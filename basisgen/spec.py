@@ -21,6 +21,7 @@ from typing import Any
 from basisgen.errors import SpecError
 from basisgen.layer import Kind, LayerSpec
 from basisgen.reading import check_keys, identifier, quoted, required, sub_table
+from basisgen.spheres.group_conv import ROTATION_CONV, SPHERE_CONV
 from basisgen.spheres.linear import LINEAR
 from basisgen.spheres.product import PRODUCT
 from basisgen.spheres.transform import TRANSFORM
@@ -31,7 +32,8 @@ from basisgen.volumes.network import Expansion, NetworkSpec, expand, parse_netwo
 
 MAX_SPEC_BYTES = 1 << 20
 MAX_LAYERS = 256
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CONV, PRODUCT, LINEAR, TRANSFORM, ZONAL)}
+_ALL = (CONV, PRODUCT, LINEAR, SPHERE_CONV, ROTATION_CONV, TRANSFORM, ZONAL)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 @dataclass(frozen=True)

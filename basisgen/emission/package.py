@@ -19,8 +19,10 @@ class PackagePlan:
 
     def __post_init__(self) -> None:
         assert [layer.spec for layer in self.layers] == list(self.spec.layers)
-        names = [name for part in self.contributions for name in (*part.tensors, *part.claims, *part.sources)]
+        names = [name for part in self.contributions for name in (*part.tensors, *part.claims)]
         assert len(names) == len(set(names)), "two kinds of layers bring something of one name"
+        sources = {source for part in self.contributions for source in part.sources.items()}
+        assert len(sources) == len({name for name, _ in sources}), "two kinds bring different modules of one name"
 
     @property
     def tensors(self) -> Mapping[str, Array]:

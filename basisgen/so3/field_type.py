@@ -4,6 +4,8 @@
     4x0 + 2x1               SO(3): degrees alone
     8x0..15                 8x0 + 8x1 + ... + 8x15: a band-limited signal on the sphere or the rotations, eight times
     8x0..3e, 8x0..3n        every degree even under inversion; each with its natural parity (-1)^l, 8x0e + 8x1o + ...
+    8x0..15r                8x0 + 24x1 + 40x2 + ...: the regular representation, signals on the rotation group
+    8x0..15r3               of azimuthal band limit 3: 2l+1 copies, at most 2*3-1 = 5, eight times
 
 Channels: terms in order, then copy, then component m = -l..l.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from basisgen.errors import SpecError
 
 _RANGE = re.compile(
-    r"(?P<multiplicity>(?:[0-9]+\s*x\s*)?)(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)(?P<parity>[eon]?)", re.ASCII
+    r"(?P<multiplicity>(?:[0-9]+\s*x\s*)?)(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)(?P<suffix>[eon]?|r[0-9]*)", re.ASCII
 )
 _MOST_DEGREES = 1024  # in a range
 _TERM = re.compile(r"(?:(?P<multiplicity>[0-9]+)\s*x\s*)?(?P<degree>[0-9]+)(?P<parity>[eo]?)", re.ASCII)
@@ -83,6 +85,17 @@ class FieldType:
         return "rotations and inversion, O(3)" if self.has_parity else "rotations, SO(3)"
 
     @property
+    def orders(self) -> int | None:
+        """The azimuthal band limit N where the fields are signals on the rotation group; None where they are not.
+
+        Degrees 0 .. L-1 in order, without parity, min(2l+1, 2N-1) fragments of degree l, each of so many signals.
+        """
+        signals, degrees = self.terms[0].multiplicity, range(len(self.terms))
+        limit = (self.terms[-1].multiplicity // signals + 1) // 2
+        wanted = [Term(signals * min(2 * degree + 1, 2 * limit - 1), Irrep(degree)) for degree in degrees]
+        return limit if list(self.terms) == wanted else None
+
+    @property
     def slices(self) -> tuple[slice, ...]:
         """The channels of each term."""
         stops = [sum(term.dimension for term in self.terms[: i + 1]) for i in range(len(self.terms))]
@@ -95,7 +108,13 @@ class FieldType:
         return FieldType((*self.terms, Term(gated, gate))) if gated else self
 
     def brief(self) -> str:
-        """The text for people: four or more successive degrees with equally many copies are a range, `4x0..15`."""
+        """The text for people: four or more successive degrees with equally many copies are a range, `4x0..15`.
+
+        A signal on the rotation group of band limit four or more is one too, `4x0..15r`.
+        """
+        if len(self.terms) >= 4 and (orders := self.orders) is not None and orders > 1:
+            last = len(self.terms) - 1
+            return f"{self.terms[0].multiplicity}x0..{last}r{orders if orders <= last else ''}"
         runs: list[tuple[list[Term], set[str]]] = []  # terms, and the letters of a range that could hold them
         for term in self.terms:
             letters = _letters(term.irrep)
@@ -125,7 +144,7 @@ def parse_field_type(text: str) -> FieldType:
 
 
 def _written_out(term: str, text: str) -> list[str]:
-    """`8x0..2n` as `8x0e`, `8x1o`, `8x2e`; any other term alone."""
+    """`8x0..2n` as `8x0e`, `8x1o`, `8x2e`, `8x0..2r` as `8x0`, `24x1`, `40x2`; any other term alone."""
     match = _RANGE.fullmatch(term)
     if match is None:
         return [term]
@@ -135,8 +154,21 @@ def _written_out(term: str, text: str) -> list[str]:
             f"cannot read field type {_quoted(text)}: {_quoted(term)} is not a range of 1 to {_MOST_DEGREES} degrees. "
             "Write <multiplicity>x<first>..<last>, for example '8x0..15'."
         )
-    letters = "eo" if match["parity"] == "n" else match["parity"] * 2 or ("", "")
+    if match["suffix"].startswith("r"):
+        return _regular(match["multiplicity"], match["suffix"][1:], range(first, last + 1), text)
+    letters = "eo" if match["suffix"] == "n" else match["suffix"] * 2 or ("", "")
     return [f"{match['multiplicity']}{degree}{letters[degree % 2]}" for degree in range(first, last + 1)]
+
+
+def _regular(multiplicity: str, orders: str, degrees: range, text: str) -> list[str]:
+    """Every degree l min(2l+1, 2 orders - 1) times `multiplicity`: fragments of orders |n| < `orders`."""
+    number, limit = "".join(filter(str.isdecimal, multiplicity)) or "1", orders or str(degrees.stop)
+    if len(number) > 20 or not 1 <= int(limit[:10]) <= degrees.stop or len(limit) > 10:
+        raise SpecError(
+            f"cannot read field type {_quoted(text)}: orders below {_quoted(limit)} are not an azimuthal band limit of "
+            f"degrees up to {degrees.stop - 1}. Write 1 to {degrees.stop} behind the r, or nothing, as in '8x0..15r3'."
+        )
+    return [f"{int(number) * min(2 * degree + 1, 2 * int(limit) - 1)}x{degree}" for degree in degrees]
 
 
 def _letters(irrep: Irrep) -> set[str]:

@@ -1,17 +1,20 @@
-"""The kind of layer `transform`: synthesis and analysis on the sphere, on a grid with an exact sampling theorem.
+"""The kind of layer `transform`: synthesis and analysis on a grid with an exact sampling theorem.
 
     kind = "transform"
     in = "8x0..15"             eight signals of band limit 16
     grid = "mw"                mw | gauss | driscoll_healy | equiangular
     max_error = 0.03           and further keys, for pointwise functions of the samples: see oversampling
 
-Numbers and proofs are those of harmonic_tables and sphere_grid.
+On the sphere, or, with space = "rotations", on the rotation group, as in = "8x0..15r" or, of azimuthal band limit 3,
+"8x0..15r3": fragments n = -min(l, N-1) .. min(l, N-1) of degree l, each of 8 signals. Numbers and proofs are those of
+harmonic_tables and sphere_grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -24,12 +27,13 @@ from basisgen.spheres import source
 from basisgen.spheres.harmonic_tables import Tables, tables
 from basisgen.spheres.oversampling import OPTIONS as OVERSAMPLING_OPTIONS
 from basisgen.spheres.oversampling import Oversampling, parse_oversampling
-from basisgen.spheres.signal_type import signal_type
+from basisgen.spheres.signal_type import rotation_type, signal_type
 from basisgen.spheres.sphere_grid import Sampling, points_of_ring
 
 KIND = "transform"
-OPTIONS = ("grid", *OVERSAMPLING_OPTIONS)
+OPTIONS = ("grid", "space", *OVERSAMPLING_OPTIONS)
 MAX_BAND_LIMIT = 128
+MAX_NUMBERS = 1 << 20  # of one table on the rotation group
 
 SOLUTION = "f_lm = sum_t analysis[|m|, l, t] 1/n sum_p f(t, p) trig_m(phi_p), of f = sum_lm f_lm P_l|m| trig_m"
 PROVED = {
@@ -46,11 +50,24 @@ OVERSAMPLED = (
     "degrees of the signals. The error of a function is predicted for normal signals of that spectrum, values of "
     "variance 1, and random rotations: its mean square is twice the aliased power"
 )
+ON_ROTATIONS = {
+    "solution": "F^l_mn = sum over rings t, points p, q, of the mean of f D^l_mn sqrt(2l+1): analysis[m, n, l, t] of "
+    "the orders m of alpha and n of gamma, f = sum_lmn sqrt(2l+1) F^l_mn D^l_mn",
+    "proved": "as on the sphere: two d^l_mn of the same orders multiply to a polynomial of degree 2L-2 at most in "
+    "cos(beta); a function of orders m, n is continued over the pole with parity m + n",
+}
+
+
+class Space(Enum):
+    """What signals are functions on."""
+
+    SPHERE = "sphere"
+    ROTATIONS = "rotations"
 
 
 @dataclass(frozen=True)
 class TransformSpec(SpecDefaults):
-    """One transform: class name, the field of coefficients, the grid."""
+    """One transform: class name, the field of coefficients, the grid, what it is a grid on."""
 
     kind = KIND
 
@@ -58,6 +75,7 @@ class TransformSpec(SpecDefaults):
     into: FieldType
     grid: Sampling
     oversampling: Oversampling
+    space: Space
 
     @property
     def out(self) -> FieldType:
@@ -68,6 +86,11 @@ class TransformSpec(SpecDefaults):
     def L(self) -> int:
         """The band limit."""
         return len(self.into.terms)
+
+    @property
+    def N(self) -> int | None:
+        """The azimuthal band limit of signals on the rotation group."""
+        return self.into.orders if self.space is Space.ROTATIONS else None
 
     @property
     def of_grid(self) -> int:
@@ -82,7 +105,7 @@ class TransformSpec(SpecDefaults):
     def describe(self) -> dict[str, Any]:
         """See LayerSpec."""
         own = {"kind": KIND, "name": self.name, "in": str(self.into), "grid": self.grid.value}
-        return {**own, **self.oversampling.describe()}
+        return {**own, "space": self.space.value, **self.oversampling.describe()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +128,21 @@ class TransformPlan:
 
     @property
     def points(self) -> int:
-        """Of each ring."""
+        """Of each ring: longitudes phi, or angles alpha."""
         return points_of_ring(self.spec.grid, self.spec.of_grid)
+
+    @property
+    def turns(self) -> int:
+        """Angles gamma of a grid of rotations; 1 on the sphere."""
+        return points_of_ring(self.spec.grid, self.spec.N) if self.spec.N else 1
 
     @property
     def multiply_adds(self) -> int:
         """Of one signal, one way."""
-        L = self.spec.L
-        return self.rings * 2 * L * (self.points + L)
+        L, N = self.spec.L, self.spec.N
+        if N is None:
+            return self.rings * 2 * L * (self.points + L)
+        return self.rings * (4 * L * N * (L + self.turns) + 2 * L * self.points * self.turns)
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
@@ -125,6 +155,7 @@ class TransformPlan:
             "tables": self.tables_name,
             "rings": self.rings,
             "points_of_each": self.points,
+            **({"turns_of_each": self.turns} if self.spec.N else {}),
             **_sampled(self.spec),
             "cost": {"multiply_adds_per_signal": self.multiply_adds},
         }
@@ -137,21 +168,50 @@ def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
     """
     table = {key: value for key, value in table.items() if value is not None}
     check_keys(table, ("kind", "name", "in", *OPTIONS), "it")
-    into = signal_type(required(table, "in", "it"), "in")
+    space = Space(_one_of("space", table.get("space", Space.SPHERE.value), Space))
+    into = (rotation_type if space is Space.ROTATIONS else signal_type)(required(table, "in", "it"), "in")
     if len(into.terms) > MAX_BAND_LIMIT:
         raise SpecError(
             f"in = {quoted(table['in'])}: band limit {len(into.terms)} is over the limit, {MAX_BAND_LIMIT}."
         )
-    grids = [grid.value for grid in Sampling]
-    value = required(table, "grid", "it")
-    if value not in grids:
-        raise SpecError(f"grid = {quoted(value)} is not one of {', '.join(grids)}.")
-    oversampling = parse_oversampling(table, Sampling(value), len(into.terms), MAX_BAND_LIMIT)
-    return TransformSpec(name, into, Sampling(value), oversampling)
+    grid = Sampling(_one_of("grid", required(table, "grid", "it"), Sampling))
+    if space is Space.ROTATIONS:
+        spec = TransformSpec(name, into, grid, Oversampling(), space)
+        _check_rotations(spec, table)
+        return spec
+    oversampling = parse_oversampling(table, grid, len(into.terms), MAX_BAND_LIMIT)
+    return TransformSpec(name, into, grid, oversampling, space)
+
+
+def _one_of(key: str, value: object, names: type[Enum]) -> str:
+    known = [name.value for name in names]
+    if not isinstance(value, str) or value not in known:
+        raise SpecError(f"{key} = {quoted(value)} is not one of {', '.join(known)}.")
+    return value
+
+
+def _check_rotations(spec: TransformSpec, table: Mapping[str, object]) -> None:
+    assert spec.N is not None
+    for key in OVERSAMPLING_OPTIONS:
+        if key in table:
+            raise SpecError(
+                f"{key} is for space = 'sphere'. On the rotation group take a higher band limit in `in`, and give the "
+                "signals' own to runtime.spheres.RotationActivation(transform, limit=L)."
+            )
+    # rows (m, n, l), l >= m >= |n|, times rings
+    rows = sum((spec.L - m) * min(2 * m + 1, 2 * spec.N - 1) for m in range(spec.L))
+    numbers = rows * (spec.L if spec.grid in (Sampling.MW, Sampling.GAUSS) else 2 * spec.L)
+    if numbers > MAX_NUMBERS:
+        raise SpecError(
+            f"its tables would have {numbers} numbers each, the limit is {MAX_NUMBERS}. Take a lower band limit, a "
+            f"lower azimuthal one, as '{spec.into.terms[0].multiplicity}x0..{spec.L - 1}r3', or grid = 'mw'."
+        )
 
 
 def compute(specs: Sequence[TransformSpec], proven: Mapping[Any, Any]) -> Tables:
     """The tables of the grid, of the signals' degrees."""
+    if specs[0].N is not None:
+        return tables(specs[0].grid, specs[0].L, specs[0].N)
     L, found = specs[0].L, tables(specs[0].grid, specs[0].of_grid)
     kept = np.triu_indices(found.L)[1] < L  # rows (m, l), l >= m, in order of m, then l
     orders = slice(found.L - L, found.L + L - 1)
@@ -194,23 +254,25 @@ def gather(layers: Sequence[TransformPlan], proven: Mapping[Any, Any]) -> Contri
             f"{name}_trig": layer.tables.trigonometric,
             f"{name}_cos": layer.tables.cos_theta,
         }
-    claimed = {
-        name: {
-            "grid": layer.spec.grid.value,
-            "band_limit": layer.spec.of_grid,
-            "rings": layer.rings,
-            "points": layer.points,
-        }
-        for name, layer in found.items()
-    }
+        if layer.tables.around is not None:
+            tensors[f"{name}_around"] = layer.tables.around
+    rotations = any(layer.spec.N for layer in layers)
     sampled = {layer.spec.name: of["sampled"] for layer in layers if (of := _sampled(layer.spec))}
     section = {
         "solution": SOLUTION,
         "proved": {**PROVED, **({"oversampled": OVERSAMPLED} if sampled else {})},
-        "tables": claimed,
+        **({"rotations": ON_ROTATIONS} if rotations else {}),
+        "tables": {name: _claim(layer) for name, layer in found.items()},
         **({"layers": sampled} if sampled else {}),
     }
-    return Contribution(tensors, {"transforms": section}, {}, source.shared("transform.py"))
+    sources = source.shared("transform.py", *(["rotation_transform.py"] if rotations else []))
+    return Contribution(tensors, {"transforms": section}, {}, sources)
+
+
+def _claim(layer: TransformPlan) -> dict[str, Any]:
+    sizes = {"band_limit": layer.spec.of_grid, "rings": layer.rings, "points": layer.points}
+    more = {"azimuthal_band_limit": layer.spec.N, "turns": layer.turns} if layer.spec.N else {}
+    return {"grid": layer.spec.grid.value, **sizes, **more}
 
 
 def _module(layer: TransformPlan, made_by: str, basis_sha256: str) -> str:
@@ -219,9 +281,11 @@ def _module(layer: TransformPlan, made_by: str, basis_sha256: str) -> str:
         "transform.py.jinja",
         made_by=made_by,
         name=spec.name,
-        field=str(spec.into),
+        field=spec.into.brief(),
         grid=spec.grid.value,
         L=spec.L,
+        N=spec.N,
+        turns=layer.turns,
         oversampling=f"{spec.oversampling.factor:g}",
         activation=spec.oversampling.activation and spec.oversampling.activation.words,
         error=f"{spec.error:g}" if spec.error is not None else "",
@@ -238,7 +302,8 @@ def _module(layer: TransformPlan, made_by: str, basis_sha256: str) -> str:
 
 def _stem(spec: TransformSpec) -> tuple[str, str]:
     kept = f"_{spec.L}" if spec.of_grid > spec.L else ""
-    stem = f"transform_{spec.grid.value}_{spec.of_grid}{kept}"
+    rotations = f"_rotations_{spec.N}" if spec.N else ""
+    stem = f"transform{rotations}_{spec.grid.value}_{spec.of_grid}{kept}"
     return stem, stem
 
 
@@ -246,7 +311,7 @@ TRANSFORM = Kind(
     name=KIND,
     noun="transform",
     options=OPTIONS,
-    reserved=frozenset({"SphereTransform"}),
+    reserved=frozenset({"SphereTransform", "RotationTransform"}),
     parse=parse_transform,
     claims=lambda spec: (),
     solve=lambda claim: claim,

@@ -51,6 +51,8 @@ OTHER_KINDS: Mapping[str, OfKind] = {
     "linear": spheres.check_linear,
     "transform": spheres.check_transforms,
     "zonal": spheres.check_zonal,
+    "sphere_conv": spheres.check_correlations,
+    "rotation_conv": spheres.check_correlations,
 }
 
 

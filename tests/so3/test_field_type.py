@@ -35,6 +35,15 @@ def test_the_brief_text_reads_as_the_same_type(ranges: list[tuple[int, int, int,
     assert parse_field_type(parse_field_type(text).brief()) == parse_field_type(text)
 
 
+def test_signals_on_rotations_are_copies_of_the_regular_representation() -> None:
+    assert str(parse_field_type("2x0..2r")) == "2x0 + 6x1 + 10x2"
+    assert str(parse_field_type("0..3r2 + 1x0")) == "1x0 + 3x1 + 3x2 + 3x3 + 1x0"
+    for text, orders in (("2x0..4r", 5), ("2x0..4r3", 3), ("2x0..4", 1), ("2x0..4 + 2x4", None), ("2x1..4r", None)):
+        assert parse_field_type(text).orders == orders
+    assert parse_field_type("1x0e + 3x1e").orders is None and parse_field_type("2x0 + 5x1").orders is None
+    assert parse_field_type("7x0..5r").brief() == "7x0..5r" and parse_field_type("7x0..5r2").brief() == "7x0..5r2"
+
+
 def test_a_term_without_multiplicity_is_one_copy() -> None:
     assert str(parse_field_type("0e+1o")) == "1x0e + 1x1o"
     assert str(parse_field_type(" 4 x 0 +2x1 ")) == "4x0 + 2x1"
@@ -59,6 +68,12 @@ def test_gates_are_one_even_scalar_per_non_scalar_copy() -> None:
         ("1x1u", "'1x1u' is not a number of copies"),
         ("1x٣", "is not a number of copies"),
         ("9" * 40 + "x0", "absurdly large"),
+        ("2x0..3r5", "'5' are not an azimuthal band limit of degrees up to 3. Write 1 to 4"),
+        ("2x0..3r0", "'0' are not an azimuthal band limit"),
+        ("2x0..3r" + "9" * 30, "are not an azimuthal band limit"),
+        ("9" * 30 + "x0..3r", "are not an azimuthal band limit|absurdly large"),
+        ("0x0..3r", "has no copies"),
+        ("2x0..3er", "is not a number of copies"),
     ],
 )
 def test_errors_quote_the_text_and_show_the_cure(text: str, complaint: str) -> None:

@@ -94,7 +94,7 @@ def test_numbers_are_those_of_more_bits() -> None:
     from basisgen.spheres.harmonic_tables import _tables
 
     for grid in GRIDS:
-        a, b = _tables(grid, 9, enough_bits(9)), _tables(grid, 9, enough_bits(9) + 500)
+        a, b = _tables(grid, 9, None, enough_bits(9)), _tables(grid, 9, None, enough_bits(9) + 500)
         for name in ("analysis", "synthesis", "cos_theta", "trigonometric"):
             assert np.array_equal(getattr(a, name), getattr(b, name))
 

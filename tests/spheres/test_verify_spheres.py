@@ -1,4 +1,4 @@
-"""`basisgen verify` on packages of products, linear maps and transforms: accepts what is right, rejects what is not."""
+"""`basisgen verify` on packages of layers on the sphere: accepts what is right, rejects what is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from basisgen.spec import parse_package
 from basisgen.spheres.harmonic_tables import tables
 from basisgen.spheres.mixing import Mixing, mixing_set
 from basisgen.spheres.sphere_grid import Sampling
-from basisgen.verify.spheres import transforms
+from basisgen.verify.spheres import rotations, transforms
+from basisgen.verify.spheres.check import check_correlations, check_linear
 from basisgen.verify.spheres.module import affordable
 from basisgen.verify.spheres.paths import check_paths, prim
 from basisgen.verify.spheres.statement import (
@@ -66,6 +67,26 @@ kind = "transform"
 name = "Grid"
 in = "2x0..5"
 grid = "mw"
+[[layer]]
+kind = "sphere_conv"
+name = "OnSphere"
+in = "2x0..5"
+out = "2x0..3r"
+grid = "near_identity"
+[[layer]]
+kind = "rotation_conv"
+name = "OnRotations"
+in = "OnSphere"
+out = "3x0..2r2"
+grid = "equatorial"
+gammas = 2
+max_gamma = "1/3"
+[[layer]]
+kind = "transform"
+name = "Rotations"
+in = "OnSphere"
+grid = "driscoll_healy"
+space = "rotations"
 """
 CONVOLUTION = """
 [[layer]]
@@ -110,7 +131,7 @@ def _forged(files: Files, **changed: bytes) -> Files:
 def test_packages_of_sphere_layers_are_verified(files: Files, tmp_path: Path) -> None:
     verdict = _verify(files, tmp_path)
     assert verdict.verified, verdict.as_text()
-    assert {"paths", "couplings", "transforms", "linear", "layers"} <= {
+    assert {"paths", "couplings", "transforms", "linear", "sphere_conv", "rotation_conv", "layers"} <= {
         check.name for check in verdict.checks if check.passed
     }
 
@@ -135,6 +156,8 @@ def test_what_is_run_is_bounded_for_all_layers_together() -> None:
     wide = Linear("L", (Term(2000, 0, None),), (Term(2000, 0, None),), (), 1, 1)
     assert len(affordable([square] * 200)) == 2 and len(affordable([grid] * 200)) == 2
     assert len(affordable([wide] * 200)) == 2
+    turns = Transform("R", tuple(Term(2 * l + 1, l, None) for l in range(14)), "mw", on_rotations=True)
+    assert 0 < len(affordable([turns] * 200)) < 10
     assert affordable([replace(square, outputs=(replace(square.outputs[0], number=1 << 21),))]) == []
 
 
@@ -178,6 +201,40 @@ def _less(values: dict[str, Any]) -> None:
     del values["transform_mw_6_cos"]
 
 
+ROTATIONS = "transform_rotations_4_driscoll_healy_4"
+
+
+def _weight_of_a_ring_of_rotations(values: dict[str, Any]) -> None:
+    values[f"{ROTATIONS}_analysis"][:, 5] *= 1 + 2**-50
+
+
+def _sign_of_an_order(values: dict[str, Any]) -> None:
+    values[f"{ROTATIONS}_synthesis"][7] *= -1
+
+
+def _exchange_of_rotations(values: dict[str, Any]) -> None:
+    a, b = f"{ROTATIONS}_analysis", f"{ROTATIONS}_synthesis"
+    values[a], values[b] = values[b], values[a]
+
+
+def _exchange_of_angles(values: dict[str, Any]) -> None:
+    values[f"{ROTATIONS}_around"] = values[f"{ROTATIONS}_around"][::-1].copy()
+
+
+def _sign_at_a_point(values: dict[str, Any]) -> None:
+    values["sphere_conv_near_identity_4_values"][3, 5] *= -1
+
+
+def _ulp_at_a_point(values: dict[str, Any]) -> None:
+    row = values["rotation_conv_equatorial_3_values"][3]
+    row[2] = np.nextafter(row[2], 2)
+
+
+def _points(values: dict[str, Any]) -> None:
+    table = values["rotation_conv_equatorial_3_values"]
+    table[:, [1, 2]] = table[:, [2, 1]]
+
+
 def _types(values: dict[str, Any]) -> None:
     values["coupling_counts"] = values["coupling_counts"].astype(np.float64)
 
@@ -191,6 +248,13 @@ def _types(values: dict[str, Any]) -> None:
         (_degrees, "couplings"),
         (_weight_of_a_ring, "transforms"),
         (_exchange, "transforms"),
+        (_weight_of_a_ring_of_rotations, "transforms"),
+        (_sign_of_an_order, "transforms"),
+        (_exchange_of_rotations, "transforms"),
+        (_exchange_of_angles, "transforms"),
+        (_sign_at_a_point, "sphere_conv"),
+        (_ulp_at_a_point, "rotation_conv"),
+        (_points, "rotation_conv"),
         (_more, "taps"),
         (_less, "taps"),
         (_types, "taps"),
@@ -215,7 +279,9 @@ def test_another_encoding_of_the_tensors_is_refused(files: Files, tmp_path: Path
     assert not verdict.verified and "header" in " ".join(verdict.complaints)
 
 
-@pytest.mark.parametrize("name", ["_product.py", "_product.cpp", "_compiled.py", "_linear.py", "tree.py", "grid.py"])
+@pytest.mark.parametrize(
+    "name", ["_product.py", "_product.cpp", "_compiled.py", "_linear.py", "_group_conv.py", "tree.py", "grid.py"]
+)
 def test_changed_code_is_refused(files: Files, name: str, tmp_path: Path) -> None:
     forged = _forged(files, **{name.replace(".", "__"): files[name] + b"\n"})
     verdict = _verify(forged, tmp_path, run=False)
@@ -258,6 +324,23 @@ def test_a_missing_an_added_and_an_exchanged_path_are_found(files: Files, name: 
         assert list(check_paths(product)), change
 
 
+@pytest.mark.parametrize("key", ["weights", "dimension", "multiplicities"])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("linear", "Mix"), ("sphere_conv", "OnSphere"), ("rotation_conv", "OnRotations")]
+)
+def test_a_wrong_count_is_found(files: Files, kind: str, name: str, key: str) -> None:
+    entries = {entry["name"]: entry for entry in json.loads(files["manifest.json"])["spec"] if entry["kind"] == kind}
+    claims, tensors = _claims(files), load(files["basis.safetensors"])
+    check = {"linear": check_linear}.get(kind, check_correlations)
+    assert check(entries, claims, tensors)[0].passed
+    claim = claims[kind]["layers"][name]
+    if key == "multiplicities" and kind == "linear":
+        return  # a linear map's are in its spec alone
+    claim[key] = claim[key][1:] if key == "multiplicities" else claim[key] + 1
+    (found,) = check(entries, claims, tensors)
+    assert len(found.complaints) == 1 and name in found.complaints[0]
+
+
 def test_hostile_claims_are_one_error(files: Files) -> None:
     for claims in (
         {}, [], {"products": 3}, {"products": {"layers": {}}},
@@ -281,4 +364,20 @@ def test_two_ways_to_every_number_of_a_transform(grid: Sampling) -> None:
         assert np.array_equal(ours.analysis, theirs["t_analysis"])
         assert np.array_equal(ours.synthesis, theirs["t_synthesis"])
         assert np.array_equal(ours.trigonometric, theirs["t_trig"])
+        assert np.array_equal(ours.cos_theta, theirs["t_cos"])
+
+
+@pytest.mark.parametrize("grid", list(Sampling))
+def test_two_ways_to_every_number_of_a_transform_on_rotations(grid: Sampling) -> None:
+    """At L = 5 some d^l_mn vanish on a ring of `equiangular` by algebraic coincidence: zeros are zeros."""
+    for L, N in ((1, 1), (2, 2), (5, 5), (8, 2)):
+        field = tuple(Term(min(2 * l + 1, 2 * N - 1), l, None) for l in range(L))
+        ours, theirs = (
+            tables(grid, L, N),
+            rotations.expected_transform("t", Transform("T", field, grid.value, on_rotations=True)),
+        )
+        assert np.array_equal(ours.analysis, theirs["t_analysis"])
+        assert np.array_equal(ours.synthesis, theirs["t_synthesis"])
+        assert np.array_equal(ours.trigonometric, theirs["t_trig"])
+        assert np.array_equal(ours.around, theirs["t_around"])
         assert np.array_equal(ours.cos_theta, theirs["t_cos"])

@@ -46,9 +46,7 @@ class EquivariantLinear(GeneratedLayer):
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = _size(self.in_type), _size(self.out_type)
-        self._shapes = _shapes(self)
-        weights = sum(prod(shape) for factors in self._shapes.values() for _, shape in factors)
-        self.weight = nn.Parameter(torch.empty(weights, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(self._weight_shape(), device=device, dtype=dtype))
         invariant = sum(multiplicity for multiplicity, degree, parity in self.out_type if degree == 0 and parity != -1)
         self.bias = nn.Parameter(self.weight.new_empty(invariant)) if bias and invariant else None
         self.reset_parameters()
@@ -71,13 +69,10 @@ class EquivariantLinear(GeneratedLayer):
         batch, space = input.shape[0], input.shape[2:]
         fields = self._by_irrep(input)
         results: dict[Irrep, Tensor] = {}
-        place = 0
-        for irrep, factors in self._shapes.items():
+        for irrep, factors in self._factors().items():
             field = fields[irrep]
-            for name, shape in factors:
-                weight = self.weight[place : place + prod(shape)].view(shape) * shape[-1] ** -0.5
-                place += prod(shape)
-                field = _APPLY[name](weight, field, self.channels if name != "cross" else shape[-1])
+            for name, matrix in factors:
+                field = _APPLY[name](matrix, field, self.channels if name != "cross" else matrix.shape[-1])
             results[irrep] = field
         # (batch, channel out, site) -> (batch, channel out, *space)
         return self._with_bias(self._in_terms(results, input)).reshape(batch, self.out_channels, *space)
@@ -95,6 +90,22 @@ class EquivariantLinear(GeneratedLayer):
         """The line `print(module)` shows."""
         maps = f", maps={', '.join(self.maps)}" if self.maps else ""
         return f"{_text(self.in_type)} -> {_text(self.out_type)}{maps}, bias={self.bias is not None}"
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        self._shapes = _shapes(self)
+        return (sum(prod(shape) for factors in self._shapes.values() for _, shape in factors),)
+
+    def _factors(self) -> dict[Irrep, list[tuple[str, Tensor]]]:
+        """Of every irrep of the output: name and matrix of each factor, in their order."""
+        found: dict[Irrep, list[tuple[str, Tensor]]] = {}
+        place = 0
+        for irrep, factors in self._shapes.items():
+            found[irrep] = []
+            for name, shape in factors:
+                matrix = self.weight[place : place + prod(shape)].view(shape) * shape[-1] ** -0.5
+                place += prod(shape)
+                found[irrep].append((name, matrix))
+        return found
 
     def _by_irrep(self, input: Tensor) -> dict[Irrep, Tensor]:
         """(batch, copy, component and site) of every irrep, terms of one irrep side by side."""

@@ -10,7 +10,7 @@ axis, so that components of degree 1 are in the order x, y, z. Tables are float6
 
 import functools
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,8 @@ class Constants(NamedTuple):
     of_field: Tensor  # int64 (channel, cos or sin, order, degree): which channel; one past the last for nothing
 
 
-class SphereTransform(nn.Module):
-    """Between a field (batch, channel), degrees 0 .. L-1, and samples (batch, signal, theta, phi) on a grid.
+class Transform(nn.Module):
+    """Between a field (batch, channel), degrees 0 .. L-1, and samples on a grid.
 
     `forward` is `synthesis`; `analysis` is its inverse, exact below the band limit. No weights, no state.
     """
@@ -47,28 +47,54 @@ class SphereTransform(nn.Module):
         super().__init__()
         tensors(self.basis_sha256)
         self.band_limit, self.signals = len(self.field_type), self.field_type[0][0]
-        self.channels = self.signals * self.band_limit**2
+        self.channels = sum(multiplicity * (2 * degree + 1) for multiplicity, degree, _ in self.field_type)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the samples without the batch, the signals first."""
+        return (self.signals, self.rings, self.points)
 
     def forward(self, field: Tensor) -> Tensor:
         """`synthesis`."""
         return self.synthesis(field)
 
     def synthesis(self, field: Tensor) -> Tensor:
-        """(batch, channel) -> the values at the samples, (batch, signal, theta, phi)."""
+        """(batch, channel) -> the values at the samples, (batch, signal, *grid)."""
         if field.ndim != 2 or field.shape[1] != self.channels:
             raise ValueError(f"{type(self).__name__} takes a field (batch, {self.channels}), got {tuple(field.shape)}")
         with _full_precision(field):
             return self._synthesis(field, self._constants(field))
 
     def analysis(self, samples: Tensor) -> Tensor:
-        """(batch, signal, theta, phi) -> the coefficients, (batch, channel)."""
-        if samples.ndim != 4 or samples.shape[1:] != (self.signals, self.rings, self.points):
+        """(batch, signal, *grid) -> the coefficients, (batch, channel)."""
+        if samples.shape[1:] != self.shape:
             raise ValueError(
-                f"{type(self).__name__} takes samples (batch, {self.signals}, {self.rings}, {self.points}), "
+                f"{type(self).__name__} takes samples (batch, {', '.join(map(str, self.shape))}), "
                 f"got {tuple(samples.shape)}"
             )
         with _full_precision(samples):
             return self._analysis(samples, self._constants(samples))
+
+    def extra_repr(self) -> str:
+        """The line `print(module)` shows."""
+        samples = " x ".join(map(str, self.shape[1:]))
+        return f"{self.signals} signals, band limit {self.band_limit}, {self.grid}: {samples} samples"
+
+    def _synthesis(self, field: Tensor, of: Any) -> Tensor:
+        raise NotImplementedError
+
+    def _analysis(self, samples: Tensor, of: Any) -> Tensor:
+        raise NotImplementedError
+
+    def _constants(self, field: Tensor) -> Any:
+        """For the device and the precision of a field."""
+        if not field.is_floating_point():
+            raise ValueError(f"{type(self).__name__} takes real numbers, got {field.dtype}")
+        return constants(type(self), "_make_constants", field)
+
+
+class SphereTransform(Transform):
+    """Between signals on the sphere and their samples (batch, signal, theta, phi)."""
 
     def _synthesis(self, field: Tensor, of: Constants) -> Tensor:
         L, batch = self.band_limit, field.shape[0]
@@ -102,17 +128,6 @@ class SphereTransform(nn.Module):
         y = tensors(self.basis_sha256)[f"{self.tables}_cos"].unsqueeze(1).expand(-1, self.points)
         sin = (1 - y**2).clamp(min=0).sqrt()
         return torch.stack([sin * phi.sin(), y, sin * phi.cos()], -1)
-
-    def extra_repr(self) -> str:
-        """The line `print(module)` shows."""
-        return f"{self.signals} signals, band limit {self.band_limit}, {self.grid}: {self.rings} rings of {self.points}"
-
-    def _constants(self, field: Tensor) -> Constants:
-        """For the device and the precision of a field."""
-        if not field.is_floating_point():
-            raise ValueError(f"{type(self).__name__} takes real numbers, got {field.dtype}")
-        found: Constants = constants(type(self), "_make_constants", field)
-        return found
 
     @classmethod
     def _make_constants(cls, at: At) -> Constants:

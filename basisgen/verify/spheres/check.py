@@ -5,6 +5,7 @@ couplings   every coefficient is Racah's, the nearest float64
 transforms  every number of the tables, in 60 digits, the nearest float64
 linear      as many weights as the factors have, as many maps as Schur's lemma gives
 zonal       every number of the interpolation, the nearest float64; as many weights as it has independent columns
+sphere_conv, rotation_conv  harmonics and D^l at the points of filters, the nearest float64; the same counts
 layers      the package's own code on random fields against the definitions, in a separate process
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basisgen.verify.spheres import transforms, zonal
+from basisgen.verify.spheres import rotations, transforms, zonal
 from basisgen.verify.spheres.couplings import coupling, expected
 from basisgen.verify.spheres.module import check_modules
 from basisgen.verify.spheres.paths import check_paths
@@ -26,8 +27,8 @@ from basisgen.verify.verdict import Check
 Entries = Mapping[str, Mapping[str, Any]]  # layer -> its part of the spec
 Tensors = Mapping[str, NDArray[Any]]
 
-KINDS = ("product", "linear", "transform", "zonal")
-_APART = "layers between fields on the sphere on random fields, in a separate process"
+KINDS = ("product", "linear", "transform", "sphere_conv", "rotation_conv", "zonal")
+_APART = "layers between fields on the sphere, on random fields, in a separate process"
 
 
 def check_products(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
@@ -48,6 +49,11 @@ def check_transforms(entries: Entries, sections: Mapping[str, Any], tensors: Ten
 def check_zonal(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
     """The interpolations and the counts."""
     return _reported("zonal", lambda: _interpolations(read_statement(entries, sections), sections, tensors))
+
+
+def check_correlations(entries: Entries, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
+    """The numbers at the points of filters, and the counts."""
+    return _reported("correlations", lambda: _filters(read_statement(entries, sections), sections, tensors))
 
 
 def check_layers(
@@ -98,8 +104,11 @@ def _paths(statement: Statement) -> list[tuple[int, int, int]]:
 
 def _tables(statement: Statement, tensors: Tensors) -> list[Check]:
     wanted: dict[str, NDArray[Any]] = {}
-    for layer in {layer.tables: layer for layer in statement.transforms}.values():
-        wanted |= transforms.expected(layer.tables, layer.grid, layer.of_grid, layer.band_limit)
+    for name, layer in {layer.tables: layer for layer in statement.transforms}.items():
+        if layer.on_rotations:
+            wanted |= rotations.expected_transform(name, layer)
+        else:
+            wanted |= transforms.expected(name, layer.grid, layer.of_grid, layer.band_limit)
     count = sum(value.size for value in wanted.values())
     how = f"{count} numbers of the transforms in 60 digits, the nearest float64"
     return [Check("transforms", how, "0, exactly", tuple(_differences(tensors, wanted, "transform_")))]
@@ -126,6 +135,24 @@ def _interpolations(statement: Statement, sections: Mapping[str, Any], tensors: 
             complaints.append(f"certificate.json: zonal: {layer.name} has weights and maps {counts}, stated {stated}")
     how = "numbers of linear interpolation between anchors, the nearest float64; as many maps as weights"
     return [Check("zonal", f"{sum(w.size for w in wanted.values())} {how}", "0, exactly", tuple(complaints))]
+
+
+def _filters(statement: Statement, sections: Mapping[str, Any], tensors: Tensors) -> list[Check]:
+    kind = "rotation_conv" if statement.correlations[0].on_rotations else "sphere_conv"
+    complaints = []
+    for layer in statement.correlations:
+        claim = sections[kind]["layers"][layer.name]
+        stated = claim["multiplicities"], claim["weights"], claim["dimension"]
+        found = [list(pair) for pair in layer.multiplicities], layer.weights, layer.dimension
+        if stated != found:
+            complaints.append(f"certificate.json: {kind}: {layer.name} has {found}, stated are {stated!r:.200}")
+    tables = {layer.table: layer for layer in statement.correlations}
+    wanted = {f"{name}_values": rotations.expected_filter(layer) for name, layer in tables.items()}
+    complaints += _differences(tensors, wanted, kind)
+    count = sum(value.size for value in wanted.values())
+    what = "D^l" if kind == "rotation_conv" else "harmonics"
+    how = f"{count} {what} at the points of filters, the nearest float64; weights and dimension are Schur's count"
+    return [Check(kind, how, "0, exactly", tuple(complaints))]
 
 
 def _differences(found: Tensors, wanted: Tensors, prefix: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ product    out[path, t, t', k, M] = sum_mn C[m, n; M] f[t, k, m] g[t', k, n]
 linear     one matrix per irrep, or its uniform, channel-wise and cross-channel factors, over the root of the fan in
 transform  the sums over harmonics at the samples, and over samples, by the tables
 zonal      every degree times its number, read off the broken line through the anchors
+           on the rotation group, and correlations: group
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save_file
 
 from basisgen.verify.isolation import IsolationError, run_apart, sites
-from basisgen.verify.spheres.statement import Linear, Product, Statement, Term, Transform, Zonal
+from basisgen.verify.spheres import group
+from basisgen.verify.spheres.statement import Correlation, Linear, Product, Statement, Term, Transform, Zonal
 from basisgen.verify.spheres.zonal import convolution
 
 Array = NDArray[Any]
 Coupling = Mapping[tuple[int, int, int], float]
-Layer = Product | Linear | Transform | Zonal
+Layer = Product | Linear | Transform | Zonal | Correlation
 
 BATCH = 2
 MAX_NUMBERS = 1 << 22  # of one layer's input, output or weights
@@ -49,39 +51,66 @@ def check_modules(
     """The worst residual, the complaints, and the layers that are too large to run. `entries` is the spec by name."""
     inputs: dict[str, Array] = {}
     wanted: dict[str, Array] = {}
-    layers = {}
     of_all: list[Layer] = [*statement.products, *statement.linear, *statement.transforms, *statement.zonal]
+    of_all += statement.correlations
     chosen = affordable(of_all)
     too_large = [layer.name for layer in of_all if layer not in chosen]
     for layer in chosen:
-        layers[layer.name] = entries[layer.name]["kind"]
         if isinstance(layer, Product):
-            fields = [
-                random.normal(size=(BATCH, _channels(terms))) for terms in layer.factors[: 2 if layer.second else 1]
-            ]
-            wanted[layer.name] = product(layer, fields[0], fields[-1], couplings)
+            given, right = _of_product(layer, couplings, random)
         elif isinstance(layer, Linear):
-            fields = [random.normal(size=(BATCH, _channels(layer.into)))]
-            weight, bias, wanted[layer.name] = linear(layer, entries[layer.name], fields[0], random)
-            inputs |= {f"{layer.name}.weight": weight} | ({f"{layer.name}.bias": bias} if len(bias) else {})
-        elif isinstance(layer, Zonal):
-            fields = [random.normal(size=(BATCH, _channels(layer.into)))]
-            weight, bias, wanted[layer.name] = convolution(layer, fields[0], random)
-            inputs |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
+            given, right = _of_linear(layer, entries[layer.name], random)
+        elif isinstance(layer, Zonal | Correlation):
+            given, right = _of_convolution(layer, tensors, random)
         else:
-            name = layer.tables
-            rings, points = len(tensors[f"{name}_cos"]), len(tensors[f"{name}_trig"])
-            field = random.normal(size=(BATCH, _channels(layer.field)))
-            samples = random.normal(size=(BATCH, layer.field[0].multiplicity, rings, points))
-            fields = [field, samples]
-            wanted[layer.name] = synthesis(layer, field, tensors, name)
-            wanted[f"{layer.name}.analysis"] = analysis(layer, samples, tensors, name)
-        inputs |= {f"{layer.name}.{k}": field for k, field in enumerate(fields)}
-    if not layers:
+            given, right = _of_transform(layer, tensors, random)
+        inputs |= {f"{layer.name}.{key}": value for key, value in given.items()}
+        wanted |= {f"{layer.name}{key}": value for key, value in right.items()}
+    if not chosen:
         return 0.0, [], too_large
+    layers = {layer.name: entries[layer.name]["kind"] for layer in chosen}
     outputs, error = _run(package, layers, inputs, files, 8 * sum(value.size for value in wanted.values()))
     worst, complaints = (0.0, [error]) if error is not None else _compared(outputs, wanted)
     return worst, complaints, too_large
+
+
+def _of_product(
+    layer: Product, couplings: Mapping[tuple[int, int, int], Coupling], random: np.random.Generator
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Random inputs, and the output by the definition; so for the other kinds."""
+    fields = [random.normal(size=(BATCH, _channels(terms))) for terms in layer.factors[: 2 if layer.second else 1]]
+    return {str(k): field for k, field in enumerate(fields)}, {"": product(layer, fields[0], fields[-1], couplings)}
+
+
+def _of_linear(
+    layer: Linear, entry: Mapping[str, Any], random: np.random.Generator
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    field = random.normal(size=(BATCH, _channels(layer.into)))
+    weight, bias, out = linear(layer, entry, field, random)
+    return {"0": field, "weight": weight} | ({"bias": bias} if len(bias) else {}), {"": out}
+
+
+def _of_convolution(
+    layer: Zonal | Correlation, tensors: Mapping[str, Array], random: np.random.Generator
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    field = random.normal(size=(BATCH, _channels(layer.into)))
+    if isinstance(layer, Zonal):
+        weight, bias, out = convolution(layer, field, random)
+    else:
+        weight, bias, out = group.correlation(layer, field, tensors[f"{layer.table}_values"], random)
+    return {"0": field, "weight": weight, "bias": bias}, {"": out}
+
+
+def _of_transform(
+    layer: Transform, tensors: Mapping[str, Array], random: np.random.Generator
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    name, rotations = layer.tables, layer.on_rotations
+    grid = (len(tensors[f"{name}_{key}"]) for key in (("cos", "trig", "around") if rotations else ("cos", "trig")))
+    field = random.normal(size=(BATCH, _channels(layer.field)))
+    samples = random.normal(size=(BATCH, layer.field[0].multiplicity, *grid))
+    forth, back = (group.synthesis, group.analysis) if rotations else (synthesis, analysis)
+    right = {"": forth(layer, field, tensors, name), ".analysis": back(layer, samples, tensors, name)}
+    return {"0": field, "1": samples}, right
 
 
 def _compared(outputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> tuple[float, list[str]]:
@@ -231,11 +260,10 @@ def _steps(layer: Layer) -> int:
 
 
 def _work(layer: Layer) -> int:
-    return (
-        BATCH * layer.field[0].multiplicity * 4 * (layer.band_limit * layer.of_grid) ** 2
-        if isinstance(layer, Transform)
-        else 0
-    )
+    if not isinstance(layer, Transform):
+        return 0
+    of_signal = group.work(layer) if layer.on_rotations else 4 * (layer.band_limit * layer.of_grid) ** 2
+    return BATCH * layer.field[0].multiplicity * of_signal
 
 
 def _size(layer: Layer) -> int:
@@ -247,7 +275,9 @@ def _size(layer: Layer) -> int:
         return max(sum(pairs), _channels(layer.into), _channels(layer.out))
     if isinstance(layer, Zonal):
         return max(len(layer.out) * layer.filters, _channels(layer.into), _channels(layer.out))
-    return 8 * layer.field[0].multiplicity * layer.of_grid**2
+    if isinstance(layer, Correlation):
+        return max(layer.weights, layer.dimension, _channels(layer.into), _channels(layer.out))
+    return layer.field[0].multiplicity * 8 * layer.of_grid**2 * (2 * layer.orders if layer.on_rotations else 1)
 
 
 def _channels(terms: Sequence[Term]) -> int:

@@ -26,7 +26,7 @@ def main(directory: Path) -> tuple[dict[str, Any], bytes]:
     for name, kind in task["layers"].items():
         fields = [inputs[f"{name}.{k}"] for k in range(2) if f"{name}.{k}" in inputs]
         with torch.no_grad():
-            if kind in ("linear", "zonal"):
+            if kind in ("linear", "zonal", "sphere_conv", "rotation_conv"):
                 module = getattr(package, name)(dtype=torch.float64)
                 for key, parameter in module.named_parameters():
                     parameter.copy_(inputs[f"{name}.{key}"])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import Any
 
 MAX_DEGREE = 256
 FACTORS = (1, 1.5, 2, 4)  # of oversampling
+MAX_POINTS = 1 << 12  # of a filter
+CORRELATIONS = ("sphere_conv", "rotation_conv")
 
 _TERM = re.compile(r"([1-9]\d{0,8})x(\d{1,3})([eo]?)", re.ASCII)
 
@@ -107,6 +110,7 @@ class Transform:
     field: tuple[Term, ...]
     grid: str
     oversampling: float = 1.0
+    on_rotations: bool = False
 
     @property
     def band_limit(self) -> int:
@@ -119,10 +123,77 @@ class Transform:
         return ceil(self.oversampling * self.band_limit)
 
     @property
+    def orders(self) -> int:
+        """N, of signals on the rotation group."""
+        return orders(self.field)
+
+    @property
     def tables(self) -> str:
-        """The name of its tensors."""
+        """What the names of its tensors begin with."""
+        rotations = f"_rotations_{self.orders}" if self.on_rotations else ""
         kept = f"_{self.band_limit}" if self.of_grid > self.band_limit else ""
-        return f"transform_{self.grid}_{self.of_grid}{kept}"
+        return f"transform{rotations}_{self.grid}_{self.of_grid}{kept}"
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """One correlation over all rotations as the spec states it; angles over pi."""
+
+    name: str
+    on_rotations: bool  # the input
+    into: tuple[Term, ...]
+    out: tuple[Term, ...]
+    near_identity: bool
+    alphas: int
+    gammas: int
+    betas: tuple[Fraction, ...]
+    max_gamma: Fraction
+    table: str  # what the name of its tensor begins with
+
+    @property
+    def band_limit(self) -> int:
+        """L, of the output."""
+        return len(self.out)
+
+    @property
+    def orders(self) -> tuple[int, int]:
+        """Below L: of the output's fragments n and the input's k."""
+        return orders(self.out), min(orders(self.into), self.band_limit)
+
+    @property
+    def signals(self) -> tuple[int, int]:
+        """In and out."""
+        return self.into[0].multiplicity, self.out[0].multiplicity
+
+    @property
+    def multiplicities(self) -> list[tuple[int, int]]:
+        """In and out, of every degree of the output."""
+        return [(into.multiplicity, out.multiplicity) for into, out in zip(self.into, self.out, strict=False)]
+
+    @property
+    def points(self) -> list[tuple[Fraction, Fraction, Fraction]]:
+        """alpha, beta, gamma of the filters' points, in order."""
+        steps = [
+            self.max_gamma * Fraction(2 * c - (self.gammas - 1), self.gammas - 1) if self.gammas > 1 else Fraction(0)
+            for c in range(self.gammas)
+        ]
+        alphas = [Fraction(2 * a, self.alphas) for a in range(self.alphas)]
+        return [
+            (alpha, beta, gamma - (alpha if self.near_identity else 0))
+            for beta in self.betas
+            for alpha in alphas
+            for gamma in steps
+        ]
+
+    @property
+    def weights(self) -> int:
+        """One for every signal in, signal out and point."""
+        return self.signals[0] * self.signals[1] * self.alphas * len(self.betas) * self.gammas
+
+    @property
+    def dimension(self) -> int:
+        """That of all equivariant linear maps, by Schur's lemma."""
+        return sum(into * out for into, out in self.multiplicities)
 
 
 @dataclass(frozen=True)
@@ -153,6 +224,7 @@ class Statement:
     linear: tuple[Linear, ...]
     transforms: tuple[Transform, ...]
     zonal: tuple[Zonal, ...]
+    correlations: tuple[Correlation, ...]
 
 
 def read_statement(entries: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Any]) -> Statement:
@@ -164,13 +236,15 @@ def read_statement(entries: Mapping[str, Mapping[str, Any]], sections: Mapping[s
         return Statement(
             tuple(_product(entry, sections["products"]["layers"][entry["name"]]) for entry in _of(entries, "product")),
             tuple(_linear(entry) for entry in _of(entries, "linear")),
-            tuple(
-                Transform(entry["name"], read_type(entry["in"]), entry["grid"], _oversampling(entry, sections))
-                for entry in _of(entries, "transform")
-            ),
+            tuple(_transform(entry, sections) for entry in _of(entries, "transform")),
             tuple(
                 Zonal(entry["name"], read_type(entry["in"]), read_type(entry["out"]), int(entry["anchors"]))
                 for entry in _of(entries, "zonal")
+            ),
+            tuple(
+                _correlation(entry, sections[kind]["layers"][entry["name"]])
+                for kind in CORRELATIONS
+                for entry in _of(entries, kind)
             ),
         )
     except StatementError:
@@ -207,6 +281,41 @@ def _linear(entry: Mapping[str, Any]) -> Linear:
 
 def _multiplicity(terms: tuple[Term, ...], irrep: tuple[int, int | None]) -> int:
     return sum(term.multiplicity for term in terms if (term.degree, term.parity) == irrep)
+
+
+def orders(terms: tuple[Term, ...]) -> int:
+    """N of signals on the rotation group, min(2l+1, 2N-1) fragments of degree l = 0 .. L-1; raises StatementError."""
+    signals = terms[0].multiplicity
+    limit = (terms[-1].multiplicity // signals + 1) // 2
+    for l, term in enumerate(terms):
+        if term != Term(signals * min(2 * l + 1, 2 * limit - 1), l, None):
+            raise StatementError(f"{term.multiplicity}x{term.degree} is not a degree of signals on the rotation group")
+    return limit
+
+
+def _transform(entry: Mapping[str, Any], sections: Mapping[str, Any]) -> Transform:
+    field, factor = read_type(entry["in"]), _oversampling(entry, sections)
+    found = Transform(entry["name"], field, entry["grid"], factor, entry["space"] == "rotations")
+    if found.on_rotations:
+        orders(found.field)
+    return found
+
+
+def _correlation(entry: Mapping[str, Any], claim: Mapping[str, Any]) -> Correlation:
+    on_rotations = entry["kind"] == "rotation_conv"
+    near, most = entry["grid"] == "near_identity", Fraction(entry["max_beta"])
+    count, gammas = int(entry["betas"]), int(entry["gammas"]) if on_rotations else 1
+    if near:
+        betas = [most * b / count for b in range(1, count + 1)]
+    else:
+        betas = [Fraction(1, 2) + (most * (2 * b - count + 1) / (count - 1) if count > 1 else 0) for b in range(count)]
+    max_gamma = Fraction(entry["max_gamma"]) if on_rotations else Fraction(0)
+    into, out = read_type(entry["in"]), read_type(entry["out"])
+    numbers = near, int(entry["alphas"]), gammas, tuple(betas), max_gamma
+    found = Correlation(entry["name"], on_rotations, into, out, *numbers, str(claim["table"]))
+    if found.alphas * found.gammas * count > MAX_POINTS or len(out) > len(into) or found.orders[1] < 1:
+        raise StatementError(f"{found.name} is not a correlation of signals")
+    return found
 
 
 def _term(text: str) -> Term:

@@ -28,23 +28,33 @@ def expected(name: str, grid: str, L: int, kept: int | None = None) -> dict[str,
     """The four tensors of one transform on a grid of band limit L, of degrees below `kept`, all unless given."""
     kept = kept or L
     with mpmath.workdps(DIGITS + 20):
-        angles = _angles(grid, L)
-        rings = _gauss(L)[0] if angles is None else [_cos_sin(angle) for angle in angles]
+        angles, rings, weights = rings_and_weights(grid, L)
         synthesis = _harmonics(kept, rings)
         if grid == "mw":
             assert angles is not None
             analysis = _analysis_of_mw(L, angles, kept)
         else:
-            weights = _gauss(L)[1] if angles is None else [_weight(grid, L, angle) for angle in angles]
             analysis = [[2 * mpmath.pi * w * p for w, p in zip(weights, row, strict=True)] for row in synthesis]
-        points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
-        trig = [[_trig(m, Fraction(2 * p, points)) for m in range(1 - kept, kept)] for p in range(points)]
         return {
-            f"{name}_analysis": _floats(analysis),
-            f"{name}_synthesis": _floats(synthesis),
-            f"{name}_trig": _floats(trig),
-            f"{name}_cos": _floats([[cos for cos, _ in rings]])[0],
+            f"{name}_analysis": floats(analysis),
+            f"{name}_synthesis": floats(synthesis),
+            f"{name}_trig": floats(waves(grid, L, kept)),
+            f"{name}_cos": floats([[cos for cos, _ in rings]])[0],
         }
+
+
+def rings_and_weights(grid: str, L: int) -> tuple[list[Fraction] | None, list[tuple[Real, Real]], list[Real]]:
+    """theta / pi, None for gauss; (cos, sin) of every ring; weights, none of `mw`."""
+    angles = _angles(grid, L)
+    if angles is None:
+        return None, *_gauss(L)
+    return angles, [cos_sin(angle) for angle in angles], [_weight(grid, L, angle) for angle in angles]
+
+
+def waves(grid: str, L: int, kept: int) -> list[list[Real]]:
+    """trig_m at the points of a ring of a grid of band limit L, |m| < kept."""
+    points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
+    return [[_trig(m, Fraction(2 * p, points)) for m in range(1 - kept, kept)] for p in range(points)]
 
 
 def _angles(grid: str, L: int) -> list[Fraction] | None:
@@ -58,7 +68,7 @@ def _angles(grid: str, L: int) -> list[Fraction] | None:
     return None
 
 
-def _cos_sin(angle: Fraction) -> tuple[Real, Real]:
+def cos_sin(angle: Fraction) -> tuple[Real, Real]:
     """Of pi times `angle`, exactly 0 and 1 where they are."""
     return mpmath.cospi(mpmath.mpf(angle.numerator) / angle.denominator), mpmath.sinpi(
         mpmath.mpf(angle.numerator) / angle.denominator
@@ -70,7 +80,7 @@ def _weight(grid: str, L: int, angle: Fraction) -> Real:
     n = 2 * L if grid == "driscoll_healy" else 2 * L - 1
     total = mpmath.mpf(2)
     for k in range(2, n, 2):
-        total += 4 * _cos_sin(k * angle)[0] / (1 - k * k)
+        total += 4 * cos_sin(k * angle)[0] / (1 - k * k)
     return total / n / (2 if grid == "equiangular" and angle in (0, 1) else 1)
 
 
@@ -116,7 +126,8 @@ def _harmonics(L: int, rings: list[tuple[Real, Real]]) -> list[list[Real]]:
     return rows
 
 
-def _analysis_of_mw(L: int, angles: list[Fraction], kept: int) -> list[list[Real]]:
+def interpolation(L: int, angles: list[Fraction]) -> tuple[list[tuple[Real, Real]], list[Real], list[Any]]:
+    """2L Gauss nodes as (cos, sin), their weights, and fixed-point matrices (node, ring) of even and of odd orders."""
     nodes, weights = _gauss(2 * L)
     thetas = [mpmath.acos(cos) for cos, _ in nodes]
     N = 2 * L - 1
@@ -128,11 +139,16 @@ def _analysis_of_mw(L: int, angles: list[Fraction], kept: int) -> list[list[Real
                 at = mpmath.pi * angle.numerator / angle.denominator
                 near = mpmath.sin(N * (theta - at) / 2) / mpmath.sin((theta - at) / 2) / N
                 if t == L - 1:
-                    matrix[g, t] = _fixed(near) if sign == 1 else 0
+                    matrix[g, t] = fixed(near) if sign == 1 else 0
                 else:
                     far = mpmath.sin(N * (theta + at) / 2) / mpmath.sin((theta + at) / 2) / N
-                    matrix[g, t] = _fixed(near + sign * far)
+                    matrix[g, t] = fixed(near + sign * far)
         matrices.append(matrix)
+    return nodes, weights, matrices
+
+
+def _analysis_of_mw(L: int, angles: list[Fraction], kept: int) -> list[list[Real]]:
+    nodes, weights, matrices = interpolation(L, angles)
     harmonics = _harmonics(kept, nodes)
     rows: list[list[Real]] = []
     start = 0
@@ -140,14 +156,21 @@ def _analysis_of_mw(L: int, angles: list[Fraction], kept: int) -> list[list[Real
         of_order = harmonics[start : start + kept - m]
         start += kept - m
         left = np.array(
-            [[_fixed(2 * mpmath.pi * w * p) for w, p in zip(weights, row, strict=True)] for row in of_order], object
+            [[fixed(2 * mpmath.pi * w * p) for w, p in zip(weights, row, strict=True)] for row in of_order], object
         )
         found = left.dot(matrices[m % 2])
         rows += [[mpmath.ldexp(mpmath.mpf(int(value)), -2 * FIXED) for value in row] for row in found.tolist()]
-    return [[value if abs(value) > mpmath.mpf(10) ** -DIGITS else mpmath.mpf(0) for value in row] for row in rows]
+    return without_dust(rows, DIGITS)
 
 
-def _fixed(value: Real) -> int:
+def without_dust(rows: list[list[Real]], digits: int) -> list[list[Real]]:
+    """With 0 for what is below so many digits."""
+    least = mpmath.mpf(10) ** -digits
+    return [[value if abs(value) > least else mpmath.mpf(0) for value in row] for row in rows]
+
+
+def fixed(value: Real) -> int:
+    """In units of 2^-FIXED."""
     return int(mpmath.nint(mpmath.ldexp(value, FIXED)))
 
 
@@ -155,9 +178,10 @@ def _trig(m: int, angle: Fraction) -> Real:
     """trig_m at pi times `angle`."""
     if m == 0:
         return mpmath.mpf(1)
-    cos, sin = _cos_sin(abs(m) * angle)
+    cos, sin = cos_sin(abs(m) * angle)
     return mpmath.sqrt(2) * (cos if m > 0 else sin)
 
 
-def _floats(rows: list[list[Real]]) -> Array:
+def floats(rows: list[list[Real]]) -> Array:
+    """The nearest float64, 0.0 for zeros."""
     return np.array([[float(value) + 0.0 for value in row] for row in rows])
