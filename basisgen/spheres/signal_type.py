@@ -32,7 +32,7 @@ def rotation_type(value: object, key: str) -> FieldType:
     field = field_type(value, key)
     if field.orders is None:
         raise SpecError(
-            f"{key} = '{field.brief()}' is not a signal on the rotation group: write Kx0..L-1r, K signals of band limit "
-            "L, 2l+1 fragments of each degree, without parity, as '8x0..15r'; of azimuthal band limit 3, '8x0..15r3'."
+            f"{key} = '{field.brief()}' is not a signal on the rotation group: write Kx0..L-1r, K signals of band "
+            "limit L, 2l+1 fragments of each degree, without parity, as '8x0..15r', or '8x0..15r3'."
         )
     return field

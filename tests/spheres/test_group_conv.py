@@ -287,7 +287,7 @@ def test_a_description_is_read_back() -> None:
         ({"mixing": "all"}, "unknown key"),
         ({"channels": 2}, "unknown key"),
         ({"space": "rotations"}, "unknown key"),
-        ({"stride": 2}, "no part of a spec"),
+        ({"stride": 2}, "not part of a spec"),
     ],
 )
 def test_wrong_correlations(change: dict[str, object], message: str) -> None:

@@ -71,6 +71,7 @@ class GroupConv(EquivariantLinear):
         first = 0
         for (before, degree, _), (after, _, _) in zip(self.in_type, self.out_type, strict=False):
             n, k = after // out, before // into
+            # (n, k, signal in, signal out) -> (n and signal out, k and signal in)
             part = psi[first : first + n * k].reshape(n, k, into, out)
             first += n * k
             matrix = part.permute(0, 3, 1, 2).reshape(after, before)

@@ -54,30 +54,33 @@ class RotationTransform(Transform):
         L, N, batch = self.band_limit, self.orders, field.shape[0]
         values = field.to(of.alpha.dtype)
         padded = torch.cat([values, values.new_zeros(batch, 1)], 1).index_select(1, of.of_field)
-        parts = padded.reshape(batch * self.signals, 2, 2, L, N, L)
+        parts = padded.reshape(batch * self.signals, 2, 2, L, N, L)  # (.., sign of m, sign of n, m, n, l)
         # (n or -n, batch and signal, sum or difference, m, n, l) -> (.. and m and n, l, batch and signal and ..)
         pairs = _meet(parts[:, 0, 0], parts[:, 0, 1], parts[:, 1, 0], parts[:, 1, 1])
         rows = pairs.permute(0, 3, 4, 5, 1, 2).reshape(2 * L * N, L, batch * self.signals * 2)
-        rings = torch.bmm(of.synthesis.flatten(0, 2), rows)
+        rings = torch.bmm(of.synthesis.flatten(0, 2), rows)  # (n or -n and m and n, ring, batch and signal and ..)
         # (n or -n, m, n, ring, batch and signal, ..) -> (n or -n and .., batch and signal, ring, m, n)
         shaped = rings.reshape(2, L, N, self.rings, batch * self.signals, 2).permute(0, 5, 4, 3, 1, 2)
         four = torch.stack(_part(shaped[0, 0], shaped[0, 1], shaped[1, 0], shaped[1, 1]), 2)
-        waves = four.reshape(batch * self.signals * self.rings * 2, 2, L, N).transpose(1, 2)
-        # (batch and signal and ring, sign of m and m, sign of n and n) @ (.., gamma), then (alpha, ..) @ that
-        over_gamma = waves.reshape(-1, 2 * L, 2 * N) @ of.gamma.flatten(1).t()
+        # (batch and signal, ring, sign of m and sign of n, m, n) -> (.., sign of m and m, sign of n and n)
+        waves = four.reshape(-1, 2, L, N).transpose(1, 2).reshape(-1, 2 * L, 2 * N)
+        # (batch and signal and ring, .. m, .. n) @ (.. n, gamma), then (alpha, .. m) @ that
+        over_gamma = waves @ of.gamma.flatten(1).t()
         samples = of.alpha.flatten(1) @ over_gamma
         return samples.reshape(batch, *self.shape).to(field.dtype)
 
     def _analysis(self, samples: Tensor, of: Constants) -> Tensor:
         L, N, batch = self.band_limit, self.orders, samples.shape[0]
+        # (batch and signal and ring, alpha, gamma) @ (gamma, sign of n and n), then (sign of m and m, alpha) @ that
         values = samples.to(of.alpha.dtype).reshape(-1, self.points, self.turns)
         over_gamma = values @ (of.gamma.flatten(1) / self.turns)
-        waves = (of.alpha.flatten(1).t() / self.points) @ over_gamma  # (.., sign of m and m, sign of n and n)
-        parts = waves.reshape(batch * self.signals, self.rings, 2, L, 2, N)
+        waves = (of.alpha.flatten(1).t() / self.points) @ over_gamma
+        parts = waves.reshape(batch * self.signals, self.rings, 2, L, 2, N)  # (.., ring, sign of m, m, sign of n, n)
         pairs = _meet(parts[:, :, 0, :, 0], parts[:, :, 0, :, 1], parts[:, :, 1, :, 0], parts[:, :, 1, :, 1])
         # (n or -n, batch and signal, .., ring, m, n) -> (n or -n and m and n, ring, batch and signal and ..)
         rows = pairs.permute(0, 4, 5, 3, 1, 2).reshape(2 * L * N, self.rings, batch * self.signals * 2)
-        degrees = torch.bmm(of.analysis.flatten(0, 2), rows)
+        degrees = torch.bmm(of.analysis.flatten(0, 2), rows)  # (n or -n and m and n, degree, batch and signal and ..)
+        # (n or -n, m, n, degree, batch and signal, ..) -> (n or -n, .., batch and signal, m, n, degree)
         shaped = degrees.reshape(2, L, N, L, batch * self.signals, 2).permute(0, 5, 4, 1, 2, 3)
         four = torch.stack(_part(shaped[0, 0], shaped[0, 1], shaped[1, 0], shaped[1, 1]), 1)
         # (batch, signal and sign of m and sign of n and m and n and l)
@@ -87,7 +90,7 @@ class RotationTransform(Transform):
         """The mean over all rotations: (batch, signal, beta, alpha, gamma) -> (batch, signal)."""
         of: Constants = self._constants(samples)
         rings = samples.to(of.weights.dtype).mean((3, 4))
-        return (rings * of.weights).sum(2).to(samples.dtype)
+        return (rings * of.weights).sum(2).to(samples.dtype)  # over (.., ring)
 
     def rotations(self) -> Tensor:
         """The rotation R of every sample, float64 (beta, alpha, gamma, 3, 3); a signal on the sphere at R y."""
@@ -99,7 +102,7 @@ class RotationTransform(Transform):
                 2 * torch.pi / count * torch.arange(count, dtype=torch.float64) for count in (self.points, self.turns)
             )
         )
-        return alpha[:, None] @ tilt[:, None, None] @ gamma
+        return alpha[:, None] @ tilt[:, None, None] @ gamma  # (beta, alpha, gamma, 3, 3)
 
     @classmethod
     def _make_constants(cls, at: At) -> Constants:

@@ -52,7 +52,7 @@ def analysis(layer: Transform, samples: Array, tensors: Tensors, name: str) -> A
             for m in range(-l, l + 1):
                 element = _element(tensors, name, "analysis", l, m, n)
                 part[:, i, :, m + l] = np.einsum("bkxyz,xyz->bk", samples, element) / count
-        parts.append(part.reshape(len(samples), -1))
+        parts.append(part.reshape(len(samples), -1))  # (batch, n and signal and m)
     return np.concatenate(parts, axis=1)
 
 
@@ -105,9 +105,10 @@ def correlation(
     for l in range(layer.band_limit):
         size, n = 2 * l + 1, min(2 * l + 1, 2 * N - 1)
         k = layer.multiplicities[l][0] // into
+        # (batch, k, signal in, m)
         x = field[:, first : first + layer.multiplicities[l][0] * size].reshape(len(field), k, into, size)
         psi = np.einsum("nkg,iog->nkio", values[row : row + n * k].reshape(n, k, -1), weight) * scale
         z = np.einsum("nkio,bkim->bnom", psi, x) + (bias[:, None] if l == 0 else 0)
-        parts.append(z.reshape(len(field), -1))
+        parts.append(z.reshape(len(field), -1))  # (batch, n and signal out and m)
         first, row = first + layer.multiplicities[l][0] * size, row + n * k
     return weight, bias, np.concatenate(parts, axis=1)
