@@ -190,11 +190,12 @@ def moments(
     voxels, and over the batch unless `per_sample`; with `sync` over the batches of all processes, should there be
     several. In float32 or better, for any fields. Means of nothing are 0.
     """
-    sync = sync and dist.is_available() and dist.is_initialized()
+    sync = sync and has_processes()
     voxels = voxels_last(fields).unsqueeze(0 if per_sample else 1)  # (sample, set, channel, voxel)
     count: Count = voxels.shape[0] * voxels.shape[3]
     if sync:
-        count = _sum_over_processes(torch.tensor(float(count), device=fields.device), sync)
+        dtype = torch.promote_types(fields.dtype, torch.float32)
+        count = sum_over_processes(torch.tensor(count, dtype=dtype, device=fields.device), sync)
     same, mean, square = apply_function(_Moments, voxels, field_type, count, sync)
     return same.reshape(fields.shape), mean, square, count
 
@@ -238,12 +239,12 @@ class _Moments(torch.autograd.Function):
         terms = list(zip(field_type, split_terms(fields, field_type, 2), strict=True))
         sums = [x.sum((0, 3), dtype=dtype) for term, x in terms if term.is_even_scalar]
         own_mean = torch.cat([fields.new_zeros(fields.shape[1], 0, dtype=dtype), *sums], 1)
-        mean = _sum_over_processes(own_mean, sync) / _at_least_one(count)
+        mean = sum_over_processes(own_mean, sync) / _at_least_one(count)
         squares = []
         for (term, x), centre in zip(terms, split_terms(spread(mean, field_type), field_type), strict=True):
             centred = x - centre[..., None] if term.is_even_scalar else x
             squares.append(_sums_of_squares(centred, dtype))
-        square = _sum_over_processes(torch.cat(squares, 1), sync) / _at_least_one(count)
+        square = sum_over_processes(torch.cat(squares, 1), sync) / _at_least_one(count)
         return fields.view_as(fields), mean, square
 
     @staticmethod
@@ -255,8 +256,8 @@ class _Moments(torch.autograd.Function):
     def backward(ctx: Any, grad_same: Tensor, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor | None, ...]:
         fields, mean = ctx.saved_tensors
         count = _at_least_one(ctx.count)
-        slope = 2 * _sum_over_processes(grad_square, ctx.sync) / count
-        offset = spread(_sum_over_processes(grad_mean, ctx.sync) / count, ctx.field_type)
+        slope = 2 * sum_over_processes(grad_square, ctx.sync) / count
+        offset = spread(sum_over_processes(grad_mean, ctx.sync) / count, ctx.field_type)
         shift = offset - slope * spread(mean, ctx.field_type)
         gradient = torch.addcmul(grad_same, fields, slope[..., None].to(fields.dtype))
         first = 0
@@ -297,9 +298,15 @@ def _lerp(running: Tensor, newest: Tensor, weight: float | Tensor) -> None:
             running.lerp_(newest, weight)
 
 
-def _sum_over_processes(tensor: Tensor, sync: bool) -> Tensor:
+def sum_over_processes(tensor: Tensor, sync: bool) -> Tensor:
+    """The sum over the processes of torch.distributed, with its gradient; the tensor itself unless `sync`."""
     total: Tensor = _AllReduce.apply(tensor) if sync else tensor  # type: ignore[no-untyped-call]
     return total
+
+
+def has_processes() -> bool:
+    """Whether a process group of torch.distributed is at work."""
+    return dist.is_available() and dist.is_initialized()
 
 
 class _AllReduce(torch.autograd.Function):

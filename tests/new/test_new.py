@@ -126,6 +126,40 @@ def test_of_two_processes_that_train_together_one_tests_and_prints(preset: str, 
     assert words[0] == words[1], "the same lines, with other figures"
 
 
+TRAINING = """
+import os
+import sys
+import torch
+from runtime.train import TrainConfig, train
+from data import Skies
+from network import Network
+torch.manual_seed(0)
+model = Network()
+config = TrainConfig(epochs=2, batch_size=8, learning_rate=0.01, precision="float64", tensorboard=False, device="cpu")
+train(model, Skies(20), config, sys.argv[1], resume=True)  # the last step of an epoch is half as long
+if os.environ.get("RANK", "0") == "0":
+    torch.save(model.state_dict(), f"{sys.argv[1]}/final.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_sphere_to_the_weights_of_one() -> None:
+    """In float64, statistics of norms included."""
+    import torch
+
+    _new("first", "--preset", "sphere")
+    home = Path("first")
+    _run(home, "-m", "basisgen.cli", "compile", "first.toml")
+    (home / "training.py").write_text(TRAINING)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    _run(home, "training.py", "one")
+    _run(home, *torchrun, "training.py", "two")
+    one, two = (torch.load(home / name / "final.pt") for name in ("one", "two"))
+    assert one and one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "expected"),
