@@ -1,4 +1,4 @@
-"""Batch norm and fragment norm over the processes of torch.distributed: two compute what one does with the joint batch."""
+"""Batch norm and fragment norm over processes of torch.distributed: two compute what one does with the joint batch."""
 
 import pytest
 import torch
