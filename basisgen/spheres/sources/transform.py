@@ -36,6 +36,8 @@ class Transform(nn.Module):
     `forward` is `synthesis`; `analysis` is its inverse, exact below the band limit. No weights, no state.
     """
 
+    basisgen_kind = "transform"
+
     field_type: FieldType
     grid: str
     rings: int
