@@ -30,7 +30,7 @@ Proven = Mapping[Claim, Any]
 def compile_package(spec: PackageSpec, jobs: int = 1) -> dict[str, bytes]:
     """Every file of the package a spec describes.
 
-    Raises SpecError or SamplingError for what the caller can mend, ProofError for a bug of ours.
+    Raises SpecError or SamplingError for what the caller can fix, ProofError for a bug of ours.
     """
     return render(plan(spec, jobs))
 

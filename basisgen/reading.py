@@ -114,7 +114,7 @@ class Settings:
         return integers
 
     def finish(self) -> None:
-        """Refuses keys nobody asked for."""
+        """Refuses keys that nothing asked for."""
         for key in self._table:
             if key not in self._known:
                 raise self.complaint(key, f"there is no such setting here. Known: {', '.join(self._known)}")

@@ -38,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lists the pages at the end of the page of results; mends the links from and to them."""
+    """Lists the pages at the end of the page of results; adapts the links from and to them."""
     if page.file.src_uri == "results.md":
         titles = {_address(path): path.read_text("utf-8").splitlines()[0].lstrip("# ") for path in _pages()}
         markdown += "\n" + "\n".join(f"* [{title}](../{address})" for address, title in titles.items()) + "\n"
@@ -46,11 +46,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     elsewhere = place.startswith(("benchmarks/", "examples/"))
     folder = posixpath.dirname(place if elsewhere else f"docs/{place}")  # in the repository
 
-    def mended(match: re.Match[str]) -> str:
+    def adapted(match: re.Match[str]) -> str:
         image, text, target, anchor = match.groups()
         address = posixpath.normpath(posixpath.join(folder, target)).removeprefix("docs/")
         if files.get_file_from_path(address) is None:
             return text if elsewhere else match[0]  # on pages of our own a dead link is an error
         return f"{image}[{text}]({posixpath.relpath(address, posixpath.dirname(place))}{anchor or ''})"
 
-    return LINK.sub(mended, markdown)
+    return LINK.sub(adapted, markdown)

@@ -32,7 +32,7 @@ class _Call:
 
 
 def cause(module: nn.Module, whole: TypedFunction, fields: Tensor, turns: Tensor, tolerance: float, seed: int) -> str:
-    """One or two sentences for the message of `assert_equivariant`. module: in float64, for nobody else's use."""
+    """One or two sentences for the message of `assert_equivariant`. module: in float64; it may be changed."""
     for call in _calls(module, whole, fields):
         part = TypedFunction(frozen(call.part, seed), call.in_type, call.out_type)
         if _worst(part, call.given, turns) > tolerance:

@@ -68,7 +68,7 @@ class BatchNorm(FieldLayer, _BatchNorm):
 
     @property
     def num_features(self) -> int:  # type: ignore[override]
-        """Asked for by convert_sync_batchnorm alone, which would make another layer of this one."""
+        """Asked for only by convert_sync_batchnorm, which would turn this into another layer."""
         raise NotImplementedError(
             "nn.SyncBatchNorm.convert_sync_batchnorm cannot convert runtime.BatchNorm, whose statistics are of lengths "
             "of fields. Make it with sync=True, or set layer.sync = True, and convert the other modules one by one."

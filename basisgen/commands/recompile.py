@@ -55,7 +55,7 @@ def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
         raise SpecError(f"compiling it takes more than {MAX_MEMORY >> 30} GiB of memory") from None
     except BasisgenError:
         raise
-    except Exception as error:  # ours to mend; a package that nobody can compile again is not verified
+    except Exception as error:  # our bug; a package that cannot be compiled again is not verified
         raise SpecError(f"the compiler fails on it ({type(error).__name__}: {error})") from error
 
 

@@ -100,7 +100,7 @@ def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
 
 def _refuse_places(directory: Path) -> None:
     if directory.name in ("", ".."):
-        raise OutputError(f"{directory} cannot be exchanged from within. Name the directory from outside, by its name.")
+        raise OutputError(f"{directory} cannot be replaced from inside. Name it from outside, by its path.")
     for place in (directory, directory.parent):
         if place.is_symlink():
             raise OutputError(f"{place} is a symbolic link: packages are not written through links. Name a directory.")

@@ -196,7 +196,7 @@ def _parse_term(term: str, text: str) -> Term:
         )
     if len(term) > 24:
         raise SpecError(
-            f"cannot read field type {_quoted(text)}: the numbers of term {_quoted(term)} are absurdly large, "
+            f"cannot read field type {_quoted(text)}: a number of term {_quoted(term)} is far too large, "
             "the limit is 24 characters."
         )
     multiplicity = int(match["multiplicity"] or 1)

@@ -63,7 +63,7 @@ def roots(squares: Integers, bits: int) -> Integers:
 def nearest(values: Integers, error: int, bits: int) -> Floats:
     """The float64 nearest to each number, all numbers within `error`; 0 for what is within 2^-200 of it and may be 0.
 
-    No enclosure tells a number of 10^-61 from 0: there are such zeros, of algebraic coincidence.
+    No enclosure can distinguish a number of 10^-61 from 0, and algebraic coincidences do make such zeros.
     Raises PrecisionError where the bound leaves a choice.
     """
     one, flat = 1 << bits, values.ravel().tolist()

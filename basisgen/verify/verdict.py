@@ -90,6 +90,8 @@ class Verdict:
             return f"{package}: NOT VERIFIED, {count} {'complaint' if count == 1 else 'complaints'}"
         if not self.verified:
             needed = [f"{check.name} ({check.not_done})" for check in left_out if not check.optional]
-            return f"{package}: NOT VERIFIED, though nothing wrong was found: not done are {', '.join(needed)}"
+            return (
+                f"{package}: NOT VERIFIED: nothing wrong was found, but these checks were not done: {', '.join(needed)}"
+            )
         names = ", ".join(check.name for check in left_out)
         return f"{package}: verified" + (f", without {names}" if names else "")

@@ -90,7 +90,7 @@ def _run(
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Says how to continue after a stop while cases run; training says it for itself."""
+    """Says how to continue after a stop while cases run; training says so itself."""
     stop = StopSignals(GO_ON)
     try:
         with stop, stop.acting():

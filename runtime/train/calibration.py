@@ -56,9 +56,7 @@ def _check_batch(volumes: Tensor) -> None:
     bad = (~torch.isfinite(volumes)).nonzero()
     if len(bad):
         place = tuple(bad[0].tolist())
-        raise ValueError(
-            f"calibrate needs a finite batch, and it is {volumes[place].item()} at {place}. Mend the data."
-        )
+        raise ValueError(f"calibrate needs a finite batch, and it is {volumes[place].item()} at {place}. Fix the data.")
 
 
 def _rescaled(conv: Any, output: Tensor, length: float, eps: float, gains: dict[nn.Module, Tensor]) -> Tensor:

@@ -38,7 +38,7 @@ class Loader:
         self, dataset: "Dataset[Any]", keys: list[list[Key]], config: TrainConfig, processes: Processes
     ) -> None:
         draws = Draws(dataset, config.seed)
-        if isinstance(first := draws["check", 0], TrainingError):  # shall fail here, not in a worker
+        if isinstance(first := draws["check", 0], TrainingError):  # fails here, not in a worker
             raise first
         self._workers: list[BaseProcess] = []
         self._loader: DataLoader[Any] = DataLoader(

@@ -190,7 +190,7 @@ def _check_pair(scan: Scan, label: Scan) -> None:
     if apart > 0.1 * step:  # mm, of the first and the last voxel
         raise ValueError(
             f"{label.path} lies elsewhere than its scan: their affines put a voxel {apart:.3g} mm apart, at a spacing "
-            f"of {step:.3g} mm. Resample the label to the scan's grid, or mend the header that is wrong."
+            f"of {step:.3g} mm. Resample the label to the scan's grid, or correct the wrong header."
         )
     if (label.values != label.values.round()).any() or label.values.min() < 0:
         raise ValueError(

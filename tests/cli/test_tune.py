@@ -177,7 +177,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(monk
     Path("generated/both/notes.txt").write_text("mine")
     assert "notes.txt was not written by basisgen and would be lost" in _run("tune", "generated/both").stderr
     monkeypatch.chdir("generated/both")
-    assert ". cannot be exchanged from within. Name the directory from outside" in _run("tune", ".").stderr
+    assert ". cannot be replaced from inside. Name it from outside" in _run("tune", ".").stderr
     assert Path("notes.txt").read_text() == "mine"
 
 

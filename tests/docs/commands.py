@@ -36,7 +36,7 @@ class Typed:
     def line(self, command: str) -> str:
         """What is typed for a command."""
         for part, other in self.put.items():
-            assert part in command, f"`{command}` has no {part!r} any more: mend its entry in tests/docs/commands.py"
+            assert part in command, f"`{command}` has no {part!r} any more: correct its entry in tests/docs/commands.py"
             command = command.replace(part, other)
         return f"{self.before}{command}{self.add}"
 
