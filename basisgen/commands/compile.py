@@ -22,7 +22,7 @@ from basisgen.spec import KINDS, MAX_SPEC_BYTES, PackageSpec, parse_package
 def read_spec(path: Path) -> PackageSpec:
     """The package that a spec file states.
 
-    Raises OutputError where it cannot be read, SpecError where it is no spec.
+    Raises OutputError where it cannot be read, SpecError where it is not a spec.
     """
     body = read_bounded(path, MAX_SPEC_BYTES, "a spec")
     try:

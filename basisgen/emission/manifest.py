@@ -28,7 +28,7 @@ class ManifestError(BasisgenError):
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a package on disk: a table, of which nothing else is known.
 
-    Raises OutputError where it cannot be read, ManifestError where it is none.
+    Raises OutputError where it cannot be read, ManifestError where it is not a manifest.
     """
     return parse_manifest(read_bounded(directory / MANIFEST, MAX_MANIFEST_BYTES, "a manifest"))
 

@@ -99,7 +99,7 @@ def _complex(j: int, l: int, J: int) -> tuple[Orders, Orders, Integers]:
 
 
 def _rows(j: int, l: int, J: int) -> list[Integers]:
-    """S(m, M-m) for M = J, J-1, .. 0: rows over m = -j..j, zero where M-m is no order of degree l."""
+    """S(m, M-m) for M = J, J-1, .. 0: rows over m = -j..j, zero where M-m is not an order of degree l."""
     m = np.arange(-j, j + 1)
     top = [(-1) ** (j - m) * comb(j + l - J, j - m) if abs(J - m) <= l else 0 for m in m.tolist()]
     rows = [np.array(top, object)]

@@ -175,7 +175,7 @@ def parse(kind: str, name: str, table: Mapping[str, object]) -> GroupConvSpec:
     out = rotation_type(required(table, "out", "it"), "out")
     if into.has_parity:
         raise SpecError(
-            f"in = {quoted(into.brief())} has a parity, which functions of rotations have not. Write it as '8x0..15'."
+            f"in = {quoted(into.brief())} has a parity, which functions of rotations lack. Write it as '8x0..15'."
         )
     if len(out.terms) > min(len(into.terms), MAX_BAND_LIMIT):
         raise SpecError(

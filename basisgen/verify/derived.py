@@ -83,7 +83,7 @@ def check_taps(
 
 
 def _distance(taps: Tensor, own: Tensor) -> float:
-    """Infinite where a zero is none, or has another sign."""
+    """Infinite where a zero is expected and another number, or sign, is found."""
     zeros = (taps == 0) | (own == 0)
     if next(differences(taps[zeros], own[zeros]), None) is not None:
         return np.inf

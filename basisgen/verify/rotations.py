@@ -122,7 +122,7 @@ def turns_of(size: Sequence[int], steps: Sequence[Fraction], *, mirrors: bool) -
 
 
 def permutation(size: Sequence[int], steps: Sequence[Fraction], g: Turn) -> Indices | None:
-    """For each point x of a centred grid the flat index of g x; None where g x is no point of the grid."""
+    """For each point x of a centred grid the flat index of g x; None where g x is not a point of the grid."""
     images, signs = abs(g).argmax(axis=1), g.sum(axis=1)
     if any((size[axis], steps[axis]) != (size[image], steps[image]) for axis, image in enumerate(images)):
         return None

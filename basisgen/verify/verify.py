@@ -232,7 +232,7 @@ def _check_numbers(
         checks += [*_check_products(certificate), Check("floats", how, "", tuple(complaints + found))]
     how = f"every number is the compiler's own, taps without a formula to {TOLERANCE} of the largest"
     if written is None:
-        checks.append(Check("taps", how, "", not_done="there is none of the compiler's to compare with"))
+        checks.append(Check("taps", how, "", not_done="there is no file of the compiler's to compare with"))
     elif wrong:
         checks.append(Check("taps", how, "", () if certificate else tuple(complaints), not_done="they cannot be read"))
     else:

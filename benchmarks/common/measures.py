@@ -120,7 +120,7 @@ def _compared(exact: nn.Module, x: Tensor, mode: str, where: Where) -> Row:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """|found - exact| / |exact|; infinite where a number is none."""
+    """|found - exact| / |exact|; infinite where a number is not finite."""
     distance = float((found.cpu().double() - exact).norm() / exact.norm().clamp_min(1e-30))
     return distance if distance == distance else float("inf")
 

@@ -124,7 +124,7 @@ def _cases(networks: Sequence[str], settings: Sequence[str], seeds: int) -> list
 def _check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
-            raise click.UsageError(f"{option} {name}: there is none of that name. Choose from {', '.join(known)}.")
+            raise click.UsageError(f"{option} {name}: there is no such name. Choose from {', '.join(known)}.")
 
 
 def _check_place(directory: Path, study: Study) -> None:

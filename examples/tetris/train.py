@@ -61,9 +61,7 @@ def main(
     """
     preset = load_preset(name)
     if network not in preset.networks:
-        raise click.UsageError(
-            f"--network {network}: there is none of that name. Choose from {', '.join(preset.networks)}."
-        )
+        raise click.UsageError(f"--network {network}: there is no such name. Choose from {', '.join(preset.networks)}.")
     training = replace(
         preset.training, seed=seed, epochs=epochs or preset.training.epochs, precision=Precision(precision)
     )

@@ -74,7 +74,7 @@ def voxel_rays(volumes: Tensor, directions: Tensor, *, level: float = 0.5, steps
     voxels; the crossing is interpolated. Normals are the negative gradient. The hull is the intersection of half-spaces
     that touch the voxels, as cubes, from 512 directions, which is slightly larger than the hull itself.
 
-    Returns (batch, 6, *shape). Raises ValueError if the volumes have not one channel.
+    Returns (batch, 6, *shape). Raises ValueError unless the volumes have one channel.
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(f"voxel_rays takes volumes (batch, 1, x, y, z), got {tuple(volumes.shape)}.")

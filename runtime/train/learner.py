@@ -63,7 +63,7 @@ class Learner:
         return loss
 
     def gradients(self, processes: int) -> list[Tensor]:
-        """The gradient of every weight; zeros where another of several processes may have one and this one has not."""
+        """The gradient of every weight; zeros where another process may have one and this one does not."""
         for parameter in self._parameters:
             if parameter.grad is None and processes > 1:
                 parameter.grad = torch.zeros_like(parameter)

@@ -58,7 +58,7 @@ class Facts:
 
 
 def facts_of(config: TrainConfig, batches: TrainBatches, validated: bool, metrics: "MetricCollection | None") -> Facts:
-    """The facts of a run. Raises TrainingError if the monitored column is none of its columns."""
+    """The facts of a run. Raises TrainingError if the monitored column is not among its columns."""
     return Facts(
         config=config,
         samples=batches.samples,

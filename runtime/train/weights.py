@@ -55,7 +55,7 @@ def checked_weights(
     problems = {name: _misfit(wanted[name][1], weights[name], same_dtype) for name in sorted(shared)}
     for what, names in (
         ("lacks", sorted(name for name in wanted.keys() - weights.keys() if not name.endswith(EXTRA_STATE))),
-        ("has, and the model has not,", sorted(weights.keys() - wanted.keys())),
+        ("has, and the model lacks,", sorted(weights.keys() - wanted.keys())),
         ("has in another shape", [name for name in wanted if problems.get(name) == "shape"]),
     ):
         if names:

@@ -375,8 +375,8 @@ def test_the_plan_counts_parameters_and_runs_nothing(made_command: click.Command
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--network", "other"], "--network other: there is none of that name. Choose from steerable, conventional."),
-        (["--setting", "1/3"], "--setting 1/3: there is none of that name"),
+        (["--network", "other"], "--network other: there is no such name. Choose from steerable, conventional."),
+        (["--setting", "1/3"], "--setting 1/3: there is no such name"),
         (["--data", "none"], "there are no data. Source: nowhere"),
     ],
 )

@@ -165,7 +165,7 @@ def test_weights_fit_or_leave_the_model_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(load_weights(tmp_path / "a.pt", other).weight, one.weight)
     for model, message in (
         (nn.Linear(2, 4), "has in another shape weight, bias"),
-        (nn.Linear(2, 3, bias=False), "has, and the model has not, bias"),
+        (nn.Linear(2, 3, bias=False), "has, and the model lacks, bias"),
         (nn.Sequential(nn.Linear(2, 3)), r"lacks 0\.bias, 0\.weight"),
     ):
         before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -21,7 +21,7 @@ from basisgen.text import template
 def project(name: str, preset: str) -> dict[str, str]:
     """Every file of a project by name.
 
-    Raises SpecError if the name is none that Python can import.
+    Raises SpecError if the name is not one that Python can import.
     """
     facts = {"name": identifier(name, "package name"), "preset": preset, "about": PRESETS[preset]}
     templates = files("basisgen.commands.new") / "templates"

@@ -4,8 +4,8 @@
     H[l, o, i]  = sum over a of  table[l, a] * weight[i, a, o]
 
 table[l, a] is linear interpolation between anchors on the degrees times 2 pi sqrt(4 pi / (2l+1)), the factor of a
-convolution on the sphere with orthonormal harmonics; float64 in basis.safetensors. Degrees of the input that the output
-has not are left out.
+convolution on the sphere with orthonormal harmonics; float64 in basis.safetensors. Degrees that the output
+lacks are left out.
 
 Weights begin as in Esteves et al. 2018, arXiv:1711.06721: normal, cut at two deviations of 1 / (pi sqrt(L * signals)),
 which keeps the size of samples through a rectifier.

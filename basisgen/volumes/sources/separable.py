@@ -123,7 +123,7 @@ def _is_exporting() -> bool:
 def _is_transformed() -> bool:
     """Whether torch.func, or a forward-mode derivative, is at work: the operators here have backward passes alone.
 
-    No public function tells. Where a torch has not these private ones the answer is yes: the dense convolution is right
+    No public function tells. If these private functions are missing, the answer is yes: the dense convolution is right
     in every case.
     """
     transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
