@@ -109,16 +109,16 @@ def _violations(coupling: IntegerCoupling, limbs: list[Floats], axis: int) -> Wh
             row = rows[place[:, position], slot]
             keys.append(key + (row - place[:, position]) * strides[position])
             elements.append(values[place[:, position], slot])
-    where = np.concatenate(keys)
-    carry = np.zeros(int(np.prod(2 * degrees + 1)), np.int64)
+    identities, where = np.unique(np.concatenate(keys), return_inverse=True)
+    carry = np.zeros(len(identities), np.int64)
     for limb in limbs:
         products = np.concatenate([element * limb for element in elements])
         total = carry + np.bincount(where, products, len(carry)).astype(np.int64)
         wrong = total & ((1 << LIMB) - 1)
         if wrong.any():
-            return _orders(np.nonzero(wrong)[0], degrees)
+            return _orders(identities[wrong != 0], degrees)
         carry = total >> LIMB
-    return _orders(np.nonzero(carry)[0], degrees)
+    return _orders(identities[carry != 0], degrees)
 
 
 def _orders(keys: Whole, degrees: Whole) -> Whole:

@@ -1,11 +1,12 @@
 """Real numbers as integers times 2^-bits, with bounds on their errors: what tables of transforms are computed in.
 
-A vector of numbers is an array of Python integers; an error is a bound in units of 2^-bits. Sums are exact, a product
-rounded down adds one unit. `nearest` gives float64 only where the bound leaves no doubt which is nearest.
+Numbers are arrays of Python integers; an error is a bound in units of 2^-bits. Sums are exact, a product rounded down
+adds one unit. `nearest` gives float64 only where the bound leaves no doubt which is nearest.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import isqrt
@@ -13,6 +14,8 @@ from math import isqrt
 import mpmath
 import numpy as np
 from numpy.typing import NDArray
+
+_MOST_BITS = 900  # of numbers that fit into a float64, with a whole part
 
 Integers = NDArray[np.object_]
 Floats = NDArray[np.float64]
@@ -66,14 +69,58 @@ def nearest(values: Integers, error: int, bits: int) -> Floats:
     No enclosure can distinguish a number of 10^-61 from 0, and algebraic coincidences do make such zeros.
     Raises PrecisionError where the bound leaves a choice.
     """
-    one, flat = 1 << bits, values.ravel().tolist()
-    zero = error.bit_length() + 200 < bits
-    flat = [0 if zero and abs(value) <= error else value for value in flat]
-    low = np.array([(value - error) / one if value else 0.0 for value in flat])
-    high = np.array([(value + error) / one if value else 0.0 for value in flat])
+    if (more := bits - _MOST_BITS) > 0:
+        values, error, bits = values >> more, (error >> more) + 2, _MOST_BITS
+    if error.bit_length() + 200 < bits:
+        values = np.where(abs(values) <= error, 0, values)
+    doubt = np.where(values != 0, np.array(error, object), 0)
+    low, high = (values - doubt).astype(np.float64), (values + doubt).astype(np.float64)
     if not np.array_equal(low, high):
         raise PrecisionError
-    return low.reshape(values.shape)
+    found: Floats = np.ldexp(low, -bits)
+    return found
+
+
+@dataclass(frozen=True)
+class Limbs:
+    """A matrix of integers, x = sum_i x_i 2^(16 i), the last limb of either sign; n of them, the last one first."""
+
+    n: int
+    inner: int  # rows
+    stacked: Floats  # (limb and row, column)
+
+
+def in_limbs(values: Integers, bits: int) -> Limbs:
+    """A matrix of numbers below 2^bits, for `product`."""
+    n = bits // 16 + 1
+    return Limbs(n, len(values), _limbs(values, n)[::-1].reshape(n * len(values), -1))
+
+
+def product(left: Integers, right: Limbs, bits: int) -> tuple[Integers, int]:
+    """left @ right of numbers with `bits` bits behind the point, and a bound on the error of it.
+
+    Sums of products of limbs are exact float64. Those of limbs i + j < n - 2, below all that counts, are left out.
+    """
+    n, inner = right.n, right.inner
+    assert 32 + (n * inner).bit_length() <= 53, "sums of products of limbs would not be exact"
+    a = _limbs(left, n).transpose(1, 0, 2).reshape(len(left), -1)  # (row, limb and inner)
+    total: Integers = np.zeros((len(left), right.stacked.shape[1]), object)
+    first = max(0, n - 2)
+    for k in reversed(range(first, 2 * n - 1)):  # = i + j, i from low to high
+        low, high = max(0, k - n + 1), min(k, n - 1)
+        rows = slice((n - 1 - k + low) * inner, (n - k + high) * inner)
+        of_k = a[:, low * inner : (high + 1) * inner] @ right.stacked[rows]
+        total = (total << 16) + of_k.astype(np.int64)
+    left_out = n * inner << (16 * first + 17)
+    return (total << 16 * first) >> bits, (left_out >> bits) + 2
+
+
+def _limbs(values: Integers, n: int) -> Floats:
+    """(limb, row, column)"""
+    body = b"".join([value.to_bytes(2 * n, "little", signed=True) for value in values.ravel().tolist()])
+    limbs = np.frombuffer(body, "<u2").reshape(*values.shape, n).astype(np.float64)
+    limbs[..., -1] -= (limbs[..., -1] >= 1 << 15) * float(1 << 16)
+    return limbs.transpose(2, 0, 1)
 
 
 def _integer(value: mpmath.mpf, bits: int) -> int:

@@ -28,8 +28,18 @@ from fractions import Fraction
 
 import numpy as np
 
-from basisgen.spheres.fixed_point import Floats, Integers, PrecisionError, cos_sin, nearest, pi, root
-from basisgen.spheres.small_d import small_d
+from basisgen.spheres.fixed_point import (
+    Floats,
+    Integers,
+    PrecisionError,
+    cos_sin,
+    in_limbs,
+    nearest,
+    pi,
+    product,
+    root,
+)
+from basisgen.spheres.small_d import Order, orders
 from basisgen.spheres.sphere_grid import (
     Sampling,
     check_interpolation,
@@ -75,25 +85,23 @@ def tables(sampling: Sampling, L: int, N: int | None = None) -> Tables:
 def _tables(sampling: Sampling, L: int, N: int | None, bits: int, kept: int = PRODUCT_BITS) -> Tables:
     grid = rings(sampling, L, bits)
     room = slack(L if N is None else 2 * L)
-    found = small_d(L, N or 1, grid, room)
-    error = 1 << (room + 8)
-    synthesis = [row for (m, _), of in found.items() for row in _scaled(m, of, _scale_of_synthesis(N, bits), bits)]
-    if sampling is Sampling.MW:
-        analysis, product_error, product_bits = _analysis_of_mw(L, N, room, kept), 8 * L * L + 8, kept
-    else:
+    scale = None
+    if sampling is not Sampling.MW:
         weight = weights(sampling, L, grid)
         check_quadrature(L, grid, weight)
         scale = weight * _scale_of_analysis(N, bits) >> bits
-        analysis = [row for (m, _), of in found.items() for row in _scaled(m, of, scale, bits)]
-        product_error, product_bits = error, bits
-    n = points_of_ring(sampling, L)
+    synthesis, analysis = [], []
+    for order in orders(L, N or 1, grid, room):
+        synthesis.append(_rounded(_scaled(order, _scale_of_synthesis(N, bits), bits), order, room, bits))
+        if scale is not None:
+            analysis.append(_rounded(_scaled(order, scale, bits), order, room, bits))
     return Tables(
         sampling,
         L,
         nearest(grid.cos, 1 << room, bits),
-        nearest(np.array(analysis), product_error, product_bits),
-        nearest(np.array(synthesis), error, bits),
-        trigonometric(L, n, bits),
+        np.concatenate(analysis) if analysis else _analysis_of_mw(L, N, room, kept),
+        np.concatenate(synthesis),
+        trigonometric(L, points_of_ring(sampling, L), bits),
         None if N is None else trigonometric(N, points_of_ring(sampling, N), bits),
     )
 
@@ -109,9 +117,19 @@ def trigonometric(L: int, points: int, bits: int) -> Floats:
     return nearest(np.array(rows, object), 16, bits)
 
 
-def _scaled(m: int, of: list[Integers], scale: Integers | int, bits: int) -> list[Integers]:
-    """scale sqrt(2l+1) d^l_mn, l = m, m+1, .."""
-    return [scale * (root(Fraction(2 * l + 1), bits) * row >> bits) >> bits for l, row in enumerate(of, m)]
+def _scaled(order: Order, scale: Integers | int, bits: int) -> Integers:
+    """scale sqrt(2l+1) q_l, (degree, ring)."""
+    degrees = range(order.m, order.m + len(order.polynomials))
+    roots = np.array([root(Fraction(2 * l + 1), bits) for l in degrees], object)
+    values: Integers = scale * (roots[:, None] * order.polynomials >> bits) >> bits
+    return values
+
+
+def _rounded(values: Integers, order: Order, room: int, bits: int) -> Floats:
+    """Values (degree, ring) times the factor of the order."""
+    found = nearest(values * order.mantissa >> bits, order.size << (room + 8), bits)
+    scaled: Floats = np.ldexp(found, np.array(order.exponent))  # exact: 10^-280 is no subnormal number
+    return scaled
 
 
 def _scale_of_synthesis(N: int | None, bits: int) -> int:
@@ -126,21 +144,24 @@ def _root_of_pi(bits: int) -> int:
     return root(Fraction(pi(bits), 1 << bits), bits)
 
 
-def _analysis_of_mw(L: int, N: int | None, room: int, kept: int) -> list[Integers]:
-    """The rows of the analysis in units of 2^-kept.
-
-    Each of L products is off by at most one unit times either factor, whose sizes are below 2 L.
-    """
-    bits = kept + room + 64
+def _analysis_of_mw(L: int, N: int | None, room: int, kept: int) -> Floats:
+    """The rows of the analysis, from products of numbers in units of 2^-kept."""
+    bits = enough_bits(L if N is None else 2 * L) + kept - PRODUCT_BITS
     nodes = gauss_rings(L, bits)
     weight = weights(Sampling.GAUSS, L, nodes)
     check_quadrature(L, nodes, weight)
     matrices = interpolation(L, nodes, True), interpolation(L, nodes, False)
     check_interpolation(L, nodes, matrices)
-    even, odd = (matrix >> bits - kept for matrix in matrices)
-    scale = weight * _scale_of_analysis(N, bits) >> bits
-    found: list[Integers] = []
-    for (m, n), of in small_d(L, N or 1, nodes, room).items():
-        left = np.array(_scaled(m, of, scale, bits)) >> bits - kept
-        found += list(left.dot(odd if (m + n) % 2 else even) >> kept)  # (degree, node) @ (node, ring)
-    return found
+    even, odd = (in_limbs(matrix >> bits - kept, kept + L.bit_length() + 2) for matrix in matrices)
+    short = kept + 64  # bits that are enough behind the recursion
+    scale = weight * _scale_of_analysis(N, bits) >> 2 * bits - short
+    found = []
+    for order in orders(L, N or 1, nodes, room):
+        left = _scaled(order.shortened(bits - short), scale, short)  # (degree, node)
+        left = left * (order.mantissa >> bits - short) >> np.array(
+            [2 * short - kept - e for e in order.exponent], object
+        )
+        # (degree, node) @ (node, ring), either number within a unit, and smaller than 4 L
+        values, error = product(left, odd if (order.m + order.n) % 2 else even, kept)
+        found.append(nearest(values, error + 16 * L * L + 8, kept))
+    return np.concatenate(found)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 
 from basisgen.errors import SpecError
 
@@ -42,7 +43,11 @@ def mixing_set(mixing: Mixing, degrees: Sequence[int], l: int, self_products: bo
 
     Raises SpecError where a tree is asked for and the degrees are not connected by products of degree l.
     """
-    degrees = sorted(set(degrees))
+    return _mixing_set(mixing, tuple(sorted(set(degrees))), l, self_products)
+
+
+@lru_cache(1 << 12)
+def _mixing_set(mixing: Mixing, degrees: tuple[int, ...], l: int, self_products: bool | None) -> tuple[Pair, ...]:
     loops = [(a, a) for a in degrees if l <= 2 * a]
     edges = [(a, b) for i, a in enumerate(degrees) for b in degrees[i + 1 :] if b - a <= l <= a + b]
     keep = _RULES[mixing]

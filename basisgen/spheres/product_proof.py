@@ -24,8 +24,6 @@ from basisgen.so3.field_type import FieldType, Irrep
 from basisgen.spheres.mixing import Mixing, Pair, cost
 from basisgen.spheres.product_spec import ProductSpec
 
-Fragment = tuple[int, int]  # term, fragment
-
 
 def prove_product(spec: ProductSpec) -> dict[Irrep, int]:
     """Proves (1) to (3) of a layer whose paths are proven couplings; the dimension of all products per irrep.
@@ -35,9 +33,9 @@ def prove_product(spec: ProductSpec) -> dict[Irrep, int]:
     dimensions = multiplicities(spec)
     for irrep in {path.out for path in spec.paths}:
         pairs = fragment_pairs(spec, irrep)
-        if len(set(pairs)) != len(pairs):
+        if len(dict(pairs)) != len(pairs):
             raise ProofError(f"product {spec.name}: two paths to {irrep} multiply the same fragments")
-        number = len(pairs)
+        number = sum(count for _, count in pairs)
         if number > dimensions[irrep] or (_is_whole(spec) and number != dimensions[irrep]):
             raise ProofError(
                 f"product {spec.name} is not complete: {number} paths to {irrep}, and there are {dimensions[irrep]}"
@@ -75,27 +73,26 @@ def multiplicities(spec: ProductSpec) -> dict[Irrep, int]:
     return counts
 
 
-def fragment_pairs(spec: ProductSpec, irrep: Irrep) -> list[tuple[Fragment, Fragment]]:
-    """The pairs of fragments multiplied into an irrep, in order; of one field the smaller first."""
+def fragment_pairs(spec: ProductSpec, irrep: Irrep) -> list[tuple[Pair, int]]:
+    """Of every path to an irrep the two terms, of one field the smaller first, and how many pairs of their fragments.
+
+    Paths of other terms multiply other fragments, and paths of the same terms the same.
+    """
     first, second = spec.factors
-    pairs = []
+    found = []
     for path in spec.paths:
         if path.out != irrep:
             continue
         m, n = (term.multiplicity // spec.channels for term in (first.terms[path.first], second.terms[path.second]))
-        same = spec.second is None and path.first == path.second
-        found = [
-            ((path.first, t), (path.second, u))
-            for t in range(m)
-            for u in range(n)
-            if not same or t < u or (t == u and irrep.degree % 2 == 0)
-        ]
-        if len(found) != path.fragments:
-            raise ProofError(
-                f"product {spec.name}: {path} counts {path.fragments} pairs of fragments, not {len(found)}"
-            )
-        pairs += [(min(pair), max(pair)) if spec.second is None else pair for pair in found]
-    return pairs
+        if spec.second is None and path.first == path.second:
+            number = sum(n - t - irrep.degree % 2 for t in range(m))  # t < u, and t = u for even degrees
+        else:
+            number = m * n
+        if number != path.fragments:
+            raise ProofError(f"product {spec.name}: {path} counts {path.fragments} pairs of fragments, not {number}")
+        pair = (path.first, path.second)
+        found.append(((min(pair), max(pair)) if spec.second is None else pair, number))
+    return found
 
 
 def check_tree(degrees: Sequence[int], tree: Iterable[Pair], l: int) -> None:

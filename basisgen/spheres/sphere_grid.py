@@ -24,9 +24,11 @@ Sources: Driscoll, Healy 1994, Adv. Appl. Math. 15, 202; McEwen, Wiaux 2011, arX
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 
@@ -52,8 +54,8 @@ def slack(L: int) -> int:
 
 
 def enough_bits(L: int) -> int:
-    """Bits that leave sin(theta)^L, the smallest number of a table, 60 digits on the ring next to the pole."""
-    return 256 + slack(L) + L * (4 * L).bit_length()
+    """Bits that leave numbers of 2^L and less, which harmonics without their power of the sine are, 380 bits."""
+    return 384 + slack(L) + L
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,8 @@ def check_interpolation(L: int, grid: Rings, matrices: tuple[Integers, Integers]
     """(I) for cos(k theta), of even orders, and sin(k theta), of odd ones, k < L, to 60 digits; raises ProofError."""
     more = max(0, grid.bits - CHECKED)
     even, odd = (matrix >> more for matrix in matrices)
-    for k in range(L):
+    for k, (cos_k, sin_k) in enumerate(islice(_multiple_angles(grid), L)):
         values = [cos_sin(k * theta, CHECKED) for theta in angles(Sampling.MW, L)]
-        cos_k, sin_k = _multiple_angle(k, grid)
         of_even = (even * np.array([cos for cos, _ in values], object)).sum(axis=1) >> CHECKED
         of_odd = (odd * np.array([sin for _, sin in values], object)).sum(axis=1) >> CHECKED
         errors = [*abs(of_even - (cos_k >> more)).tolist(), *abs(of_odd - (sin_k >> more)).tolist()]
@@ -187,19 +188,19 @@ def check_interpolation(L: int, grid: Rings, matrices: tuple[Integers, Integers]
             raise ProofError(f"the grid mw of band limit {L} does not interpolate degree {k}")
 
 
-def _multiple_angle(k: int, grid: Rings) -> tuple[Integers, Integers]:
-    """cos and sin of k theta at the rings, by the addition theorem."""
+def _multiple_angles(grid: Rings) -> Iterator[tuple[Integers, Integers]]:
+    """cos and sin of k theta at the rings, k = 0, 1, .., by the addition theorem."""
     bits = grid.bits
     sin = grid.half_sin * grid.half_cos * 2 >> bits
     cos_k, sin_k = np.full(len(grid), 1 << bits, object), np.zeros(len(grid), object)
-    for _ in range(k):
+    while True:
+        yield cos_k, sin_k
         cos_k, sin_k = (cos_k * grid.cos - sin_k * sin) >> bits, (sin_k * grid.cos + cos_k * sin) >> bits
-    return cos_k, sin_k
 
 
 def _multiple_cosine(N: int, grid: Rings) -> Integers:
-    """cos(N theta / 2)."""
-    cos_k, sin_k = _multiple_angle(N // 2, grid)
+    """cos(N theta / 2), N odd."""
+    cos_k, sin_k = next(islice(_multiple_angles(grid), N // 2, None))
     cosine: Integers = (cos_k * grid.half_cos - sin_k * grid.half_sin) >> grid.bits
     return cosine
 

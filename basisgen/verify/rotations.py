@@ -121,6 +121,27 @@ def turns_of(size: Sequence[int], steps: Sequence[Fraction], *, mirrors: bool) -
     return turns
 
 
+def generating(turns: Sequence[Turn]) -> list[Turn]:
+    """Some turns of a group whose products are all of them: what commutes with these commutes with all."""
+    chosen: list[Turn] = []
+    reached = {np.eye(3, dtype=np.int64).tobytes()}
+    for g in turns:
+        if g.tobytes() not in reached:
+            chosen.append(g)
+            reached = _products(chosen)
+    return chosen
+
+
+def _products(turns: Sequence[Turn]) -> set[bytes]:
+    found = {np.eye(3, dtype=np.int64).tobytes(): np.eye(3, dtype=np.int64)}
+    new = list(found.values())
+    while new:
+        products = {(g @ h).tobytes(): g @ h for h in new for g in turns}
+        new = [h for key, h in products.items() if key not in found]
+        found |= products
+    return set(found)
+
+
 def permutation(size: Sequence[int], steps: Sequence[Fraction], g: Turn) -> Indices | None:
     """For each point x of a centred grid the flat index of g x; None where g x is not a point of the grid."""
     images, signs = abs(g).argmax(axis=1), g.sum(axis=1)

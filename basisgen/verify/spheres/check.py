@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.verify.spheres import rotations, transforms, zonal
-from basisgen.verify.spheres.couplings import coupling, expected
+from basisgen.verify.spheres.couplings import expected
 from basisgen.verify.spheres.module import check_modules
 from basisgen.verify.spheres.paths import check_paths
 from basisgen.verify.spheres.statement import Statement, StatementError, read_statement
@@ -69,8 +69,7 @@ def check_layers(
     if why_not is not None:
         return Check("layers", _APART, "", not_done=why_not, optional=True)
     statement = read_statement(entries, sections)
-    couplings = {path: coupling(*path) for path in _paths(statement)}
-    worst, complaints, too_large = check_modules(package, statement, entries, files, tensors, couplings, random)
+    worst, complaints, too_large = check_modules(package, statement, entries, files, tensors, random)
     if len(too_large) == len(entries):
         return Check("layers", _APART, "", not_done="its layers are too large to run", optional=True)
     apart = f"; not {', '.join(too_large)}: too large to run" if too_large else ""

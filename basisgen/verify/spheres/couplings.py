@@ -10,17 +10,17 @@ Source: Racah 1942, Phys. Rev. 62, 438, equation 16.
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Mapping
 from functools import cache
-from itertools import product
-from math import comb, factorial, isqrt
+from math import comb, factorial, gcd, isqrt, ldexp
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from basisgen.verify.spheres.statement import Degrees
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 def expected(paths: list[Degrees]) -> dict[str, Array]:
@@ -40,6 +40,7 @@ def expected(paths: list[Degrees]) -> dict[str, Array]:
 def coupling(j: int, l: int, J: int) -> dict[Degrees, float]:
     """(m, n, M) -> the non-zero C, the nearest float64."""
     found: dict[Degrees, float] = {}
+    above, below = _factor(j, l, J)
     for mu in range(-j, j + 1):
         for nu in range(max(-l, -J - mu), min(l, J - mu) + 1):
             M = mu + nu
@@ -49,13 +50,26 @@ def coupling(j: int, l: int, J: int) -> dict[Degrees, float]:
             if not S:
                 continue
             terms = 1 if mu == nu == 0 else 2
-            halves = (mu != 0) + (nu != 0) + (M != 0)
-            size = _nearest(S * S * terms * terms * _norm(j, mu, l, nu, J) / 2**halves)
-            for m, n, N in product({mu, -mu}, {nu, -nu}, {M, -M}):
-                turns = (_phase(m, mu) + _phase(n, nu) - _phase(N, M) + j + l - J) % 4
-                if turns % 2 == 0:
-                    found[m, n, N] = size if (turns == 0) == (S > 0) else -size
+            square = S * S * terms * terms * _weight(j, abs(mu)) * _weight(l, abs(nu)) * _weight(J, M)
+            size = _nearest(square * above, below << ((mu != 0) + (nu != 0) + (M != 0)))
+            first = j + l - J if S > 0 else j + l - J + 2
+            for m, a in _phases(mu):
+                for n, b in _phases(nu):
+                    for N, c in _phases(M):
+                        turns = (first + a + b - c) % 4
+                        if turns % 2 == 0:
+                            found[m, n, N] = size if turns == 0 else -size
     return found
+
+
+def tables(tensors: Mapping[str, Array]) -> dict[Degrees, tuple[Array, Array]]:
+    """Degrees -> (m, n, M) and C of every coefficient, of the tensors of some couplings."""
+    if "coupling_degrees" not in tensors:
+        return {}
+    stops = np.cumsum(tensors["coupling_counts"])[:-1]
+    orders, values = (np.split(tensors[f"coupling_{part}"], stops) for part in ("orders", "values"))
+    paths = map(tuple, tensors["coupling_degrees"].tolist())
+    return {path: (o.astype(np.int64) - path, v) for path, o, v in zip(paths, orders, values, strict=True)}
 
 
 def _racah(j: int, m: int, l: int, n: int, J: int) -> int:
@@ -76,29 +90,26 @@ def _weight(l: int, m: int) -> int:
 
 
 @cache
-def _factor(j: int, l: int, J: int) -> Fraction:
-    return Fraction(
-        2 * J + 1, factorial(j + l + J + 1) * factorial(j + l - J) * factorial(J + j - l) * factorial(J - j + l)
-    )
+def _factor(j: int, l: int, J: int) -> tuple[int, int]:
+    """Numerator and denominator."""
+    below = factorial(j + l + J + 1) * factorial(j + l - J) * factorial(J + j - l) * factorial(J - j + l)
+    divisor = gcd(2 * J + 1, below)
+    return (2 * J + 1) // divisor, below // divisor
 
 
-def _norm(j: int, m: int, l: int, n: int, J: int) -> Fraction:
-    return _factor(j, l, J) * (_weight(j, abs(m)) * _weight(l, abs(n)) * _weight(J, abs(m + n)))
+@cache
+def _phases(mu: int) -> tuple[tuple[int, int], ...]:
+    """The orders m of real harmonics in which mu is, and the powers of i in U[m, mu] sqrt(2)."""
+    odd = mu % 2
+    if mu > 0:
+        return (mu, 2 * odd), (-mu, 3 + 2 * odd)
+    return ((mu, 1), (-mu, 0)) if mu else ((0, 0),)
 
 
-def _phase(m: int, mu: int) -> int:
-    """The power of i in U[m, mu] sqrt(2)."""
-    if m > 0:
-        return 2 * (m % 2) if mu > 0 else 0
-    if m < 0:
-        return 3 + 2 * (m % 2) if mu > 0 else 1
-    return 0
-
-
-def _nearest(square: Fraction) -> float:
-    """The float64 nearest to the root of a rational: an integer root of 130 bits and more, the rest in a sticky bit."""
-    shift = 260 - square.numerator.bit_length() + square.denominator.bit_length()
-    shift = max(0, shift + shift % 2)
-    whole, rest = divmod(square.numerator << shift, square.denominator)
+def _nearest(above: int, below: int) -> float:
+    """The float64 nearest to the root of above / below: an integer root of 64 bits, and a sticky bit."""
+    shift = 130 - above.bit_length() + below.bit_length()
+    shift += shift % 2
+    whole, rest = divmod(above << shift, below) if shift >= 0 else divmod(above, below << -shift)
     root = isqrt(whole)
-    return (2 * root + (rest != 0 or root * root != whole)) / (1 << (shift // 2 + 1))
+    return ldexp(2 * root + (rest != 0 or root * root != whole), -(shift // 2) - 1)

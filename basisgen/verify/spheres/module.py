@@ -22,17 +22,18 @@ from safetensors.numpy import load, save_file
 
 from basisgen.verify.isolation import IsolationError, run_apart, sites
 from basisgen.verify.spheres import group
-from basisgen.verify.spheres.statement import Correlation, Linear, Product, Statement, Term, Transform, Zonal
+from basisgen.verify.spheres.couplings import tables
+from basisgen.verify.spheres.statement import Correlation, Degrees, Linear, Product, Statement, Term, Transform, Zonal
 from basisgen.verify.spheres.zonal import convolution
 
 Array = NDArray[Any]
-Coupling = Mapping[tuple[int, int, int], float]
 Layer = Product | Linear | Transform | Zonal | Correlation
 
 BATCH = 2
 MAX_NUMBERS = 1 << 22  # of one layer's input, output or weights
 MAX_IN_ALL = 1 << 23  # the same, of all layers that are run
 MAX_STEPS = 1 << 19  # of all products: fragments multiplied, times components of the result
+MAX_TERMS = 1 << 20  # of a product at a time
 MAX_WORK = 1 << 31  # of all transforms: multiply-adds by the definition
 MAX_FACTS = 1 << 16
 MAX_RESIDUAL = 1e-12
@@ -45,10 +46,12 @@ def check_modules(
     entries: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, bytes],
     tensors: Mapping[str, Array],
-    couplings: Mapping[tuple[int, int, int], Coupling],
     random: np.random.Generator,
 ) -> tuple[float, list[str], list[str]]:
-    """The worst residual, the complaints, and the layers that are too large to run. `entries` is the spec by name."""
+    """The worst residual, the complaints, and the layers that are too large to run. `entries` is the spec by name.
+
+    The tensors are those of the package, which were found right before.
+    """
     inputs: dict[str, Array] = {}
     wanted: dict[str, Array] = {}
     of_all: list[Layer] = [*statement.products, *statement.linear, *statement.transforms, *statement.zonal]
@@ -57,7 +60,7 @@ def check_modules(
     too_large = [layer.name for layer in of_all if layer not in chosen]
     for layer in chosen:
         if isinstance(layer, Product):
-            given, right = _of_product(layer, couplings, random)
+            given, right = _of_product(layer, tables(tensors), random)
         elif isinstance(layer, Linear):
             given, right = _of_linear(layer, entries[layer.name], random)
         elif isinstance(layer, Zonal | Correlation):
@@ -75,7 +78,7 @@ def check_modules(
 
 
 def _of_product(
-    layer: Product, couplings: Mapping[tuple[int, int, int], Coupling], random: np.random.Generator
+    layer: Product, couplings: Mapping[Degrees, tuple[Array, Array]], random: np.random.Generator
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Random inputs, and the output by the definition; so for the other kinds."""
     fields = [random.normal(size=(BATCH, _channels(terms))) for terms in layer.factors[: 2 if layer.second else 1]]
@@ -128,26 +131,26 @@ def _compared(outputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> tupl
     return worst, complaints
 
 
-def product(layer: Product, x: Array, y: Array, couplings: Mapping[tuple[int, int, int], Coupling]) -> Array:
-    """By the definition."""
+def product(layer: Product, x: Array, y: Array, couplings: Mapping[Degrees, tuple[Array, Array]]) -> Array:
+    """By the definition; `couplings` are (m, n, M) and C."""
     first, second = (_split(field, terms, layer.channels) for field, terms in zip((x, y), layer.factors, strict=True))
     parts = []
     for output in layer.outputs:
         for i, j in output.paths:
             l1, l2, l = layer.degrees(output, (i, j))
-            table = couplings[l1, l2, l]
-            orders = np.array(list(table))
-            m, n, M = orders[:, 0] + l1, orders[:, 1] + l2, orders[:, 2] + l
-            for t in range(first[i].shape[1]):
-                for u in range(second[j].shape[1]):
-                    if layer.second is None and i == j and (t > u or (t == u and l % 2)):
-                        continue
-                    # (batch, channel, coefficient)
-                    terms = first[i][:, t][..., m] * second[j][:, u][..., n] * np.array(list(table.values()))
-                    out = np.zeros((len(x), layer.channels, 2 * l + 1))
-                    for order in range(2 * l + 1):
-                        out[..., order] = terms[..., order == M].sum(axis=-1)
-                    parts.append(out.reshape(len(x), -1))  # (batch, channel and component)
+            orders, C = couplings[l1, l2, l]
+            by_M = np.argsort(orders[:, 2], kind="stable")
+            (m, n, M), C = orders[by_M].T + np.array([[l1], [l2], [l]]), C[by_M]
+            starts = np.searchsorted(M, range(2 * l + 1))  # every M has coefficients
+            t, u = np.indices((first[i].shape[1], second[j].shape[1])).reshape(2, -1)
+            if layer.second is None and i == j:
+                kept = (t < u) | ((t == u) & (l % 2 == 0))
+                t, u = t[kept], u[kept]
+            for some in np.array_split(np.arange(len(t)), 1 + len(t) * len(C) * layer.channels * len(x) // MAX_TERMS):
+                # (batch, pair of fragments, channel, coefficient)
+                terms = first[i][:, t[some]][..., m] * second[j][:, u[some]][..., n] * C
+                # (batch, pair of fragments and channel and component)
+                parts.append(np.add.reduceat(terms, starts, axis=-1).reshape(len(x), -1))
     return np.concatenate(parts, axis=1)
 
 

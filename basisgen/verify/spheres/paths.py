@@ -25,12 +25,13 @@ def check_paths(product: Product) -> Iterator[str]:
         if fragments is None:
             yield f"{where}: a path couples degrees or parities that do not meet"
             continue
-        if len(set(fragments)) != len(fragments):
+        if len({terms for terms, _ in fragments}) != len(fragments):
             yield f"{where}: two paths multiply the same fragments"
+        number = sum(count for _, count in fragments)
         dimension = multiplicity(product, output)
         whole = product.mixing == "all" and product.self_products is not False
-        if output.number != len(fragments) or output.dimension != dimension or (whole and dimension != len(fragments)):
-            yield f"{where}: {len(fragments)} maps of {dimension}, stated are {output.number} of {output.dimension}"
+        if output.number != number or output.dimension != dimension or (whole and dimension != number):
+            yield f"{where}: {number} maps of {dimension}, stated are {output.number} of {output.dimension}"
         if product.mixing in ("tree", "reduced"):
             yield from (f"{where}: {wrong}" for wrong in _check_tree(product, output))
 
@@ -55,19 +56,19 @@ def multiplicity(product: Product, output: Output) -> int:
 
 def prim(degrees: list[int], l: int) -> list[Pair] | None:
     """The minimal spanning tree for products of degree l, in order of cost; None where there is none."""
-    inside, tree = {degrees[-1]}, []
-    while len(inside) < len(degrees):
-        edges = [
-            (cost(min(a, b), max(a, b), l), max(a, b), min(a, b))
-            for a in inside
-            for b in degrees
-            if b not in inside and abs(a - b) <= l <= a + b
-        ]
-        if not edges:
+    outside, new = set(degrees[:-1]), degrees[-1]
+    cheapest: dict[int, tuple[int, int, int]] = {}  # of a degree outside: cost, l2, l1 of the best edge to the tree
+    tree = []
+    while outside:
+        for b in outside:
+            if abs(new - b) <= l <= new + b:
+                edge = cost(min(new, b), max(new, b), l), max(new, b), min(new, b)
+                cheapest[b] = min(edge, cheapest.get(b, edge))
+        if not cheapest:
             return None
-        best = min(edges)
-        tree.append(best)
-        inside |= set(best[1:])
+        new = min(cheapest, key=lambda b: cheapest[b])
+        tree.append(cheapest.pop(new))
+        outside.remove(new)
     return [(a, b) for _, b, a in sorted(tree)]
 
 
@@ -99,8 +100,11 @@ def _kept(pairs: list[Pair]) -> list[Pair]:
     return [pair for position, pair in enumerate(pairs) if position & (position - 1) == 0]
 
 
-def _fragments(product: Product, output: Output) -> list[tuple[Pair, Pair]] | None:
-    """Every pair of fragments (term, t) multiplied into an irrep, of one field the smaller first."""
+def _fragments(product: Product, output: Output) -> list[tuple[Pair, int]] | None:
+    """Of every path its terms, of one field the smaller first, and how many pairs of fragments it multiplies.
+
+    Paths of other terms multiply other fragments, and those of the same terms the same.
+    """
     found = []
     first, second = product.factors
     for i, j in output.paths:
@@ -110,14 +114,13 @@ def _fragments(product: Product, output: Output) -> list[tuple[Pair, Pair]] | No
         parity = None if a.parity is None or b.parity is None else a.parity * b.parity
         if not abs(a.degree - b.degree) <= output.degree <= a.degree + b.degree or parity != output.parity:
             return None
-        for t in range(a.multiplicity // product.channels):
-            for u in range(b.multiplicity // product.channels):
-                pair = ((i, t), (j, u))
-                if product.second is None:
-                    if i == j and (t > u or (t == u and output.degree % 2)):
-                        continue  # counted from the other side, or it vanishes
-                    pair = (min(pair), max(pair))
-                found.append(pair)
+        t, u = a.multiplicity // product.channels, b.multiplicity // product.channels
+        if product.second is not None:
+            found.append(((i, j), t * u))
+        elif i != j:
+            found.append(((min(i, j), max(i, j)), t * u))
+        else:  # one fragment with itself vanishes for odd degrees
+            found.append(((i, j), t * (t - 1 if output.degree % 2 else t + 1) // 2))
     return found
 
 

@@ -21,9 +21,9 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from basisgen.verify.spheres import transforms
+from basisgen.verify.spheres import rings as grids
+from basisgen.verify.spheres.rings import DIGITS, FIXED, Array, Real
 from basisgen.verify.spheres.statement import Correlation, Transform
-from basisgen.verify.spheres.transforms import DIGITS, FIXED, Array, Real
 
 Legs = Mapping[tuple[int, int, int], list[Real]]  # (l, m, n), m >= |n| -> d^l_mn at every angle beta
 
@@ -33,19 +33,19 @@ def expected_transform(name: str, transform: Transform) -> dict[str, Array]:
     grid, L, N = transform.grid, transform.band_limit, transform.orders
     digits = DIGITS + ceil(2 * L * log10(8 * L))  # the smallest number is above (pi / 8L)^2L
     with mpmath.workdps(digits + 20):
-        angles, rings, weights = transforms.rings_and_weights(grid, L)
+        angles, rings, weights = grids.rings_and_weights(grid, L)
         legs = small_d(L, N, rings)
         rows = [(m, n, l) for m in range(L) for n in _orders(m, N) for l in range(m, L)]
         synthesis = [[mpmath.sqrt(2 * l + 1) * value for value in legs[l, m, n]] for m, n, l in rows]
-        synthesis = transforms.without_dust(synthesis, digits)
+        synthesis = grids.without_dust(synthesis, digits)
         if grid == "mw":
             assert angles is not None
             analysis = _analysis_of_mw(L, N, angles)
         else:
             analysis = [[w / 2 * value for w, value in zip(weights, row, strict=True)] for row in synthesis]
         found = {"analysis": analysis, "synthesis": synthesis, "cos": [[cos] for cos, _ in rings]}
-        found |= {"trig": transforms.waves(grid, L, L), "around": transforms.waves(grid, N, N)}
-        tables = {f"{name}_{key}": transforms.floats(value) for key, value in found.items()}
+        found |= {"trig": grids.waves(grid, L, L), "around": grids.waves(grid, N, N)}
+        tables = {f"{name}_{key}": grids.floats(value) for key, value in found.items()}
         return tables | {f"{name}_cos": tables[f"{name}_cos"][:, 0]}
 
 
@@ -57,7 +57,7 @@ def expected_filter(layer: Correlation) -> Array:
     )
     digits = DIGITS + ceil(-2 * L * log10(smallest)) + 20
     with mpmath.workdps(digits + 20):
-        legs = small_d(L, max(N, K), [transforms.cos_sin(beta) for beta in layer.betas])
+        legs = small_d(L, max(N, K), [grids.cos_sin(beta) for beta in layer.betas])
         rows: list[list[Real]] = []
         columns = [(layer.betas.index(beta), _turns(alpha, L), _turns(gamma, L)) for alpha, beta, gamma in layer.points]
         for l in range(L):
@@ -65,7 +65,7 @@ def expected_filter(layer: Correlation) -> Array:
                 for k in _orders(l, K) if layer.on_rotations else (0,):
                     norm = mpmath.mpf(1) if layer.on_rotations else mpmath.sqrt((2 * l + 1) / (4 * mpmath.pi))
                     rows.append([norm * value for value in _row(legs, l, n, k, columns)])
-        return transforms.floats(transforms.without_dust(rows, digits))
+        return grids.floats(grids.without_dust(rows, digits))
 
 
 def small_d(L: int, N: int, angles: list[tuple[Real, Real]]) -> Legs:
@@ -129,7 +129,7 @@ def _d(legs: Legs, l: int, m: int, n: int) -> list[Real]:
 
 def _turns(angle: Fraction, L: int) -> list[tuple[Real, Real]]:
     """cos and sin of pi m times the angle, m < L."""
-    return [transforms.cos_sin(m * angle) for m in range(L)]
+    return [grids.cos_sin(m * angle) for m in range(L)]
 
 
 def _orders(m: int, N: int) -> range:
@@ -138,18 +138,15 @@ def _orders(m: int, N: int) -> range:
 
 def _analysis_of_mw(L: int, N: int, angles: list[Fraction]) -> list[list[Real]]:
     """Every order (m, n) interpolated to 2L Gauss nodes with the parity of m + n, and integrated there."""
-    nodes, weights, matrices = transforms.interpolation(L, angles)
+    nodes, weights, matrices = grids.interpolation(L, angles)
     legs = small_d(L, N, nodes)
     rows: list[list[Real]] = []
     for m in range(L):
         for n in _orders(m, N):
             left = [
-                [
-                    transforms.fixed(mpmath.sqrt(2 * l + 1) * w / 2 * d)
-                    for w, d in zip(weights, legs[l, m, n], strict=True)
-                ]
+                [grids.fixed(mpmath.sqrt(2 * l + 1) * w / 2 * d) for w, d in zip(weights, legs[l, m, n], strict=True)]
                 for l in range(m, L)
             ]
             found = np.array(left, object).dot(matrices[(m + n) % 2])
             rows += [[mpmath.ldexp(mpmath.mpf(int(value)), -2 * FIXED) for value in row] for row in found.tolist()]
-    return transforms.without_dust(rows, DIGITS)
+    return grids.without_dust(rows, DIGITS)

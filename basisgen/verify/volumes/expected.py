@@ -141,7 +141,7 @@ def mix(values: Array, terms: Sequence[Term], certificate: Certificate, g: Turn)
     for term, part in zip(terms, slices(terms), strict=True):
         D = matrices[term.irrep]
         copies = values[part].reshape(term.multiplicity, term.dimension, -1)  # (copy, component, ..)
-        mixed[part] = np.einsum("mn,cnx->cmx", D, copies).reshape(values[part].shape)  # (copy and component, ..)
+        mixed[part] = (D @ copies).reshape(values[part].shape)  # (m, n) @ (copy, n, ..)
     return mixed
 
 
