@@ -200,13 +200,13 @@ def tetris(where: Where) -> Iterator[Row]:
     """One training of the Tetris example's quick preset, and its accuracy on rotated shapes; 99.9 % on CPUs."""
     from examples.tetris.experiment import HERE, OneOrientation, evaluate
     from examples.tetris.networks import Steerable
-    from examples.tetris.presets import load_preset
+    from examples.tetris.preset import load_preset
     from runtime.train import train
     from runtime.train.calibration import calibrate
 
     preset = load_preset("quick")
     training = replace(preset.training, device=str(where.device), progress=False)
-    spec = parse_package((HERE / preset.spec).read_text("utf-8").replace('"tetris_quick"', '"gpu_tetris"'))
+    spec = parse_package((HERE / "specs" / preset.spec).read_text("utf-8").replace('"tetris_quick"', '"gpu_tetris"'))
     if where.tiny:
         training = replace(training, epochs=1, burn_in=1)
         preset = replace(preset, test_rotations=1, raster=replace(preset.raster, size=12, cell=1.5))

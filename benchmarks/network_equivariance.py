@@ -42,7 +42,7 @@ from basisgen.pipeline import compile_package  # noqa: E402
 from basisgen.spec import parse_package  # noqa: E402
 from examples.tetris.experiment import HERE, OneOrientation  # noqa: E402
 from examples.tetris.networks import Steerable  # noqa: E402
-from examples.tetris.presets import Preset, load_preset  # noqa: E402
+from examples.tetris.preset import Preset, load_preset  # noqa: E402
 from examples.tetris.shapes import random_rotations, render  # noqa: E402
 from runtime.train import train  # noqa: E402
 from runtime.train.calibration import calibrate  # noqa: E402
@@ -98,7 +98,7 @@ def benchmark(seeds: int, rotations: int, epochs: int) -> dict[str, Any]:
     """All families, with and without low-pass; then the preset's own, trained."""
     quick = load_preset("quick")
     volumes = render(random_rotations(rotations, ROTATIONS_SEED), quick.raster)
-    text = (HERE / quick.spec).read_text("utf-8")
+    text = (HERE / "specs" / quick.spec).read_text("utf-8")
     rows, trained = [], []
     for name, radial in RADIALS.items():
         with compiled(text, radial) as package:

@@ -19,7 +19,7 @@ from examples.common.networks import Network
 from examples.common.study import Study
 from examples.common.training import train_and_measure
 from examples.tetris.networks import Conventional, Steerable
-from examples.tetris.presets import Preset, load_preset
+from examples.tetris.preset import Preset, load_preset
 from examples.tetris.shapes import SHAPES, Raster, random_rotations, render
 from runtime.train.calibration import calibrate
 
@@ -83,7 +83,7 @@ def build(network: str, preset: Preset, *, sync: bool = False) -> nn.Module:
     variant = preset.networks[network]
     if variant.conventional:
         return Conventional(preset, sync=sync)
-    package = compiled(HERE / (variant.spec or preset.spec))
+    package = compiled(HERE / "specs" / (variant.spec or preset.spec))
     model = Steerable(package, replace(preset, lowpass=variant.lowpass), sync=sync)
     if preset.calibrate:
         calibrate(model, OneOrientation(preset).volumes[:, None], length=preset.calibrate)

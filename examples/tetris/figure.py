@@ -11,7 +11,7 @@ import numpy as np
 from examples.common.cases import OUTCOME, Outcome, read_outcome
 from examples.common.results import COLOURS, spread
 from examples.tetris.experiment import BY_SHAPE
-from examples.tetris.presets import Preset
+from examples.tetris.preset import Preset
 from examples.tetris.shapes import SHAPES, random_rotations
 
 Results = list[tuple[Outcome, dict[str, float]]]  # of one network: every seed's outcome and accuracy by shape

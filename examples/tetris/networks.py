@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import runtime
 from examples.common.stack import ACTIVATIONS
-from examples.tetris.presets import Preset
+from examples.tetris.preset import Preset
 from examples.tetris.shapes import SHAPES
 
 

@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).parent.parent.parent)  # torchrun starts a file
 
 from examples.common.progress import counting  # noqa: E402
 from examples.tetris.experiment import OneOrientation, build, evaluate  # noqa: E402
-from examples.tetris.presets import load_preset  # noqa: E402
+from examples.tetris.preset import load_preset  # noqa: E402
 from runtime.train import Precision, TrainingError, log_to_stderr, train  # noqa: E402
 
 GO_ON = "run the same command with --resume"

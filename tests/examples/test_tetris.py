@@ -13,7 +13,7 @@ from examples.common.cases import Case, Outcome, run_cases
 from examples.common.files import DataError
 from examples.common.results import write_results
 from examples.tetris.experiment import SETTING, build, prepare, study
-from examples.tetris.presets import Preset, load_preset
+from examples.tetris.preset import Preset, load_preset
 from examples.tetris.shapes import SHAPES, Raster, random_rotations, render
 from runtime.so3 import cube_turns
 

@@ -1,4 +1,4 @@
-"""Presets: everything that varies between runs of the experiment, as TOML files beside this module."""
+"""Presets: everything that varies between runs of the experiment, from the TOML files in `presets`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Variant:
 class Preset:
     """One way to run the experiment.
 
-    spec                 basisgen spec of the steerable network, beside the example; its layers in order
+    spec                 basisgen spec of the steerable network, a file in `specs`; its layers in order
     raster               how the shapes become volumes
     strides, paddings    of the convolutions, for all networks
     kernel_sizes         of the conventional network; the steerable one's stand in its spec
@@ -67,4 +67,4 @@ class Preset:
 
 def load_preset(name: str) -> Preset:
     """Reads `<name>.toml`. Raises PresetError."""
-    return presets.load_preset(Preset, Path(__file__).parent / f"{name}.toml")
+    return presets.load_preset(Preset, Path(__file__).parent / "presets" / f"{name}.toml")
