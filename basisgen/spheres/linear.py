@@ -68,7 +68,7 @@ class LinearPlan:
     @property
     def weights(self) -> int:
         """The number of learned weights, biases not counted."""
-        return sum(count for _, count in factors(self.spec))
+        return sum(count for *_, count in factors(self.spec))
 
     @property
     def dimension(self) -> int:
@@ -80,9 +80,18 @@ class LinearPlan:
         """None."""
         return ()
 
+    @property
+    def multiply_adds(self) -> tuple[int, int]:
+        """Of one sample, and of a dense matrix per irrep."""
+        dense = sum(into * out * irrep.dimension for irrep, (into, out) in multiplicities(self.spec).items())
+        shared = {"uniform": self.spec.channels}  # by all channels
+        return sum(n * shared.get(name, 1) * irrep.dimension for irrep, name, n in factors(self.spec)), dense
+
     def facts(self) -> dict[str, Any]:
         """See LayerPlan."""
-        return {"weights": self.weights, "dimension": self.dimension}
+        own, dense = self.multiply_adds
+        cost = {"multiply_adds_per_sample": own, "multiply_adds_of_dense_matrices": dense}
+        return {"weights": self.weights, "dimension": self.dimension, "cost": cost}
 
 
 def multiplicities(spec: LinearSpec) -> dict[Irrep, tuple[int, int]]:
@@ -90,22 +99,22 @@ def multiplicities(spec: LinearSpec) -> dict[Irrep, tuple[int, int]]:
     return {irrep: (count(spec.into, irrep), count(spec.out, irrep)) for irrep in irreps(spec.out)}
 
 
-def factors(spec: LinearSpec) -> list[tuple[str, int]]:
-    """The factors of every irrep in the order of the weights: name and number of weights."""
+def factors(spec: LinearSpec) -> list[tuple[Irrep, str, int]]:
+    """The factors of every irrep in the order of the weights: irrep, name and number of weights."""
     found = []
-    for into, out in multiplicities(spec).values():
+    for irrep, (into, out) in multiplicities(spec).items():
         if not spec.maps:
-            found.append(("dense", into * out))
+            found.append((irrep, "dense", into * out))
             continue
         fragments, after = into // spec.channels, out // spec.out_channels
         for name in spec.maps:
             if name == "uniform":
-                found.append((name, fragments * after))
+                found.append((irrep, name, fragments * after))
                 fragments = after
             elif name == "channel":
-                found.append((name, spec.channels * fragments**2))
+                found.append((irrep, name, spec.channels * fragments**2))
             else:
-                found.append((name, spec.channels * spec.out_channels * fragments))
+                found.append((irrep, name, spec.channels * spec.out_channels * fragments))
     return found
 
 
@@ -134,7 +143,7 @@ def parse_linear(name: str, table: Mapping[str, object]) -> LinearSpec:
                 "Take it out, or let a product make it."
             )
     spec = LinearSpec(name, into, out, *_maps(table, into, out))
-    if sum(weights for _, weights in factors(spec)) > MAX_WEIGHTS:
+    if sum(weights for *_, weights in factors(spec)) > MAX_WEIGHTS:
         raise SpecError(
             f"the map would have more than {MAX_WEIGHTS} weights. Take fewer copies, or maps = {list(MAPS)}."
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from basisgen.so3.field_type import Irrep
 from basisgen.spheres.mixing import Degrees, Mixing, cost
-from basisgen.spheres.product_spec import ProductSpec, TermPath
+from basisgen.spheres.product_spec import ProductSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,7 @@ class ProductPlan:
     @cached_property
     def cost(self) -> tuple[int, int]:
         """Complex coefficients per channel: of the paths, and of all products to the same degrees."""
-        whole = _whole(self.spec)
-        return sum(_cost(self.spec, path) for path in self.spec.paths), sum(_cost(whole, path) for path in whole.paths)
+        return complex_coefficients(self.spec), complex_coefficients(whole(self.spec))
 
     @property
     def mixing(self) -> str:
@@ -72,10 +71,11 @@ class ProductPlan:
         }
 
 
-def _cost(spec: ProductSpec, path: TermPath) -> int:
-    return cost(*spec.degrees_of(path)) * path.fragments
+def complex_coefficients(spec: ProductSpec) -> int:
+    """Of all paths, per channel."""
+    return sum(cost(*spec.degrees_of(path)) * path.fragments for path in spec.paths)
 
 
-def _whole(spec: ProductSpec) -> ProductSpec:
+def whole(spec: ProductSpec) -> ProductSpec:
     """The same layer with all products."""
     return ProductSpec(spec.name, spec.into, spec.second, spec.channels, spec.degrees, Mixing.ALL, None)

@@ -1,4 +1,4 @@
-"""Two compiled packages: plain volumes without parity, and whatever makes a page difficult."""
+"""Compiled packages: plain volumes without parity, whatever makes a page difficult, and fields without volumes."""
 
 from __future__ import annotations
 
@@ -51,6 +51,55 @@ dilation = 2
 """
 
 
+FIELDS = """
+name = "fields"
+[[layer]]
+kind = "product"
+name = "Tree"
+in = "4x0..5"
+mixing = "tree"
+[[layer]]
+kind = "linear"
+name = "Mix"
+in = "Tree"
+out = "4x0..5"
+maps = ["uniform", "channel", "cross"]
+channels = 4
+[[layer]]
+kind = "product"
+name = "Reduced"
+in = "2x0..4"
+mixing = "reduced"
+self_products = true
+[[layer]]
+kind = "product"
+name = "Two"
+in = "4x0 + 2x1"
+second = "2x1 + 2x2"
+channels = 2
+mixing = "all"
+[[layer]]
+kind = "linear"
+name = "Dense"
+in = "Two"
+out = "2x0 + 1x1"
+[[layer]]
+kind = "zonal"
+name = "Filter"
+in = "2x0..7"
+out = "3x0..5"
+anchors = 4
+[[layer]]
+kind = "transform"
+name = "Grid"
+in = "2x0..3"
+grid = "mw"
+function = "leaky_relu"
+spectrum = 2
+max_error = 0.1
+"""
+
+
 def _compiled(text: str, parent: Path) -> Path:
     spec = parse_package(text)
     write_package(compile_package(spec), parent / spec.name)
@@ -65,3 +114,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _compiled(HARD, tmp_path_factory.mktemp("hard"))
+
+
+@pytest.fixture(scope="session")
+def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _compiled(FIELDS, tmp_path_factory.mktemp("fields"))

@@ -15,12 +15,14 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from basisgen.commands.report import mathml, pictures, usage
+from basisgen.commands.report import fields, mathml, pictures, usage
 from basisgen.commands.report.error import STATED, WAVELENGTHS, WIDTH, by_wavelength, predicted
 from basisgen.commands.report.formulas import ExactKernel, exact_kernel
 from basisgen.commands.report.read import Layer, Package, read_package
 from basisgen.commands.report.turns import named
 from basisgen.commands.report.words import field_type, in_words
+from basisgen.spec import KINDS
+from basisgen.spheres.transform import TransformSpec
 from basisgen.text import counted, grouped, percent, source_text, template, times
 from basisgen.verify.statement import Pair
 from basisgen.volumes.sampling.defect import Defects, measure
@@ -41,28 +43,66 @@ def report(directory: Path) -> str:
 
 def render(package: Package, directory: Path) -> str:
     """The page about a package that was read and checked; `directory` is where users will import it from."""
-    defects = {name: measure(filters) for name, filters in package.filters.items()}
-    waves = {name: by_wavelength(filters) for name, filters in package.filters.items()}
     page = template("basisgen.commands.report", "templates", "page.html.jinja", html=True)
     return page.render(
         package=package,
         style=Markup(source_text("basisgen.commands.report", "templates", "style.css")),
         group="rotations and reflections, O(3)" if package.has_parity else "rotations, SO(3)",
-        summary=_summary(package, waves),
-        layers=[_layer(layer, defects, waves, directory) for layer in package.layers],
-        wavelengths=WAVELENGTHS,
-        stated=STATED,
-        width=WIDTH,
-        network=usage.network(package, directory),
-        test=usage.test(package.layers[0], directory),
-        grids=_grids(package),
-        law=mathml.law(),
-        pairs=[_pair(pair, package) for pair in package.certificate.pairs if pair.degrees],
-        forbidden=[_title(pair) for pair in package.certificate.pairs if not pair.degrees],
-        filters=[_filters(name, package, defects[name]) for name in package.filters],
+        fields=[fields.view(layer, directory) for layer in package.fields],
+        graphs=any(layer.spec.kind == "product" for layer in package.fields),
+        proved=[(section, name, text) for section, of in package.proved.items() for name, text in of.items()],
         checks=[check for check in package.checks.checks if check.passed and check.name != "bytecode"],
         directory=directory.name,
+        **(_of_convolutions(package, directory) if package.certificate else _of_fields_alone(package)),
     )
+
+
+def _of_fields_alone(package: Package) -> dict[str, Any]:
+    """What the page says where there is no convolution: nothing of volumes."""
+    return {"layers": [], "pairs": [], "filters": [], "summary": _summary_of_fields(package)}
+
+
+def _summary_of_fields(package: Package) -> list[dict[str, str]]:
+    errors = [spec.error for layer in package.fields if isinstance(spec := layer.spec, TransformSpec) and spec.error]
+    kinds = [KINDS[layer.spec.kind].noun for layer in package.fields]
+    cards = [
+        {
+            "figure": grouped(len(kinds)),
+            "says": "layer" if len(kinds) == 1 else "layers",
+            "more": ", ".join(counted(kinds.count(noun), noun) for noun in dict.fromkeys(kinds)),
+        },
+        {
+            "figure": grouped(sum(layer.weights for layer in package.fields)),
+            "says": "learned weights",
+            "more": "biases not counted",
+        },
+        {"figure": "0", "says": "error under any rotation", "more": "of the layers themselves, up to rounding"},
+    ]
+    if errors:
+        more = "of the functions that the grids were chosen for, the largest, predicted"
+        cards.append({"figure": percent(max(errors)), "says": "error of activations on samples", "more": more})
+    return cards
+
+
+def _of_convolutions(package: Package, directory: Path) -> dict[str, Any]:
+    """What the page says of convolutions."""
+    assert package.certificate is not None
+    defects = {name: measure(filters) for name, filters in package.filters.items()}
+    waves = {name: by_wavelength(filters) for name, filters in package.filters.items()}
+    return {
+        "summary": _summary(package, waves),
+        "layers": [_layer(layer, defects, waves, directory) for layer in package.layers],
+        "wavelengths": WAVELENGTHS,
+        "stated": STATED,
+        "width": WIDTH,
+        "network": usage.network(package, directory),
+        "test": usage.test(package.layers[0], directory),
+        "grids": _grids(package),
+        "law": mathml.law(),
+        "pairs": [_pair(pair, package) for pair in package.certificate.pairs if pair.degrees],
+        "forbidden": [_title(pair) for pair in package.certificate.pairs if not pair.degrees],
+        "filters": [_filters(name, package, defects[name]) for name in package.filters],
+    }
 
 
 def _summary(package: Package, waves: Mapping[str, list[Defects]]) -> list[dict[str, str]]:
@@ -168,6 +208,7 @@ def _grids(package: Package) -> list[dict[str, Any]]:
 
 def _pair(pair: Pair, package: Package) -> dict[str, Any]:
     j, l = pair.out.degree, pair.into.degree
+    assert package.certificate is not None
     return {
         "title": _title(pair),
         "degrees": ", ".join(map(str, pair.degrees)),

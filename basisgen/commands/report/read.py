@@ -13,9 +13,11 @@ from safetensors.numpy import load
 
 from basisgen.commands.recompile import recompile
 from basisgen.errors import OutputError
+from basisgen.layer import LayerSpec
+from basisgen.spec import parse_layer
 from basisgen.verify import manifest as stated
 from basisgen.verify.files import CERTIFICATE, MANIFEST, TENSORS, read_contents
-from basisgen.verify.statement import Certificate, read_certificate
+from basisgen.verify.statement import Certificate, read_certificate, read_sections
 from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_contents
 from basisgen.verify.volumes.expected import TermPath, channels, paths, weight_count
@@ -85,6 +87,19 @@ class Layer:
         return variance
 
 
+@dataclass(frozen=True)
+class FieldLayer:
+    """A layer that is no convolution, as the package states it."""
+
+    spec: LayerSpec
+    facts: Mapping[str, Any]
+
+    @property
+    def weights(self) -> int:
+        """Learned, biases not counted."""
+        return int(self.facts.get("weights", 0))
+
+
 @dataclass(frozen=True, eq=False)
 class Package:
     """A package whose files, exact mathematics and float64 numbers have passed their checks."""
@@ -95,12 +110,16 @@ class Package:
     layers: tuple[Layer, ...]
     filters: Mapping[str, SampledFilters]
     tensors: Mapping[str, NDArray[np.float64]]
-    certificate: Certificate
+    certificate: Certificate | None  # what it says of convolutions, where there are any
+    fields: tuple[FieldLayer, ...]  # the other layers, in order
+    proved: Mapping[str, Mapping[str, str]]  # section of the certificate -> what is proved of them: name -> statement
     checks: Verdict
 
     @property
     def has_parity(self) -> bool:
         """Whether inversion is part of the symmetry: O(3) instead of SO(3)."""
+        if self.certificate is None:
+            return self.fields[0].spec.into.has_parity
         return self.certificate.pairs[0].out.parity is not None
 
 
@@ -126,15 +145,15 @@ def read_package(directory: Path) -> Package:
 
 def _package(files: Mapping[str, bytes], checks: Verdict) -> Package:
     manifest = stated.read_manifest(files[MANIFEST])
-    if not manifest.layers:
-        raise OutputError(
-            f"{manifest.name} has no convolution, and a report shows convolutions. `basisgen compile -v` prints what "
-            "its layers cost, and each of its modules begins with a table."
-        )
-    certificate = read_certificate(files[CERTIFICATE], others=bool(manifest.others))
-    tensors = load(files[TENSORS])
-    filters = {name: _filters(name, certificate, tensors[name]) for name in certificate.filters}
+    others, tensors = bool(manifest.others), load(files[TENSORS])
+    certificate = read_certificate(files[CERTIFICATE], others=others) if manifest.layers else None
+    sections = read_sections(files[CERTIFICATE]) if others else {}
     specs = {entry["name"]: entry for entry in manifest.text["spec"]}
+    fields = tuple(FieldLayer(parse_layer(specs[name]), manifest.text["layers"][name]) for name in manifest.others)
+    proved = {name: _statements(section) for name, section in sections.items() if _is_of_a_kind(section)}
+    if certificate is None:
+        return _of_fields(manifest, fields, proved, checks)
+    filters = {name: _filters(name, certificate, tensors[name]) for name in certificate.filters}
     return Package(
         name=manifest.name,
         version=manifest.version,
@@ -154,8 +173,29 @@ def _package(files: Mapping[str, bytes], checks: Verdict) -> Package:
         filters=filters,
         tensors=tensors,
         certificate=certificate,
+        fields=fields,
+        proved=proved,
         checks=checks,
     )
+
+
+def _of_fields(
+    manifest: stated.Manifest, fields: tuple[FieldLayer, ...], proved: Mapping[str, Mapping[str, str]], checks: Verdict
+) -> Package:
+    """A package without convolutions."""
+    command = str(manifest.text["command"])
+    return Package(manifest.name, manifest.version, command, (), {}, {}, None, fields, proved, checks)
+
+
+def _is_of_a_kind(section: object) -> bool:
+    """Whether it is a section of its own: what is claimed of convolutions stands at the top of the certificate."""
+    return isinstance(section, Mapping) and {"solution", "proved"} <= section.keys()
+
+
+def _statements(section: Mapping[str, Any]) -> dict[str, str]:
+    """What a section of the certificate says is proved: one statement, or several by name."""
+    proved = section["proved"]
+    return dict(proved) if isinstance(proved, Mapping) else {"": str(proved)}
 
 
 def _execution(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from basisgen.commands.report.error import TESTED
 from basisgen.commands.report.read import Layer, Package
 from basisgen.commands.report.words import field_type
+from basisgen.layer import LayerSpec
 
 LINE = 88
 
@@ -49,6 +50,19 @@ def layer(layer: Layer, directory: Path) -> str:
         f"volume = torch.randn(1, {layer.in_channels}, {volume})  # (batch, channel, x, y, z)\n"
         f"assert conv(volume).shape == (1, {layer.out_channels}, {result})\n"
     )
+
+
+def field_layer(spec: LayerSpec, directory: Path) -> str:
+    """One layer between fields on random ones; a transform forth and back."""
+    second = getattr(spec, "second", None)
+    shapes = [f"torch.randn(2, {field.dimension})" for field in (spec.into, *([second] if second else []))]
+    head = f"import torch\n{imports(directory, [spec.name])}\nlayer = {spec.name}()  # a torch.nn.Module\n"
+    names = ["field", "second"][: len(shapes)]
+    fields = "".join(f"{name} = {shape}  # (batch, channel)\n" for name, shape in zip(names, shapes, strict=True))
+    if spec.kind == "transform":
+        use = "samples = layer(field)  # (batch, signal, theta, phi)\n"
+        return f"{head}{fields}{use}assert torch.allclose(layer.analysis(samples), field, atol=1e-4)\n"
+    return f"{head}{fields}assert layer({', '.join(names)}).shape == (2, {spec.gives.dimension})\n"
 
 
 def network(package: Package, directory: Path) -> str | None:
