@@ -48,7 +48,6 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     folded: bool = False
-    narrow: bool = False  # fits a phone as it is
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def _error_tables(spec: TransformSpec) -> list[Table]:
         ]
         words = Activation("", spectrum, None).words.removeprefix(" on ")
         points = tuple(f"{factor:g}x" for factor in factors)
-        found.append(Table(f"Equivariance error by oversampling, {words}", ("function", *points), rows, narrow=True))
+        found.append(Table(f"Equivariance error by oversampling, {words}", ("function", *points), rows))
     return found
 
 
