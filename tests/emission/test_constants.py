@@ -22,7 +22,7 @@ from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from basisgen.emission.write import write_package
+from basisgen.emission.imported import imported
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 
@@ -55,12 +55,9 @@ Tool = Callable[[nn.Module, Tensor], Tensor]  # a layer in float64, a volume -> 
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    place = tmp_path_factory.mktemp("packages")
-    write_package(compile_package(parse_package(SPEC)), place / "held")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(place))
-        yield importlib.import_module("held")
+def compiled() -> Iterator[ModuleType]:
+    with imported(compile_package(parse_package(SPEC)), "held") as package:
+        yield package
 
 
 @pytest.fixture
