@@ -48,7 +48,7 @@ def each(function: Callable[[_A], _B], arguments: Collection[_A], jobs: int) -> 
 
 
 def _watch(lifeline: Connection) -> None:
-    """In a worker: Ctrl-C ends it silently, and so does the end of the process that started it."""
+    """Makes a worker end silently on Ctrl-C and when the process that started it ends."""
     signal(SIGINT, SIG_DFL)
     Thread(target=_exit_with, args=(lifeline,), daemon=True).start()
 

@@ -57,7 +57,7 @@ class Settings:
         return tuple(self._known)
 
     def choice(self, key: str, options: Collection[str]) -> str | None:
-        """One of a few words."""
+        """The value of a key that takes one of a few words."""
         if not self.has(key):
             return None
         value = self._table[key]

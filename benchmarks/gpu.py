@@ -315,7 +315,7 @@ class Timing:
 
     @property
     def pairs(self) -> int:
-        """Of a channel in and one out, at every voxel."""
+        """The number of pairs of a channel in and one out, at every voxel."""
         return channels(self.layer.into) * channels(self.layer.out) * self.batch * self.size**3
 
     @property
@@ -324,7 +324,7 @@ class Timing:
         return (self.precision == "float32" and self.size > 48) or 3 * self.taps**3 * self.pairs > 2e14
 
     def ratios(self, row: Row) -> Row:
-        """Over plain; beside a ratio its goal, where it has one."""
+        """The ratios over plain; beside a ratio its goal, where it has one."""
         found: Row = {}
         for way, what in product(WAYS, ("step", "forward")):
             ours, base = row.get(f"{way} {what} ms"), row.get(f"plain {what} ms")
@@ -335,7 +335,7 @@ class Timing:
         return found
 
     def shares(self, row: Row, best: dict[str, Row]) -> Row:
-        """Of the arithmetic and the bandwidth of the device, in a step."""
+        """The shares of the arithmetic and of the bandwidth of the device that a step uses."""
         levels = planned(self.layer, self.taps).filters.products.levels  # type: ignore[union-attr]
         sums = {"plain": self.taps**3, "dense": self.taps**3, "separable": math.comb(levels + 3, 3)}
         numbers = (channels(self.layer.into) + channels(self.layer.out)) * self.batch * self.size**3

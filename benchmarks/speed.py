@@ -62,7 +62,7 @@ MAX_PEER = 7  # taps: escnn's basis takes minutes to sample beyond, and e3nn's r
 
 
 def contestants(layer: Layer, size: int, names: list[str], device: str) -> tuple[dict[str, nn.Module], list[str]]:
-    """Those that can be had, and notes about the others."""
+    """The contestants that are installed, and notes about the others."""
     modules, notes = {}, []
     for name in names:
         try:

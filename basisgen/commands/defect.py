@@ -95,7 +95,7 @@ class Comparison:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As text, one entry per column."""
+        """The figures as text, one entry per column."""
         head = (str(self.candidate.layer.grid), self.label)
         if self.figures is None:
             return (*head, *[MISSING] * (len(COLUMNS) - len(head)))
@@ -105,7 +105,7 @@ class Comparison:
         return (*head, *counts, f"{figures.random:.3f}", f"{figures.worst:.3f}")
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The figures as plain JSON values."""
         layer, figures = self.candidate.layer, self.figures
         facts = {key: layer.describe()[key] for key in ("kernel_size", "voxel_spacing", "dilation", "radial")}
         if figures is None:
@@ -162,7 +162,7 @@ def compare(candidates: Iterable[Candidate], spectrum: Gaussian) -> Iterator[Com
 
 
 def as_table(comparisons: Sequence[Comparison]) -> Table:
-    """For a terminal, 80 columns wide: a blank line between kernel sizes."""
+    """The table for a terminal of 80 columns, with a blank line between kernel sizes."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in COLUMNS:
         justify: JustifyMethod = "left" if column in COLUMNS[:2] else "right"
@@ -175,7 +175,7 @@ def as_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def as_text(comparisons: Sequence[Comparison]) -> str:
-    """For a file, a pipe or a narrow terminal: aligned columns, one line per comparison."""
+    """The text for a file, a pipe or a narrow terminal: aligned columns, one line per comparison."""
     return "\n".join(aligned([COLUMNS, *(comparison.cells for comparison in comparisons)], left=2))
 
 

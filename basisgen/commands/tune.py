@@ -67,7 +67,7 @@ class Setting:
 
     @property
     def size(self) -> str:
-        """Of a volume: 64x64x32."""
+        """The size of a volume as text: 64x64x32."""
         return "x".join(map(str, self.volume))
 
 

@@ -73,7 +73,7 @@ class RingAnalysis:
 
     @classmethod
     def of(cls, sampling: Sampling, L: int) -> RingAnalysis:
-        """That of a generated transform's grid."""
+        """The analysis of a generated transform's grid."""
         found = tables(sampling, L)
         analysis = np.zeros((L, L, len(found.cos_theta)))
         analysis[np.triu_indices(L)] = found.analysis  # rows (m, l), l >= m, in order of m, then l

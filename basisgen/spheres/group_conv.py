@@ -74,18 +74,18 @@ class GroupConvSpec(SpecDefaults):
 
     @property
     def signals(self) -> tuple[int, int]:
-        """In and out."""
+        """The numbers of signals in and out."""
         return self.into.terms[0].multiplicity, self.out.terms[0].multiplicity
 
     @property
     def multiplicities(self) -> list[tuple[int, int]]:
-        """Of every degree of the output, in and out."""
+        """The multiplicities in and out of every degree of the output."""
         pairs = zip(self.into.terms, self.out.terms, strict=False)
         return [(into.multiplicity, out.multiplicity) for into, out in pairs]
 
     @property
     def rows(self) -> int:
-        """Of the table: (degree, n), or (degree, n, k)."""
+        """The number of rows of the table: (degree, n), or (degree, n, k)."""
         into, out = self.signals
         return sum((a // into) * (b // out) for a, b in self.multiplicities)
 
@@ -107,13 +107,13 @@ class GroupConvSpec(SpecDefaults):
 
 
 class SphereConvSpec(GroupConvSpec):
-    """One of signals on the sphere."""
+    """A correlation of signals on the sphere."""
 
     kind = SPHERE
 
 
 class RotationConvSpec(GroupConvSpec):
-    """One of signals on the rotation group."""
+    """A correlation of signals on the rotation group."""
 
     kind = ROTATIONS
 
@@ -134,7 +134,7 @@ class GroupConvPlan:
 
     @property
     def dimension(self) -> int:
-        """That of all equivariant linear maps between the types."""
+        """The dimension of all equivariant linear maps between the types."""
         return sum(into * out for into, out in self.spec.multiplicities)
 
     @property
@@ -144,7 +144,7 @@ class GroupConvPlan:
 
     @property
     def multiply_adds(self) -> int:
-        """Of one sample at one site."""
+        """The multiply-adds of one sample at one site."""
         return sum(into * out * (2 * l + 1) for l, (into, out) in enumerate(self.spec.multiplicities))
 
     @property

@@ -72,7 +72,7 @@ class LinearPlan:
 
     @property
     def dimension(self) -> int:
-        """That of all equivariant linear maps between the types."""
+        """The dimension of all equivariant linear maps between the types."""
         return sum(into * out for into, out in multiplicities(self.spec).values())
 
     @property
@@ -82,7 +82,7 @@ class LinearPlan:
 
     @property
     def multiply_adds(self) -> tuple[int, int]:
-        """Of one sample, and of a dense matrix per irrep."""
+        """The multiply-adds of one sample, and those of a dense matrix per irrep."""
         dense = sum(into * out * irrep.dimension for irrep, (into, out) in multiplicities(self.spec).items())
         shared = {"uniform": self.spec.channels}  # by all channels
         return sum(n * shared.get(name, 1) * irrep.dimension for irrep, name, n in factors(self.spec)), dense

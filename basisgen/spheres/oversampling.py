@@ -38,7 +38,7 @@ class Activation:
     max_error: float | None
 
     def variances(self, L: int) -> tuple[float, ...]:
-        """Of a coefficient of each degree, up to a factor."""
+        """The variance of a coefficient of each degree, up to a factor."""
         if isinstance(self.spectrum, tuple):
             return self.spectrum
         return tuple((1 + l) ** -self.spectrum for l in range(L))

@@ -42,7 +42,7 @@ class ProductPlan:
 
     @property
     def mixing(self) -> str:
-        """In words."""
+        """The mixing set in words."""
         mixing = self.spec.mixing.value if isinstance(self.spec.mixing, Mixing) else "a list of products"
         loops = {None: "", True: ", with self products", False: ", without self products"}[self.spec.self_products]
         return f"{mixing}{loops}"
@@ -72,7 +72,7 @@ class ProductPlan:
 
 
 def complex_coefficients(spec: ProductSpec) -> int:
-    """Of all paths, per channel."""
+    """The number of complex coefficients of all paths, per channel."""
     return sum(cost(*spec.degrees_of(path)) * path.fragments for path in spec.paths)
 
 

@@ -60,7 +60,7 @@ class RotationGrid:
 
     @property
     def points(self) -> list[Angles]:
-        """In order."""
+        """The points in order."""
         found = []
         for beta in self.rings:
             for alpha in (Fraction(2 * a, self.alphas) for a in range(self.alphas)):

@@ -55,7 +55,7 @@ class Order:
     size: int  # more than the largest q
 
     def shortened(self, bits: int) -> Order:
-        """With so many bits fewer in the polynomials."""
+        """The same with so many bits fewer in the polynomials."""
         return replace(self, polynomials=self.polynomials >> bits)
 
 

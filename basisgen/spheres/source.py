@@ -23,7 +23,7 @@ def shared(*names: str) -> dict[str, str]:
 
 
 def render(template_name: str, **values: Any) -> str:
-    """One of our templates with its values."""
+    """The text of one of our templates with its values."""
     return template(PACKAGE, "sources", template_name).render(**values)
 
 

@@ -128,7 +128,7 @@ class TransformPlan:
 
     @property
     def points(self) -> int:
-        """Of each ring: longitudes phi, or angles alpha."""
+        """The number of points of each ring: longitudes phi, or angles alpha."""
         return points_of_ring(self.spec.grid, self.spec.of_grid)
 
     @property
@@ -138,7 +138,7 @@ class TransformPlan:
 
     @property
     def multiply_adds(self) -> int:
-        """Of one signal, one way."""
+        """The multiply-adds of one signal, one way."""
         L, N = self.spec.L, self.spec.N
         if N is None:
             return self.rings * 2 * L * (self.points + L)

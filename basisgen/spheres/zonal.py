@@ -81,7 +81,7 @@ class ZonalSpec(SpecDefaults):
 
     @property
     def filters(self) -> int:
-        """One for each signal in and signal out."""
+        """The number of filters: one for each signal in and signal out."""
         return self.into.terms[0].multiplicity * self.out.terms[0].multiplicity
 
     def describe(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class ZonalPlan:
 
     @property
     def dimension(self) -> int:
-        """That of all equivariant linear maps between the signals."""
+        """The dimension of all equivariant linear maps between the signals."""
         return self.spec.L * self.spec.filters
 
     @property
@@ -120,7 +120,7 @@ class ZonalPlan:
 
     @property
     def multiply_adds(self) -> tuple[int, int]:
-        """Of one sample, and of the spectra once per call."""
+        """The multiply-adds of one sample, and those of the spectra, once per call."""
         return self.spec.L**2 * self.spec.filters, int(np.count_nonzero(self.table)) * self.spec.filters
 
     def facts(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def check_bytecode(
 
 
 def _headers(source: bytes, time: int) -> tuple[bytes, bytes]:
-    """With time and size of the source, and with its hash, to be checked."""
+    """The headers with time and size of the source, and with its hash, to be checked."""
     numbers = (0, time & 0xFFFFFFFF, len(source) & 0xFFFFFFFF)
     by_time = MAGIC_NUMBER + b"".join(number.to_bytes(4, "little") for number in numbers)
     return by_time, MAGIC_NUMBER + (3).to_bytes(4, "little") + source_hash(source)

@@ -44,7 +44,7 @@ class Contents:
     complaints: list[str] = field(default_factory=list)
 
     def size(self) -> int:
-        """Of everything that has been read."""
+        """The number of bytes that have been read."""
         return sum(map(len, self.files.values())) + sum(map(len, self.bytecode.values()))
 
 
@@ -65,7 +65,7 @@ def read_contents(directory: Path) -> Contents:
 
 
 def _attempt(directory: Path) -> Contents | None:
-    """None if the directory was replaced meanwhile."""
+    """The contents, or None if the directory was replaced meanwhile."""
     with _opened(directory) as handle:
         contents = Contents()
         try:

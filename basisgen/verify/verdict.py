@@ -64,11 +64,11 @@ class Verdict:
         return not self.complaints and all(check.optional for check in self.checks if check.not_done is not None)
 
     def as_json(self) -> str:
-        """As JSON."""
+        """The verdict as JSON."""
         return json.dumps({"verified": self.verified, **asdict(self)}, indent=1)
 
     def as_table(self) -> Table:
-        """For a terminal; long texts are folded."""
+        """The table for a terminal; long texts are folded."""
         table = Table(*COLUMNS, box=None, pad_edge=False, min_width=70)
         table.columns[0].no_wrap = table.columns[1].no_wrap = True
         for check in self.checks:
@@ -76,14 +76,14 @@ class Verdict:
         return table
 
     def as_text(self) -> str:
-        """For a file, a pipe or a narrow terminal: aligned columns, one line per check."""
+        """The text for a file, a pipe or a narrow terminal: aligned columns, one line per check."""
         rows = [COLUMNS, *((check.name, check.residual, check.result().plain, check.how) for check in self.checks)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join(line.rstrip() for line in lines)
 
     def summary(self) -> str:
-        """One line."""
+        """The summary in one line."""
         package, left_out = printable(self.package), [check for check in self.checks if check.not_done is not None]
         if self.complaints:
             count = len(self.complaints)

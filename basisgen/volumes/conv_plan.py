@@ -77,7 +77,7 @@ class ConvPlan:
 
     @property
     def ranges(self) -> dict[int, tuple[int, int]]:
-        """Of the degrees the layer uses: the first filter in the tensor, and one past the last."""
+        """For each degree the layer uses, its first filter in the tensor and one past its last."""
         used = {path.J for path in self.paths}
         return {J: span for J, span in self.filters.ranges.items() if J in used}
 

@@ -136,12 +136,12 @@ def predicted_ratio(cost: Cost, channels_in: int, channels_out: int, taps: int) 
 
 
 def _plain_time(channels_in: int, channels_out: int, taps: int) -> float:
-    """Of conv3d, per voxel of the output."""
+    """The time of conv3d, per voxel of the output."""
     return channels_in * channels_out * taps + DENSE_OVERHEAD * (channels_in + channels_out)
 
 
 def _separable_time(channels_in: int, channels_out: int, levels: int, filters: int, stride: int) -> tuple[float, float]:
-    """Per voxel of the input, and per call."""
+    """The time per voxel of the input, and per call."""
     cost = separable(channels_in, channels_out, levels, filters)
     if stride == 1:
         return cost.time, CALL * cost.calls + cost.assembly

@@ -233,7 +233,7 @@ def _steps(spacing: Spacing) -> Triple:
 
 
 def _relative(spacing: Spacing) -> Spacing:
-    """In units of the finest axis: levels whose voxels have one shape share their filters."""
+    """The spacing in units of the finest axis: levels whose voxels have one shape share their filters."""
     x, y, z = (length / min(spacing) for length in spacing)
     return x, y, z
 

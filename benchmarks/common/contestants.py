@@ -82,7 +82,7 @@ def planned(layer: Layer, size: int, *settings: str) -> ConvPlan:
 
 
 def facts(layer: Layer, size: int) -> Row:
-    """Of the default filters: how many, and the defect of random weights."""
+    """The number of the default filters, and their defect for random weights."""
     of = planned(layer, size)
     filters = sum(stop - start for start, stop in of.ranges.values())
     return {"filters": filters, "defect": round(of.numbers.defects.layer(of.variance), 4)}

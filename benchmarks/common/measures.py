@@ -244,7 +244,7 @@ def attempt(make: Callable[[], Row]) -> Row:
     """A row, or in one line why there is none."""
     try:
         return make()
-    except Exception as error:  # whatever goes wrong, the next row is wanted too
+    except Exception as error:  # after any error the next row is still wanted
         with suppress(Exception):
             torch.cuda.empty_cache()
         line = next(iter(str(error).strip().splitlines()), "")

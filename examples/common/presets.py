@@ -37,7 +37,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Both tables in one, table by table; where both have a value, the new one."""
+    """Both tables merged, table by table; where both have a value, the new one counts."""
     both = {key: _merged(base[key], new[key]) for key in base.keys() & new.keys() if isinstance(new[key], dict)}
     return {**base, **new, **both}
 

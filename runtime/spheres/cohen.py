@@ -45,7 +45,7 @@ class CohenConfig:
         return cls((6, 50, 70, 350), (128, 32, 22, 7), 55, equator=True, norm=True, pool="max")
 
     def grid(self, layer: int) -> Angles:
-        """Of the filters of a layer, from 0."""
+        """The grid of the filters of a layer, counted from 0."""
         if self.equator:
             return equatorial(2 * self.limits[layer])
         return near_identity(gammas=8 if layer else 1)

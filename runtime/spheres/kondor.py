@@ -50,7 +50,7 @@ class KondorConfig:
 
     @property
     def fragments(self) -> list[int]:
-        """Of each degree, in every layer but the first."""
+        """The number of fragments of each degree, in every layer after the first."""
         return [math.ceil(self.width / math.sqrt(2 * degree + 1)) for degree in range(self.limit)]
 
     @property

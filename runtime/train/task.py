@@ -38,12 +38,12 @@ class Task:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of outputs and losses."""
+        """The dtype of outputs and losses."""
         return torch.float64 if self.precision is Precision.FLOAT64 else torch.float32
 
     @property
     def model_dtype(self) -> torch.dtype | None:
-        """Of weights and inputs; None: as the caller made them."""
+        """The dtype of weights and inputs; None: as the caller made them."""
         return torch.float64 if self.precision is Precision.FLOAT64 else None
 
     def judge(self, model: nn.Module, part: Part) -> Judged:

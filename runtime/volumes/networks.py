@@ -115,7 +115,7 @@ class Encoder(FieldLayer):
 class Classifier(FieldLayer):
     """An encoder, the mean of its invariants over all voxels, and one linear map of these.
 
-    `encoder` and `mean` are layers of their own: (batch, invariant) is what another head takes.
+    `encoder` and `mean` are separate layers: another head takes their (batch, invariant).
 
     Raises ValueError if the encoder gives fields that a rotation or a reflection changes.
     """
@@ -232,7 +232,7 @@ class _Blocks:
         return [layer for block in blocks for layer in (block, *self._drop(block.out_type))]
 
     def block(self, conv: type[nn.Module], **options: Any) -> list[nn.Module]:
-        """Convolution, norm, activation, dropout. A norm has a bias of its own."""
+        """Convolution, norm, activation, dropout. A norm has its own bias."""
         made = conv(bias=self.norm is None, **options)
         raw = field_types_of(made)[1]
         active = self.activation(raw)

@@ -1,6 +1,6 @@
 """docs/defect.md: its tables are what the command prints, its code runs.
 
-`UPDATE_DOCS=1 pytest -m slow tests/cli/test_docs_defect.py` writes the tables anew.
+`UPDATE_DOCS=1 pytest -m slow tests/cli/test_docs_defect.py` writes the tables again.
 """
 
 from __future__ import annotations

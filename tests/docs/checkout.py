@@ -124,7 +124,7 @@ def small(preset: str) -> str:
 
 
 def _make_environment(place: Path) -> None:
-    """`.venv` with a python of its own; packages and commands are lent by the present environment."""
+    """`.venv` with its own python; packages and commands are lent by the present environment."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / ".venv"], check=True)
     lend_packages(place / ".venv")
     for program in Path(sysconfig.get_path("scripts")).iterdir():

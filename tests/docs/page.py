@@ -1,10 +1,10 @@
-"""A page of the documentation as a program: its blocks run in order, in a directory of its own.
+"""A page of the documentation as a program: its blocks run in order, in a separate directory.
 
     ```toml after a line that names `first.toml`     becomes that file
     ```python                                        runs, all blocks of a page in one namespace, test functions too;
                                                      after a line that names `name.py`, it becomes that file instead
     ```sh, ```console and indented commands          `basisgen ...` and `python ...` run; `basisgen` must exit with 0
-    ```console                                       what stands under a command is what it prints, but for figures
+    ```console                                       what stands under a command is what it prints, apart from figures
     `basisgen ...` within a sentence                 runs; with a PLACEHOLDER, or without arguments, it must exist
 
 Commands that take more than their page, a checkout or minutes, are left to `tests.docs.commands`, which says how each

@@ -117,7 +117,7 @@ def averaged(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def averaged_state(conv: nn.Module, x: Tensor) -> Tensor:
-    """As frameworks average: in place, whatever is of floating point."""
+    """As frameworks average: in place, everything in floating point."""
     average = copy.deepcopy(conv)
     state = average.state_dict()
     for _ in range(20):

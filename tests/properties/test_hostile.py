@@ -1,4 +1,4 @@
-"""A spec is untrusted: whatever stands in it, the compiler refuses it in one line or writes one package, and only that.
+"""A spec is untrusted: for any content the compiler refuses it in one line or writes one package, and only that.
 
 No traceback, no file outside the package, and in generated code nothing but the expected nodes.
 """

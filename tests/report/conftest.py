@@ -1,4 +1,4 @@
-"""Compiled packages: plain volumes without parity, whatever makes a page difficult, and fields without volumes."""
+"""Compiled packages: plain volumes without parity, what makes a page difficult, and fields without volumes."""
 
 from __future__ import annotations
 

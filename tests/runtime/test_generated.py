@@ -46,7 +46,7 @@ def test_frozen_network_is_equal_and_plain(norm):
     torch.manual_seed(0)
     net = network(norm=norm)
     x = torch.randn(2, 1, 9, 9, 9)
-    net(x)  # statistics of its own
+    net(x)  # statistics that are not the initial ones
     frozen = freeze(net)
     torch.testing.assert_close(frozen(x), net.eval()(x))
     assert sum(type(module) is nn.Conv3d for module in frozen.modules()) == 4

@@ -341,7 +341,7 @@ class _Clock:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        (0.001, ["epoch 1/9", "epoch 9/9"]),  # the first and the last epoch, whatever the time
+        (0.001, ["epoch 1/9", "epoch 9/9"]),  # the first and the last epoch, at any time
         (4, ["epoch 1/9", "epoch 4/9", "epoch 7/9", "epoch 9/9"]),  # 12 s an epoch
         (12, [f"epoch {n}/9" for n in range(1, 10)]),  # 36 s an epoch: after the third step the epoch is done
         (20, [text for n in range(1, 10) for text in (f"epoch {n}/9, step 2/3", f"epoch {n}/9")]),
@@ -739,7 +739,7 @@ class _Function(nn.Module):
 
 
 class _Block(nn.Module):
-    """A container with arithmetic of its own after its child's."""
+    """A container that computes after its child."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every training ends, and leaves nothing behind: no process, no lock, no half-written file; whatever goes wrong."""
+"""Every training ends, and leaves nothing behind: no process, no lock, no half-written file, even after an error."""
 
 from __future__ import annotations
 

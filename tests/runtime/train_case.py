@@ -1,6 +1,6 @@
 """A tiny training run, used by the tests in their own process and, as a script, in killed and in parallel ones.
 
-The data draw from all three global generators, the network from torch's: whatever a resume forgets will show.
+The data draw from all three global generators, the network from torch's: anything a resume forgets will show.
 """
 
 from __future__ import annotations

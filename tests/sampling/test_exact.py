@@ -67,7 +67,7 @@ def taps_and_truth(family: RadialFamily, grid: VoxelGrid, taps: int) -> Iterator
 
 def off_by(value: float, truth: mpmath.mpf) -> float:
     """The error in units of the last place of the truth."""
-    if abs(truth) < mpmath.mpf(10) ** (10 - DIGITS):  # 0 but for the working precision
+    if abs(truth) < mpmath.mpf(10) ** (10 - DIGITS):  # 0 up to the working precision
         return 0.0 if value == 0 else float("inf")
     return float(abs(mpmath.mpf(value) - truth) / mpmath.mpf(2) ** (mpmath.mag(truth) - 53))
 

@@ -1,4 +1,4 @@
-"""Filters from eigenproblems are the same on every processor, to rounding, whatever its linear algebra."""
+"""Filters from eigenproblems are the same on every processor, to rounding, for any linear algebra."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def with_tensors(files: Mapping[str, bytes], change: Callable[[dict[str, Any]], 
 
 
 def run_module(files: Mapping[str, bytes]) -> Mapping[str, Property]:
-    """What the check of the running code finds, whatever the other checks say."""
+    """What the check of the running code finds, without the other checks."""
     manifest, certificate = read_manifest(files["manifest.json"]), read_certificate(files["certificate.json"])
     tensors, complaints = read_tensors(files["basis.safetensors"], tensor_forms(certificate))
     assert not complaints

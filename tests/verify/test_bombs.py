@@ -89,7 +89,7 @@ def test_what_is_run_is_bounded_for_all_layers_together() -> None:
 
 
 def _dense(certificate: Any) -> None:
-    """Every coefficient a root of its own, up to the largest file that is read."""
+    """Every coefficient a different root, up to the largest file that is read."""
     room = MAX_BYTES["certificate.json"] - (1 << 20)
     for J, rows in certificate["clebsch_gordan"]["12 12"].items():
         orders = [(m, n, M) for m in range(-12, 13) for n in range(-12, 13) for M in range(-int(J), int(J) + 1)]

@@ -1,4 +1,4 @@
-"""An adversary who keeps all digests consistent: whatever is changed in a package, it is not verified and never run."""
+"""An adversary who keeps all digests consistent: a package with any change is not verified and never run."""
 
 from __future__ import annotations
 

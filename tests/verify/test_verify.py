@@ -1,4 +1,4 @@
-"""`basisgen verify`: good packages pass; whatever is changed in one, the right check says so, and where."""
+"""`basisgen verify`: good packages pass; after any change the right check says so, and where."""
 
 from __future__ import annotations
 

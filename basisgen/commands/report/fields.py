@@ -2,7 +2,7 @@
 
     a verified layer -> its view: facts, tables, figures, a statement, code to paste
 
-A kind without a view of its own is shown by its field types, weights and the cost in its manifest.
+Any other kind is shown by its field types, its weights and the cost in its manifest.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def view(layer: FieldLayer, directory: Path) -> dict[str, Any]:
 
 
 def _multiply_adds(layer: FieldLayer) -> int:
-    """Of one sample, all channels."""
+    """The multiply-adds of one sample, all channels together."""
     costs = layer.facts.get("cost", {})
     if isinstance(layer.spec, ProductSpec):
         return int(costs["coefficients_per_channel"]) * layer.spec.channels
@@ -192,7 +192,7 @@ def _linear(layer: FieldLayer) -> View:
 
 
 def _share(weights: int, dimension: int) -> str:
-    """By Schur's lemma `dimension` is that of all equivariant linear maps."""
+    """What share of all equivariant linear maps the weights give; Schur's lemma says how many there are."""
     if weights >= dimension:
         return f"all: they have dimension {grouped(dimension)}, by Schur’s lemma"
     return f"{grouped(weights)} weights; all have dimension {grouped(dimension)}, by Schur’s lemma"

@@ -32,7 +32,7 @@ def mixing_graph(degrees: Sequence[int], kept: Collection[Pair], possible: Colle
 
 
 def bipartite_graph(first: Sequence[int], second: Sequence[int], kept: Collection[Pair], title: str) -> Markup:
-    """Of two fields: lines between the degrees of the first, below, and of the second, above."""
+    """The graph for two fields: lines between the degrees of the first, below, and of the second, above."""
     below, above = _places(first, HEIGHT - 18), _places(second, 20)
     shapes = [
         Markup('<path class="edge" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>').format(*below[a], *above[b])
@@ -70,7 +70,7 @@ def _nodes(place: dict[int, Point], below: float) -> list[Markup]:
 
 
 def _arc(a: Point, b: Point, kind: str) -> Markup:
-    """From degree to degree, as high as they are apart; a ring where they are one."""
+    """An arc between two degrees, as high as they are apart; a ring if they are the same."""
     (x, y), (to, _) = a, b
     if x == to:
         return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"/>').format(kind, x, y - 5)

@@ -188,7 +188,7 @@ class Product:
         )
 
     def signed(self) -> Markup:
-        """With its sign before it, also a plus."""
+        """The term with its sign before it, plus included."""
         return (_MINUS if self.coefficient < 0 else _PLUS) + self.magnitude()
 
     def magnitude(self) -> Markup:

@@ -50,12 +50,12 @@ class Layer:
 
     @property
     def in_channels(self) -> int:
-        """Of a volume that goes in."""
+        """The number of channels of its input."""
         return channels(self.stated.into)
 
     @property
     def out_channels(self) -> int:
-        """Of a volume that comes out."""
+        """The number of channels of its output."""
         return channels(self.stated.out)
 
     @property
@@ -188,7 +188,7 @@ def _of_fields(
 
 
 def _is_of_a_kind(section: object) -> bool:
-    """Whether it is a section of its own: what is claimed of convolutions stands at the top of the certificate."""
+    """Whether it is a separate section: claims about convolutions are at the top of the certificate."""
     return isinstance(section, Mapping) and {"solution", "proved"} <= section.keys()
 
 

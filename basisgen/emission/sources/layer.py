@@ -75,7 +75,7 @@ class GeneratedLayer(nn.Module):
             missing_keys.remove(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle: when it is read, the class of this name may be another."""
+        """What pickle keeps: also the fingerprint, since the class of this name may be another when it is read."""
         attributes: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {**attributes, "_statement": self._statement()}
 

@@ -96,7 +96,7 @@ class EquivariantLinear(GeneratedLayer):
         return (sum(prod(shape) for factors in self._shapes.values() for _, shape in factors),)
 
     def _factors(self) -> dict[Irrep, list[tuple[str, Tensor]]]:
-        """Of every irrep of the output: name and matrix of each factor, in their order."""
+        """For every irrep of the output, the name and the matrix of each factor, in order."""
         found: dict[Irrep, list[tuple[str, Tensor]]] = {}
         place = 0
         for irrep, factors in self._shapes.items():
@@ -182,7 +182,7 @@ def _cross(weight: Tensor, field: Tensor, channels: int) -> Tensor:
 
 
 def _paired(sums: list[Tensor]) -> Tensor:
-    """Their sum, halves first: the rounding of float32 grows with the number of terms in a row."""
+    """The sum of the terms, halves first: the rounding of float32 grows with the number of terms in a row."""
     if len(sums) == 1:
         return sums[0]
     middle = len(sums) // 2

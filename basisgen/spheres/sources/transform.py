@@ -53,7 +53,7 @@ class Transform(nn.Module):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the samples without the batch, the signals first."""
+        """The shape of the samples without the batch, the signals first."""
         return (self.signals, self.rings, self.points)
 
     def forward(self, field: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Transform(nn.Module):
         raise NotImplementedError
 
     def _constants(self, field: Tensor) -> Any:
-        """For the device and the precision of a field."""
+        """The constants for the device and the precision of a field."""
         if not field.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes real numbers, got {field.dtype}")
         return constants(type(self), "_make_constants", field)

@@ -132,7 +132,7 @@ def _compared(outputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> tupl
 
 
 def product(layer: Product, x: Array, y: Array, couplings: Mapping[Degrees, tuple[Array, Array]]) -> Array:
-    """By the definition; `couplings` are (m, n, M) and C."""
+    """The product by its definition; `couplings` are (m, n, M) and C."""
     first, second = (_split(field, terms, layer.channels) for field, terms in zip((x, y), layer.factors, strict=True))
     parts = []
     for output in layer.outputs:
@@ -312,5 +312,5 @@ def _multiplicities(terms: Sequence[Term]) -> dict[tuple[int, int | None], int]:
 
 
 def _row(L: int, m: int, l: int) -> int:
-    """Of (m, l) among rows with l >= m, in order of m, then l."""
+    """The number of row (m, l) among those with l >= m, in order of m, then l."""
     return m * L - m * (m - 1) // 2 + l - m

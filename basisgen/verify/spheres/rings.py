@@ -49,7 +49,7 @@ def _angles(grid: str, L: int) -> list[Fraction] | None:
 
 
 def cos_sin(angle: Fraction) -> tuple[Real, Real]:
-    """Of pi times `angle`, exactly 0 and 1 where they are."""
+    """cos and sin of pi times `angle`, exactly 0 and 1 where they are."""
     return mpmath.cospi(mpmath.mpf(angle.numerator) / angle.denominator), mpmath.sinpi(
         mpmath.mpf(angle.numerator) / angle.denominator
     )
@@ -108,13 +108,13 @@ def interpolation(L: int, angles: list[Fraction]) -> tuple[list[tuple[Real, Real
 
 
 def without_dust(rows: list[list[Real]], digits: int) -> list[list[Real]]:
-    """With 0 for what is below so many digits."""
+    """The numbers, with 0 in place of those below so many digits."""
     least = mpmath.mpf(10) ** -digits
     return [[value if abs(value) > least else mpmath.mpf(0) for value in row] for row in rows]
 
 
 def fixed(value: Real) -> int:
-    """In units of 2^-FIXED."""
+    """The numbers in units of 2^-FIXED."""
     return int(mpmath.nint(mpmath.ldexp(value, FIXED)))
 
 

@@ -69,7 +69,7 @@ def expected_filter(layer: Correlation) -> Array:
 
 
 def small_d(L: int, N: int, angles: list[tuple[Real, Real]]) -> Legs:
-    """For m >= |n|, |n| < N, l < L, at angles given as (cos, sin) of beta."""
+    """d^l_mn for m >= |n|, |n| < N, l < L, at angles given as (cos, sin) of beta."""
     halves = [(mpmath.sqrt((1 + cos) / 2), mpmath.sqrt((1 - cos) / 2)) for cos, _ in angles]
     found: dict[tuple[int, int, int], list[Real]] = {}
     for l in range(L):

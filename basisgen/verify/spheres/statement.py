@@ -79,7 +79,7 @@ class Linear:
 
     @property
     def multiplicities(self) -> list[tuple[int, int]]:
-        """In and out, of every irrep of the output."""
+        """The multiplicities in and out of every irrep of the output."""
         irreps = dict.fromkeys((term.degree, term.parity) for term in self.out)
         return [(_multiplicity(self.into, irrep), _multiplicity(self.out, irrep)) for irrep in irreps]
 
@@ -162,12 +162,12 @@ class Correlation:
 
     @property
     def signals(self) -> tuple[int, int]:
-        """In and out."""
+        """The numbers of signals in and out."""
         return self.into[0].multiplicity, self.out[0].multiplicity
 
     @property
     def multiplicities(self) -> list[tuple[int, int]]:
-        """In and out, of every degree of the output."""
+        """The multiplicities in and out of every degree of the output."""
         return [(into.multiplicity, out.multiplicity) for into, out in zip(self.into, self.out, strict=False)]
 
     @property
@@ -187,12 +187,12 @@ class Correlation:
 
     @property
     def weights(self) -> int:
-        """One for every signal in, signal out and point."""
+        """The number of weights: one for every signal in, signal out and point."""
         return self.signals[0] * self.signals[1] * self.alphas * len(self.betas) * self.gammas
 
     @property
     def dimension(self) -> int:
-        """That of all equivariant linear maps, by Schur's lemma."""
+        """The dimension of all equivariant linear maps, by Schur's lemma."""
         return sum(into * out for into, out in self.multiplicities)
 
 
@@ -207,7 +207,7 @@ class Zonal:
 
     @property
     def filters(self) -> int:
-        """One for each signal in and signal out."""
+        """The number of filters: one for each signal in and signal out."""
         return self.into[0].multiplicity * self.out[0].multiplicity
 
     @property
@@ -264,7 +264,7 @@ def _of(entries: Mapping[str, Mapping[str, Any]], kind: str) -> list[Mapping[str
 
 
 def _oversampling(entry: Mapping[str, Any], sections: Mapping[str, Any]) -> float:
-    """As the spec says, or as it was chosen for a `max_error`."""
+    """The oversampling that the spec states, or that was chosen for a `max_error`."""
     said = entry.get("oversampling", 1)
     factor = sections["transforms"]["layers"][entry["name"]]["oversampling"] if said is None else said
     if factor not in FACTORS:

@@ -67,7 +67,7 @@ def _angles(grid: str, L: int) -> list[Fraction] | None:
 
 
 def _cos_sin(angle: Fraction, bits: int) -> tuple[int, int]:
-    """Of pi times `angle`, exactly 0 and 1 where they are."""
+    """cos and sin of pi times `angle`, exactly 0 and 1 where they are."""
     return _on_circle(angle.numerator % (2 * angle.denominator), angle.denominator, bits)
 
 
@@ -168,7 +168,7 @@ def _nearest(values: Fixed, bits: int) -> Array:
 
 
 def _analysis_of_mw(L: int, kept: int, bits: int) -> Iterator[Array]:
-    """Of each order m, (l, ring)."""
+    """The table of each order m, (l, ring)."""
     cos, sin, weights = (of[:L] for of in _gauss(2 * L, bits))
     weights = 2 * _pi(bits) * weights >> bits
     matrices = _interpolation(L, cos, sin, bits)

@@ -49,7 +49,7 @@ def check_expansions(certificate: Certificate, tensors: Mapping[str, Array]) -> 
 
 
 def _differences(taps: Array, E: Array, axes: list[Array], levels: int) -> Array:
-    """Of every row the largest difference of a tap from the sum, relative to the largest tap."""
+    """The largest difference of a tap from the sum for every row, relative to the largest tap."""
     total = np.zeros_like(taps)
     for column, (a, b, c) in enumerate(powers(levels)):
         product = axes[0][a][:, None, None] * axes[1][b][:, None] * axes[2][c]
@@ -90,7 +90,7 @@ def _residuals(certificate: Certificate, filters: Filters, E: Array) -> Iterator
 
 
 def _turned(places: list[tuple[int, int, int]], g: Turn) -> tuple[list[int], Array]:
-    """Of h_a(x) h_b(y) h_c(z) at the turned place: which product it is, and its sign."""
+    """Which product h_a(x) h_b(y) h_c(z) is at the turned place, and its sign."""
     axes, signs = abs(g).argmax(axis=1), g.sum(axis=1)  # (g x)_i = sign_i x_axis_i
     column = {abc: index for index, abc in enumerate(places)}
     columns, factors = [], []

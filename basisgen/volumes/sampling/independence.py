@@ -41,7 +41,7 @@ def independent(groups: Sequence[FilterGroup]) -> tuple[tuple[FilterGroup, ...],
 
 
 def _orthogonal_part(vector: Array, basis: Sequence[Array]) -> Array:
-    """By Gram and Schmidt, twice. Sums are in a fixed order, without BLAS."""
+    """The part outside the span, by Gram and Schmidt, twice. Sums are in a fixed order, without BLAS."""
     for _ in range(2):
         for direction in basis:
             vector = vector - (direction * vector).sum() * direction

@@ -25,7 +25,7 @@ Runs = tuple[tuple[int, int], ...]  # (first filter, one past the last) of a ten
 
 
 class Filters(NamedTuple):
-    """Of one degree: for each radial profile the 2J+1 filters M = -J..J."""
+    """The filters of one degree: for each radial profile the 2J+1 filters M = -J..J."""
 
     J: int
     profiles: int
@@ -80,7 +80,7 @@ class Couplings(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """From weights to kernel: kernel = coefficients @ filters."""
+    """What makes a kernel of weights: kernel = coefficients @ filters."""
 
     filters: Tensor  # (filter, tap), divided by its norm
     entry: Tensor
