@@ -15,7 +15,7 @@ SMALL = "2x0 + 1x1"
 
 
 def trained(model):
-    """The model in double precision with norms that have seen data: scales, shifts and statistics of data."""
+    """The model in double precision with norms that have seen data and learned scales and shifts."""
     model = model.double()
     for module in model.modules():
         if isinstance(module, BatchNorm):
