@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _OUT = click.option(
     help="Directory that holds the packages.",
 )
 _CHECK = click.option("--check", is_flag=True, help="Write nothing; exit 1 with a diff if the package is not current.")
+_LONG = click.option("--long", is_flag=True, help="Go on where checking takes more than half a minute.")
 _FORCE = click.option(
     "--force", is_flag=True, help="Compile even if nothing has changed (for work on basisgen itself)."
 )
@@ -189,20 +191,25 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
 @click.option("--no-run", is_flag=True, help="Run no code of the package: leave out the checks of what it computes.")
 @click.option("--seed", type=click.IntRange(0), help="Repeat the random checks of an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@_LONG
 @explains_errors
-def verify(package: Path, no_run: bool, seed: int | None, as_json: bool) -> None:
+def verify(package: Path, no_run: bool, seed: int | None, as_json: bool, long: bool) -> None:
     """Re-check the package in directory PACKAGE, trusting neither solver nor files. Exit 1 if anything is wrong.
 
-    The package's Python code runs only if every other check has passed, in a separate process.
+    The package's Python code runs only if every other check has passed, in a separate process. What would take more
+    than half a minute is not begun, unless you say --long.
 
     \b
     Example:
       basisgen verify generated/tetris
     """
+    from rich.console import Console
+
     from basisgen.commands.recompile import recompile
     from basisgen.verify.verify import verify_package
 
-    verdict = verify_package(package, run=not no_run, recompile=recompile, seed=seed)
+    with Console(stderr=True).status("checking"):
+        verdict = verify_package(package, run=not no_run, recompile=partial(recompile, long=long), seed=seed)
     if as_json:
         say(verdict.as_json())
     else:
@@ -274,8 +281,9 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     show_default=True,
     help="The page to write.",
 )
+@_LONG
 @explains_errors
-def report_command(package: Path, output: Path) -> None:
+def report_command(package: Path, output: Path, long: bool) -> None:
     """Write one HTML page about the package in directory PACKAGE: formulas, filters, errors, proof. It opens offline.
 
     The package is checked first, as `basisgen verify --no-run` does; none of its code is run.
@@ -289,8 +297,8 @@ def report_command(package: Path, output: Path) -> None:
     from basisgen.commands.report.page import report
     from basisgen.files import write_file
 
-    with Console(stderr=True).status(f"checking and drawing {package}"):
-        page = report(package)
+    with Console(stderr=True).status("checking and drawing"):
+        page = report(package, long=long)
     write_file(output, page)
     say(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
 

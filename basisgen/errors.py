@@ -3,6 +3,7 @@
     SpecError       the caller's: a spec, field type or option that cannot be compiled        exit 2
     SamplingError   the caller's: a grid on which the wanted filters do not exist             exit 2
     OutputError     the caller's or the machine's: the package cannot be written              exit 2
+    EffortError     the caller's: a check that takes long was not asked for                   exit 2
     MachineError    the machine's: memory ran out, a process was killed                       exit 2
     StaleError      a package on disk is not what the compiler writes (`compile --check`)     exit 1
     ProofError      ours: the solver's answer did not pass the exact proof                    exit 1
@@ -41,6 +42,12 @@ class SamplingError(BasisgenError):
 
 class OutputError(BasisgenError):
     """The package could not be written; what was there before is unchanged."""
+
+    exit_code = 2
+
+
+class EffortError(BasisgenError):
+    """A check would take longer than it may unasked. Nothing has been found, neither good nor bad."""
 
     exit_code = 2
 

@@ -17,15 +17,17 @@ from dataclasses import replace
 from typing import Any
 
 import basisgen
-from basisgen.errors import BasisgenError, SpecError
+from basisgen.commands.effort import effort
+from basisgen.errors import BasisgenError, EffortError, SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import identifier, quoted
 from basisgen.spec import MAX_LAYERS, PackageSpec, check_distinct, network_package, parse_layer
 from basisgen.volumes.conv_spec import ConvSpec
 from basisgen.volumes.execution import Execution, Tuning
 
-MAX_SECONDS = 600  # of the processor
-MAX_MEMORY = 8 << 30  # bytes
+BUDGET = 30  # seconds of an ordinary core, by estimate, that a check takes unasked
+MAX_SECONDS = 2 * BUDGET  # of this processor, if the estimate was wrong
+MAX_MEMORY = 4 << 30  # bytes
 
 _SETTING = re.compile(
     r"[a-z]+(:\d{1,3})?(, [\d,]{1,9} threads?)?, [\d,]{1,9} volumes? of \d{1,4}x\d{1,4}x\d{1,4}, stride \d{1,4}, "
@@ -34,29 +36,46 @@ _SETTING = re.compile(
 )
 
 
+_CURE = "Say `--long` to go on, however long it takes."
+
+
 class _TookTooLong(BaseException):
     """The compiler's time is up; nothing on the way catches it."""
 
 
-def recompile(manifest: Mapping[str, Any]) -> dict[str, bytes] | None:
+def recompile(manifest: Mapping[str, Any], *, long: bool = False) -> dict[str, bytes] | None:
     """Every file this compiler writes for the spec in a manifest; None if another version wrote the manifest.
 
-    Raises SpecError where the manifest's spec is not one, or takes more time or memory than a check should.
+    Unless it may take `long`, the time is estimated first. Raises EffortError where that is over the budget, before
+    anything is computed, and SpecError where the manifest's spec is not one, or takes more memory than a check may.
     """
-    spec = spec_of(manifest)
-    if spec is None:
-        return None
     try:
-        with _limited():
+        with _limited(None if long else MAX_SECONDS):
+            spec = spec_of(manifest)
+            if spec is None:
+                return None
+            if not long:
+                _check_effort(spec)
             return compile_package(spec)
     except _TookTooLong:
-        raise SpecError(f"compiling it takes more than {MAX_SECONDS} seconds of CPU time") from None
+        raise EffortError(f"compiling it takes more than {MAX_SECONDS} seconds of CPU time. {_CURE}") from None
     except MemoryError:
         raise SpecError(f"compiling it takes more than {MAX_MEMORY >> 30} GiB of memory") from None
     except BasisgenError:
         raise
     except Exception as error:  # our bug; a package that cannot be compiled again is not verified
         raise SpecError(f"the compiler fails on it ({type(error).__name__}: {error})") from error
+
+
+def _check_effort(spec: PackageSpec) -> None:
+    seconds = effort(spec)
+    total, longest = sum(seconds.values()), max(seconds, key=lambda name: seconds[name])
+    if total > BUDGET:
+        others = "" if total < 1.1 * seconds[longest] else f", and all {len(seconds)} layers about {total:.0f} seconds"
+        raise EffortError(
+            f"layer {longest!r} takes about {seconds[longest]:.0f} seconds to check{others}: that is more than the "
+            f"{BUDGET} that a check takes unasked, so nothing was checked. {_CURE}"
+        )
 
 
 def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
@@ -113,8 +132,8 @@ def _tuning(table: Any, package: PackageSpec) -> Tuning:
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
-    """Ends what takes too long, or too much memory; only a main thread can be interrupted."""
+def _limited(seconds: float | None) -> Iterator[None]:
+    """Ends what takes too long, if that is bounded, or too much memory; only a main thread can be interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -127,7 +146,7 @@ def _limited() -> Iterator[None]:
     try:
         most = MAX_MEMORY + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # what the process has already
         resource.setrlimit(resource.RLIMIT_DATA, (_least(soft, _least(hard, most)), hard))
-        signal.setitimer(signal.ITIMER_VIRTUAL, MAX_SECONDS)
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds or 0)
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from basisgen.errors import BasisgenError
+from basisgen.errors import BasisgenError, EffortError
 from basisgen.verify import checker
 from basisgen.verify.bytecode import check_bytecode
 from basisgen.verify.derived import TOLERANCE, check_code, check_taps, same_figures
@@ -148,6 +148,8 @@ def _check_code(
         return None, Check("code", how, "", not_done=reason)
     try:
         written = recompile(manifest.text)
+    except EffortError:
+        raise
     except BasisgenError as error:
         return None, Check("code", how, "", (f"{MANIFEST}: its spec cannot be compiled: {error}",))
     if written is None:

@@ -25,7 +25,7 @@ MAX_DILATION = 16
 SPACING_BOUNDS = (Fraction(1, 10**6), Fraction(10**6))
 MAX_ANISOTROPY = 1000  # of the distances of taps along two axes
 MAX_KERNEL_ELEMENTS = 1 << 28  # channels out * channels in * taps
-MAX_WORK = 1 << 25  # see `_check_work`: some two minutes, and 2 GB
+MAX_WORK = 1 << 25  # see `work`: some two minutes, and 2 GB
 OPTIONS = ("kernel_size", "voxel_spacing", "dilation", "radial", "execution", "gated")
 
 _T = TypeVar("_T")
@@ -157,20 +157,29 @@ def _check_anisotropy(grid: VoxelGrid) -> None:
         )
 
 
-def _check_work(into: FieldType, out: FieldType, grid: VoxelGrid) -> None:
-    """Bounds what sampling costs before it begins.
+def work(into: FieldType, out: FieldType, grid: VoxelGrid) -> int:
+    """The operations of sampling, for each radial profile.
 
-    Per radial profile, every one of the 2J+1 filters of every degree J is a polynomial of degree J at every tap, and
-    passes along the axes to measure or to choose it.
+    Every one of the 2J+1 filters of every degree J is a polynomial of degree J at every tap, and there are passes along
+    the axes to measure or to choose it.
     """
-    pairs = {(o.irrep, i.irrep) for o in out.terms for i in into.terms}
-    degrees = {J for pair in pairs for J in allowed_degrees(*pair)}
     taps, longest = grid.size[0] * grid.size[1] * grid.size[2], max(grid.size)
-    work = sum((2 * J + 1) * (J + longest) * taps for J in degrees)
-    if work > MAX_WORK:
+    return sum((2 * J + 1) * (J + longest) * taps for J in _degrees(into, out))
+
+
+def _degrees(into: FieldType, out: FieldType) -> set[int]:
+    pairs = {(o.irrep, i.irrep) for o in out.terms for i in into.terms}
+    return {J for pair in pairs for J in allowed_degrees(*pair)}
+
+
+def _check_work(into: FieldType, out: FieldType, grid: VoxelGrid) -> None:
+    """Bounds what sampling costs before it begins."""
+    operations = work(into, out, grid)
+    if operations > MAX_WORK:
         raise SpecError(
-            f"filters of degree up to {max(degrees)} on {grid} taps are too much work: {work:.1e} operations for each "
-            f"radial profile, the limit is {MAX_WORK:.1e}. Take a smaller kernel_size or lower degrees."
+            f"filters of degree up to {max(_degrees(into, out))} on {grid} taps are too much work: {operations:.1e} "
+            f"operations for each radial profile, the limit is {MAX_WORK:.1e}. Take a smaller kernel_size or lower "
+            "degrees."
         )
 
 

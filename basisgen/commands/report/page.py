@@ -33,12 +33,12 @@ MOST_TERMS = 150  # monomials of a matrix that is printed in full
 _HUGE = "too long to read; {} monomials. `basisgen show {} {}` prints it, certificate.json holds it."
 
 
-def report(directory: Path) -> str:
+def report(directory: Path, *, long: bool = False) -> str:
     """The page about the package in a directory.
 
     Raises OutputError where the directory holds no package, or one that fails a check.
     """
-    return render(read_package(directory), directory)
+    return render(read_package(directory, long=long), directory)
 
 
 def render(package: Package, directory: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,14 @@ class Package:
         return self.certificate.pairs[0].out.parity is not None
 
 
-def read_package(directory: Path) -> Package:
+def read_package(directory: Path, *, long: bool = False) -> Package:
     """Reads and checks the package in a directory; none of its code is run.
 
-    Raises OutputError where the directory holds no package, or one that fails a check: no page is made of it.
+    Raises OutputError where the directory holds no package, or one that fails a check: no page is made of it; and
+    EffortError where checking takes long, unless it may.
     """
     contents = read_contents(directory)
-    checks = verify_contents(contents, str(directory), run=False, recompile=recompile, seed=_SEED)
+    checks = verify_contents(contents, str(directory), run=False, recompile=partial(recompile, long=long), seed=_SEED)
     if not checks.verified:
         raise OutputError(
             f"{directory} is not what its manifest says: {(*checks.complaints, checks.summary())[0]}. "

@@ -25,15 +25,16 @@ Array = NDArray[Any]
 
 def expected(paths: list[Degrees]) -> dict[str, Array]:
     """The tensors of some couplings, sorted by degrees; coefficients sorted by (m, n, M)."""
-    tables = [sorted(coupling(*path).items()) for path in paths]
+    orders, values = [], []
+    for path in paths:
+        places, numbers = zip(*sorted(coupling(*path).items()), strict=True)
+        orders.append((np.array(places) + path).astype(np.uint8))
+        values.append(np.array(numbers))
     return {
         "coupling_degrees": np.array(paths, np.int64),
-        "coupling_counts": np.array([len(table) for table in tables], np.int64),
-        "coupling_orders": np.array(
-            [(m + j, n + l, M + J) for (j, l, J), table in zip(paths, tables, strict=True) for (m, n, M), _ in table],
-            np.uint8,
-        ),
-        "coupling_values": np.array([value for table in tables for _, value in table]),
+        "coupling_counts": np.array([len(of) for of in values], np.int64),
+        "coupling_orders": np.concatenate(orders),
+        "coupling_values": np.concatenate(values),
     }
 
 

@@ -36,7 +36,7 @@ Array = NDArray[Any]
 UNIT = 1e-4  # of a figure of four decimals: it is the nearest one to what is measured,
 ROUNDING = 1e-8  # up to this,
 DEPENDENT = 1e-13  # and for the worst over nearly dependent filters this over the least part of the total, up to a unit
-MAX_WORK = 1e11  # floating-point operations, half a minute's
+MAX_WORK = 3e10  # floating-point operations, some seconds'
 REACH = 6
 MARGIN = 4
 
