@@ -123,7 +123,7 @@ def single_layer_package(name: object, layer: LayerSpec) -> PackageSpec:
 
 
 def _short_forms() -> tuple[str, ...]:
-    """[[conv]] for [[layer]] with kind = "conv"."""
+    """Kinds with a short form: [[conv]] stands for [[layer]] with kind = "conv"."""
     return (CONV.name,)
 
 

@@ -29,12 +29,12 @@ class Term(NamedTuple):
 
     @property
     def dimension(self) -> int:
-        """Components of one copy, 2 degree + 1."""
+        """The number of components of one copy, 2 degree + 1."""
         return 2 * self.degree + 1
 
     @property
     def channels(self) -> int:
-        """Channels of all copies."""
+        """The number of channels of all copies."""
         return self.multiplicity * self.dimension
 
     @property
@@ -116,12 +116,12 @@ def _quoted(value: object) -> str:
 
 
 def channel_count(field_type: FieldType) -> int:
-    """Channels of a volume of this field type."""
+    """The number of channels of a volume of this field type."""
     return sum(term.channels for term in field_type)
 
 
 def copy_count(field_type: FieldType) -> int:
-    """Fields of this field type: the sum of the multiplicities."""
+    """The number of fields of this field type: the sum of the multiplicities."""
     return sum(term.multiplicity for term in field_type)
 
 

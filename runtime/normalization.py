@@ -75,14 +75,14 @@ class BatchNorm(FieldLayer, _BatchNorm):
         )
 
     def reset_running_stats(self) -> None:
-        """Running statistics as at the beginning."""
+        """Sets the running statistics to their initial values."""
         if self.running_mean is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_square.fill_(1)
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """Running statistics, weight and bias as at the beginning."""
+        """Sets running statistics, weight and bias to their initial values."""
         self.reset_running_stats()
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)

@@ -149,7 +149,7 @@ class GroupConvPlan:
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
-        """None."""
+        """No term: every output is reached."""
         return ()
 
     def facts(self) -> dict[str, Any]:

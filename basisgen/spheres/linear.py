@@ -77,7 +77,7 @@ class LinearPlan:
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
-        """None."""
+        """No term: every output is reached."""
         return ()
 
     @property

@@ -22,7 +22,7 @@ class ProductPlan:
 
     @property
     def weights(self) -> int:
-        """None: 0."""
+        """The number of weights: 0."""
         return 0
 
     @property

@@ -118,7 +118,7 @@ class TransformPlan:
 
     @property
     def weights(self) -> int:
-        """None: 0."""
+        """The number of weights: 0."""
         return 0
 
     @property
@@ -146,7 +146,7 @@ class TransformPlan:
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
-        """None."""
+        """No term: every output is reached."""
         return ()
 
     def facts(self) -> dict[str, Any]:

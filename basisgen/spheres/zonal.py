@@ -115,7 +115,7 @@ class ZonalPlan:
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
-        """None."""
+        """No term: every output is reached."""
         return ()
 
     @property

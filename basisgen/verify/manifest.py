@@ -39,7 +39,7 @@ class Term:
 
     @property
     def dimension(self) -> int:
-        """2l + 1."""
+        """The number of components, 2l + 1."""
         return 2 * self.irrep.degree + 1
 
 

@@ -55,7 +55,7 @@ class Verdict:
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """Everything that is wrong."""
+        """All complaints."""
         return tuple(complaint for check in self.checks for complaint in check.complaints)
 
     @property

@@ -245,7 +245,7 @@ def _taps(size: int, spacing: Spacing) -> Triple:
 
 
 def _stem_taps(network: NetworkSpec) -> Triple:
-    """Along an axis without stride an odd number."""
+    """The number of taps; odd along an axis without stride."""
     odd = network.stem_size - (network.stem_size % 2 == 0)
     taps = _taps(odd, network.spacing)
     x, y, z = (network.stem_size if s > 1 else t for s, t in zip(network.strides[0], taps, strict=True))

@@ -140,7 +140,7 @@ class SteerableConv3d(GeneratedLayer):
         return f"{cls.sampling}; {_text(cls.in_type)} -> {_text(cls.out_type)}"
 
     def reset_parameters(self) -> None:
-        """Weights of unit variance, bias zero: unit-variance white noise in, unit variance out."""
+        """Draws weights of unit variance, bias zero: white noise of unit variance gives unit variance."""
         nn.init.normal_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -59,7 +59,7 @@ class CobbConfig:
 
     @property
     def blocks(self) -> range:
-        """Numbers of the blocks, from 1."""
+        """The numbers of the blocks, from 1."""
         return range(1, len(self.limits))
 
     def type_of(self, stage: int) -> FieldType:

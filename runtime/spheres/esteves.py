@@ -41,7 +41,7 @@ class EstevesConfig:
 
     @property
     def sizes(self) -> list[int]:
-        """Rings at each layer."""
+        """The number of rings at each layer."""
         return [self.size >> sum(pool < layer for pool in self.pools) for layer in range(len(self.widths))]
 
     def spec(self, name: str = "esteves") -> str:

@@ -112,7 +112,7 @@ class TrainConfig:
             )
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
+        """The learning rate of an epoch, counted from 0."""
         return self.learning_rate * self.decay ** max(0, epoch - self.burn_in + 1)
 
     def reduced(self, n: int) -> Self:

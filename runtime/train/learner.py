@@ -96,7 +96,7 @@ class Learner:
         return self.average
 
     def train(self) -> None:
-        """Back to training mode after validation."""
+        """Puts the model back into training mode after validation."""
         self._modes.restore()
 
 

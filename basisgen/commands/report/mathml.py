@@ -192,7 +192,7 @@ class Product:
         return (_MINUS if self.coefficient < 0 else _PLUS) + self.magnitude()
 
     def magnitude(self) -> Markup:
-        """Without its sign."""
+        """The term without its sign."""
         factors = [
             row(factor) if power == 1 else sup(row(factor), number(power)) for factor, power in self.factors.items()
         ]

@@ -97,7 +97,7 @@ class FieldLayer:
 
     @property
     def weights(self) -> int:
-        """Learned, biases not counted."""
+        """The number of learned weights, biases not counted."""
         return int(self.facts.get("weights", 0))
 
 

@@ -44,7 +44,7 @@ class GroupConv(EquivariantLinear):
         return f"{super().words()}; filters of {cls.points} points"
 
     def reset_parameters(self) -> None:
-        """Evenly from -1 .. 1, bias zero."""
+        """Draws weights evenly from -1 .. 1 and sets the bias to zero."""
         nn.init.uniform_(self.weight, -1, 1)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -85,7 +85,7 @@ class GroupConv(EquivariantLinear):
     @classmethod
     @functools.cache
     def _exact(cls) -> Constants:
-        """Float64 on the CPU; made once, never changed."""
+        """The tables, float64 on the CPU; made once, never changed."""
         return Constants(tensors(cls.basis_sha256)[f"{cls.table}_values"])
 
 

@@ -58,7 +58,7 @@ class EquivariantLinear(GeneratedLayer):
         return f"{_text(cls.in_type)} -> {_text(cls.out_type)}{maps}"
 
     def reset_parameters(self) -> None:
-        """Weights of unit variance, bias zero."""
+        """Draws weights of unit variance and sets the bias to zero."""
         nn.init.normal_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)

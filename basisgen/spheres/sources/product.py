@@ -486,7 +486,7 @@ def _gradients(gradient: Tensor, input: Tensor, second: Tensor | None, key: str)
 
 
 def _ready(field: Tensor) -> Tensor:
-    """Contiguous, in float32 or better."""
+    """The tensor, contiguous and in float32 or better."""
     return field.to(field.dtype if field.dtype == torch.float64 else torch.float32).contiguous()
 
 

@@ -111,7 +111,7 @@ class RotationTransform(Transform):
     @classmethod
     @functools.cache
     def _exact(cls) -> Constants:
-        """Float64 on the CPU; made once, never changed."""
+        """The tables, float64 on the CPU; made once, never changed."""
         return _expand(cls)
 
 

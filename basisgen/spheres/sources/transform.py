@@ -138,7 +138,7 @@ class SphereTransform(Transform):
     @classmethod
     @functools.cache
     def _exact(cls) -> Constants:
-        """Float64 on the CPU; made once, never changed."""
+        """The tables, float64 on the CPU; made once, never changed."""
         return _expand(cls)
 
 

@@ -62,7 +62,7 @@ class ZonalConvolution(GeneratedLayer):
         return f"{_text(cls.in_type)} -> {_text(cls.out_type)}, {cls.anchors} anchors"
 
     def reset_parameters(self) -> None:
-        """Weights as in the source, bias zero."""
+        """Draws weights as in the source and sets the bias to zero."""
         deviation = 1 / (math.pi * math.sqrt(len(self.out_type) * self.signals))
         nn.init.trunc_normal_(self.weight, 0.0, deviation, -2 * deviation, 2 * deviation)
         if self.bias is not None:

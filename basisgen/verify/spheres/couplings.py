@@ -92,7 +92,7 @@ def _weight(l: int, m: int) -> int:
 
 @cache
 def _factor(j: int, l: int, J: int) -> tuple[int, int]:
-    """Numerator and denominator."""
+    """Numerator and denominator of the factor."""
     below = factorial(j + l + J + 1) * factorial(j + l - J) * factorial(J + j - l) * factorial(J - j + l)
     divisor = gcd(2 * J + 1, below)
     return (2 * J + 1) // divisor, below // divisor

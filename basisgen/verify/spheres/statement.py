@@ -26,7 +26,7 @@ class StatementError(ValueError):
 
 @dataclass(frozen=True)
 class Term:
-    """Copies of one irrep."""
+    """One term of a field type: copies of one irrep."""
 
     multiplicity: int
     degree: int
@@ -58,7 +58,7 @@ class Product:
 
     @property
     def factors(self) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
-        """Both, the same twice for a square."""
+        """Both factors; the same one twice for a square."""
         return self.first, self.second or self.first
 
     def degrees(self, output: Output, pair: Pair) -> Degrees:
@@ -114,7 +114,7 @@ class Transform:
 
     @property
     def band_limit(self) -> int:
-        """L."""
+        """The band limit L."""
         return len(self.field)
 
     @property
@@ -124,7 +124,7 @@ class Transform:
 
     @property
     def orders(self) -> int:
-        """N, of signals on the rotation group."""
+        """The azimuthal band limit N of signals on the rotation group."""
         return orders(self.field)
 
     @property
@@ -152,12 +152,12 @@ class Correlation:
 
     @property
     def band_limit(self) -> int:
-        """L, of the output."""
+        """The band limit L of the output."""
         return len(self.out)
 
     @property
     def orders(self) -> tuple[int, int]:
-        """Below L: of the output's fragments n and the input's k."""
+        """The azimuthal band limits of the output's fragments n and the input's k."""
         return orders(self.out), min(orders(self.into), self.band_limit)
 
     @property

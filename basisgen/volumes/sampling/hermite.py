@@ -63,7 +63,7 @@ class Hermite:
 
     @property
     def separable(self) -> bool:
-        """Always."""
+        """True: the filters are sums of products."""
         return True
 
     def describe(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Hermite:
         return int(2 * _width(grid) // 3) if self.n_max is None else self.n_max
 
     def square_scale(self, grid: VoxelGrid) -> Fraction:
-        """s^2, physical."""
+        """s^2 in physical units."""
         if self.scale is not None:
             return self.scale**2
         return Fraction(4, 25) * _width(grid) * max(grid.pitch) ** 2
@@ -142,7 +142,7 @@ def _formula(n: int, J: int, square_scale: Fraction) -> str:
 
 
 def _order(group: FilterGroup, square_scale: Fraction) -> int:
-    """n of a group, which its formula tells."""
+    """The n of a group, read from its formula."""
     return next(n for n in range(MOST_LEVELS) if _formula(n, group.J, square_scale) == group.formula)
 
 

@@ -98,7 +98,7 @@ class Optimal:
 
     @property
     def separable(self) -> bool:
-        """Never: the filters are not products."""
+        """False: the filters are not sums of products."""
         return False
 
     def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> None:

@@ -62,7 +62,7 @@ class Separable:
 
     @property
     def separable(self) -> bool:
-        """Always."""
+        """True: the filters are sums of products."""
         return True
 
     def describe(self) -> dict[str, Any]:

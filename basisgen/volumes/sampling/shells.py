@@ -89,7 +89,7 @@ class Shells:
 
     @property
     def separable(self) -> bool:
-        """Never: the filters are not products."""
+        """False: the filters are not sums of products."""
         return False
 
     def products(self, grid: VoxelGrid, groups: Sequence[FilterGroup]) -> None:
