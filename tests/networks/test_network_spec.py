@@ -214,5 +214,5 @@ def test_what_determines_a_package_names_its_network() -> None:
     assert one.layers == two.layers and made_from(one) != made_from(two)
 
 
-def test_the_spec_type_says_so() -> None:
+def test_a_package_of_a_network_has_its_spec() -> None:
     assert isinstance(_package(*UNET).network, NetworkSpec)

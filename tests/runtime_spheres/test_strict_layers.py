@@ -52,7 +52,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer(name):
+def test_strict_layers_are_equivariant_to_the_goal(name):
     layer = LAYERS[name]()
     found = error(layer, layer.in_type, layer.out_type)
     print(f"{name}: {found:.1e}")

@@ -138,7 +138,7 @@ def _types(module: torch.nn.Module) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_equivariant(package: ModuleType, name: str) -> None:
+def test_correlations_are_equivariant(package: ModuleType, name: str) -> None:
     module = getattr(package, name)(dtype=torch.float64)
     rotation = Rotation.random(random_state=1).as_matrix()
     right, left = (torch.tensor(field_matrix(parse_field_type(of), rotation)) for of in _types(module))
@@ -195,7 +195,7 @@ def test_unit_variance_in_unit_variance_out(package: ModuleType) -> None:
         assert 0.8 < torch.stack(outputs).var() < 1.25
 
 
-def test_space_and_torch(package: ModuleType) -> None:
+def test_a_layer_acts_at_every_place_and_its_state_is_its_weights(package: ModuleType) -> None:
     module = package.Conv2()
     x = torch.randn(2, module.in_channels, 3)
     out = module(x)
@@ -290,7 +290,7 @@ def test_a_description_is_read_back() -> None:
         ({"stride": 2}, "not part of a spec"),
     ],
 )
-def test_wrong_correlations(change: dict[str, object], message: str) -> None:
+def test_wrong_correlations_are_one_line(change: dict[str, object], message: str) -> None:
     table = {key: value for key, value in {**GOOD, **change}.items() if value is not None}
     with pytest.raises(SpecError, match=message) as error:
         parse_layer(table)

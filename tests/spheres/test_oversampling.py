@@ -76,7 +76,7 @@ def test_samples_are_exact_and_the_error_is_the_predicted_one(package: ModuleTyp
     assert float((before - after).norm() / before.norm()) == pytest.approx(stated["predicted_error"], rel=0.1)
 
 
-def test_the_file_says_so(files: Files) -> None:
+def test_module_and_note_state_the_predicted_error(files: Files) -> None:
     text = files["chosen.py"].decode()
     assert "mw: 12 rings of 23, 2 times oversampled" in text
     assert "of equivariance, predicted, for relu on white signals" in text
@@ -128,7 +128,7 @@ GOOD = {"kind": "transform", "name": "T", "in": "2x0..7", "grid": "mw"}
     ("most", "spectrum", "factor"),
     [(1, 0, 1), (0.1, 0, 1.5), (0.03, 0, 2), (0.005, 0, 4), (0.003, 2, 4), (0.003, 4, 2), (0.01, 4, 1.5)],
 )
-def test_the_least_that_is_enough(most: float, spectrum: float, factor: float) -> None:
+def test_the_least_oversampling_within_max_error_is_chosen(most: float, spectrum: float, factor: float) -> None:
     """Powers (1+l)^-2 need four times oversampling for 0.003, amplitudes that fall so, power (1+l)^-4, twice."""
     spec = parse_layer({**GOOD, "function": "relu", "max_error": most, "spectrum": spectrum})
     assert spec.oversampling.factor == factor  # type: ignore[attr-defined]

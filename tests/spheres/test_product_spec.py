@@ -83,7 +83,7 @@ def test_a_description_is_read_back(table: dict[str, object]) -> None:
         ({"radial": {}}, "unknown key 'radial'"),
     ],
 )
-def test_wrong_products(change: dict[str, object], message: str) -> None:
+def test_wrong_products_are_one_line(change: dict[str, object], message: str) -> None:
     table = {"kind": "product", "name": "P", "in": "2x0..3", "mixing": "tree", **change}
     with pytest.raises(SpecError, match=message) as error:
         parse_layer({key: value for key, value in table.items() if value is not None})

@@ -127,7 +127,7 @@ def test_a_signal_of_order_zero_is_one_on_the_sphere(package: ModuleType) -> Non
     assert torch.allclose(module(field)[0, 0], expected)
 
 
-def test_what_torch_does(package: ModuleType) -> None:
+def test_copies_half_precision_exports_and_gradients_of_samples(package: ModuleType) -> None:
     module = package.Mw2()
     field = torch.randn(2, module.channels)
     samples = module(field)
@@ -193,7 +193,7 @@ def test_a_description_is_read_back() -> None:
         ({"kernel_size": 3}, "unknown key"),
     ],
 )
-def test_wrong_transforms(change: dict[str, object], message: str) -> None:
+def test_wrong_transforms_are_one_line(change: dict[str, object], message: str) -> None:
     table = {"kind": "transform", "name": "T", "in": "2x0..3r", "grid": "mw", "space": "rotations", **change}
     with pytest.raises(SpecError, match=message) as error:
         parse_layer({key: value for key, value in table.items() if value is not None})

@@ -204,7 +204,7 @@ def test_what_torch_does(package: ModuleType) -> None:
         ({"band_limit": 10**9}, "unknown key"),
     ],
 )
-def test_wrong_transforms(change: dict[str, object], message: str) -> None:
+def test_wrong_transforms_are_one_line(change: dict[str, object], message: str) -> None:
     table = {"kind": "transform", "name": "T", "in": "2x0..3", "grid": "mw", **change}
     with pytest.raises(SpecError, match=message) as error:
         parse_layer({key: value for key, value in table.items() if value is not None})

@@ -163,7 +163,7 @@ def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Ve
     return verify_package(place, run=run, recompile=recompile, seed=1)
 
 
-def test_verify_accepts_its_own(files: Files, tmp_path: Path) -> None:
+def test_packages_of_zonal_layers_are_verified(files: Files, tmp_path: Path) -> None:
     verdict = _verify(files, tmp_path)
     assert verdict.verified, verdict.as_text()
     assert {"zonal", "layers"} <= {check.name for check in verdict.checks if check.passed}
@@ -186,7 +186,7 @@ def _more(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [_ulp, _sign, _exchange, _more])
-def test_verify_rejects_other_numbers(files: Files, change: Any, tmp_path: Path) -> None:
+def test_changed_numbers_are_refused(files: Files, change: Any, tmp_path: Path) -> None:
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
     change(values)
     verdict = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
@@ -195,7 +195,7 @@ def test_verify_rejects_other_numbers(files: Files, change: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["_zonal.py", "falling.py"])
-def test_verify_rejects_other_code(files: Files, name: str, tmp_path: Path) -> None:
+def test_changed_code_is_refused(files: Files, name: str, tmp_path: Path) -> None:
     verdict = _verify(_forged(files, **{name.replace(".", "__"): files[name] + b"\n"}), tmp_path, run=False)
     assert any(name in complaint for complaint in verdict.complaints)
 
