@@ -5,7 +5,6 @@ from runtime.spheres.blocks import InvariantHead, SphericalBlock
 from runtime.spheres.cobb import Cobb, CobbConfig, Hybrid
 from runtime.spheres.cohen import Cohen, CohenConfig
 from runtime.spheres.esteves import Esteves, EstevesConfig
-from runtime.spheres.group_conv import RotationConv, SphereConv, equatorial, near_identity
 from runtime.spheres.healpix import from_healpix, healpix_directions, healpix_error, to_healpix
 from runtime.spheres.kondor import Kondor, KondorConfig
 from runtime.spheres.molecules import atom_potentials, neighbour_densities
@@ -21,7 +20,6 @@ from runtime.spheres.rings import (
     randomly_rotated,
     rotate_samples,
 )
-from runtime.spheres.rotation_transform import RotationTransform, rotation_of, rotation_type
 from runtime.spheres.signals import (
     RandomSignalRotation,
     as_channels,
@@ -33,6 +31,7 @@ from runtime.spheres.signals import (
     point_density,
     power_spectrum,
     rotate_signal,
+    rotation_type,
     signal_type,
     smooth,
     sphere_points,
@@ -54,11 +53,8 @@ __all__ = [
     "KondorConfig",
     "RandomSignalRotation",
     "RotationActivation",
-    "RotationConv",
-    "RotationTransform",
     "SpectralPool",
     "SphereActivation",
-    "SphereConv",
     "SphereMean",
     "SphericalBlock",
     "WeightedAveragePool",
@@ -70,7 +66,6 @@ __all__ = [
     "band_limit",
     "cell_areas",
     "directions",
-    "equatorial",
     "evaluate",
     "fit",
     "from_healpix",
@@ -80,7 +75,6 @@ __all__ = [
     "interpolate",
     "into_unit_ball",
     "mesh_rays",
-    "near_identity",
     "neighbour_densities",
     "panorama_rings",
     "point_density",
@@ -88,7 +82,6 @@ __all__ = [
     "randomly_rotated",
     "rotate_samples",
     "rotate_signal",
-    "rotation_of",
     "rotation_type",
     "shape_signal",
     "signal_type",

@@ -21,8 +21,7 @@ from runtime.fields import FieldType
 from runtime.spheres.blocks import InvariantHead, SphericalBlock
 from runtime.spheres.cohen import CohenConfig
 from runtime.spheres.normalization import FragmentNorm
-from runtime.spheres.rotation_transform import rotation_type
-from runtime.spheres.signals import signal_type
+from runtime.spheres.signals import rotation_type, signal_type
 from runtime.spheres.specs import fragments_type, spec_text
 
 
@@ -74,6 +73,10 @@ class CobbConfig:
 
     def spec(self, name: str = "cobb") -> str:
         """The spec of the package to compile: `Lift`, `Product1`, `Mix1`, `Product2`, .."""
+        return spec_text(name, self.spec_layers())
+
+    def spec_layers(self) -> list[dict[str, Any]]:
+        """The same as tables."""
         lift = {"kind": "linear", "name": "Lift", "in": self.in_type}
         layers: list[dict[str, Any]] = [{**lift, "out": self.type_of(0)}]
         for i in self.blocks:
@@ -85,7 +88,7 @@ class CobbConfig:
                 {**product, **options, "self_products": self.self_products},
                 {**mix, **maps, "out_channels": self.channels[i]},
             ]
-        return spec_text(name, layers)
+        return layers
 
 
 class Cobb(nn.Module):
@@ -129,7 +132,7 @@ class Hybrid(nn.Module):
     """Correlations and pointwise functions first, at high band limits, efficient layers behind them at low ones.
 
     front: sizes of the correlations; its classes and pool are not used. back: of the efficient layers, on the rotation
-    group, with the front's last features and limit as input. package: the module compiled from `back.spec()`.
+    group, with the front's last features and limit as input. package: the module compiled from `Hybrid.spec(..)`.
 
     A reconstruction, as Cobb. Raises ValueError if front and back do not fit.
     """
@@ -142,7 +145,12 @@ class Hybrid(nn.Module):
                 f"the back takes {back.inputs} of {back.limits[0]}{'' if back.on_rotations else ' on the sphere'}: "
                 "make them equal, and on_rotations=True."
             )
-        self.front, self.back = front.layers(), Cobb(package, back)
+        self.front, self.back = front.layers(package), Cobb(package, back)
+
+    @staticmethod
+    def spec(front: CohenConfig, back: CobbConfig, name: str = "hybrid") -> str:
+        """The spec of the package to compile: the layers of both."""
+        return spec_text(name, [*front.spec_layers(), *back.spec_layers()])
 
     def forward(self, signals: Tensor) -> Tensor:
         """Signals on the sphere (batch, channel) -> (batch, classes)."""

@@ -23,6 +23,11 @@ def signal_type(multiplicity: int, limit: int) -> FieldType:
     return as_field_type([(multiplicity, degree, None) for degree in range(limit)])
 
 
+def rotation_type(multiplicity: int, limit: int) -> FieldType:
+    """The field type of signals on the rotation group: 2 l + 1 fragments of each degree, of `multiplicity` signals."""
+    return as_field_type([((2 * degree + 1) * multiplicity, degree, None) for degree in range(limit)])
+
+
 def band_limit(field_type: FieldTypeLike) -> int:
     """The band limit of a field type made of whole signals. Raises ValueError for any other type."""
     terms = as_field_type(field_type)

@@ -66,13 +66,13 @@ def test_a_hybrid_of_correlations_and_efficient_layers(compiled):
     front = CohenConfig(features=(2, 3), limits=(6, 4))
     options = {"width": 3, "classes": 3, "hidden": 8, "on_rotations": True}
     back = CobbConfig(inputs=3, limits=(4, 3, 1), channels=(4, 3, 6), **options)
-    network = Hybrid(compiled(back.spec()), front, back)
+    network = Hybrid(compiled(Hybrid.spec(front, back)), front, back)
     x = torch.randn(8, 2 * 36)
     nn.functional.cross_entropy(network(x), torch.arange(8) % 3).backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
     assert error(network.double(), x.double(), 6) < 0.3  # ReLU on the smallest grid
     with pytest.raises(ValueError, match=r"front gives 3 signals of band limit 4 .* takes 2 of 4"):
-        Hybrid(compiled(back.spec()), front, CobbConfig(inputs=2, limits=(4, 1), channels=(4, 4), on_rotations=True))
+        Hybrid(None, front, CobbConfig(inputs=2, limits=(4, 1), channels=(4, 4), on_rotations=True))
 
 
 @pytest.mark.parametrize(

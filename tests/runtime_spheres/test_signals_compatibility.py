@@ -22,12 +22,10 @@ from runtime.spheres.blocks import InvariantHead, SphericalBlock
 from runtime.spheres.cobb import Cobb, CobbConfig, Hybrid
 from runtime.spheres.cohen import Cohen, CohenConfig
 from runtime.spheres.esteves import Esteves, EstevesConfig
-from runtime.spheres.group_conv import RotationConv, SphereConv, near_identity
 from runtime.spheres.kondor import Kondor, KondorConfig
 from runtime.spheres.normalization import FragmentNorm
 from runtime.spheres.pooling import Invariants, SpectralPool, SphereMean, WeightedAveragePool
 from runtime.spheres.rings import panorama_rings
-from runtime.spheres.rotation_transform import RotationTransform
 from runtime.spheres.signals import RandomSignalRotation, signal_type
 from runtime.spheres.specs import spec_text
 from runtime.spheres.zonal import ZonalConv
@@ -44,6 +42,28 @@ COBB = CobbConfig(inputs=1, limits=(4, 3, 1), channels=(4, 3, 6), width=3, class
 ESTEVES = EstevesConfig(size=16, widths=(4, 4, 6, 6), pools=(1, 2), classes=3, auxiliary=False)
 GRID = spec_text("grid", [{"kind": "transform", "name": "Transform", "in": signal_type(4, 6), "grid": "mw"}])
 ZONAL = spec_text("zonal", [{"kind": "zonal", "name": "Zonal", "in": TYPE, "out": signal_type(3, 3), "anchors": 2}])
+ROTATIONS = """
+name = "rotations"
+[[layer]]
+kind = "sphere_conv"
+name = "OnSphere"
+in = "4x0..3"
+out = "2x0..2r"
+grid = "near_identity"
+[[layer]]
+kind = "rotation_conv"
+name = "OnRotations"
+in = "OnSphere"
+out = "3x0..1r"
+grid = "equatorial"
+[[layer]]
+kind = "transform"
+name = "Grid"
+in = "OnSphere"
+grid = "mw"
+space = "rotations"
+"""
+COHEN = CohenConfig((1, 3, 4), (4, 3, 2), 3)
 KONDOR = KondorConfig(limit=3, layers=2, width=2, classes=3, hidden=8, dropout=0.0)
 FRONT = CohenConfig((1, 2), (4, 3), 3)
 BACK = CobbConfig(
@@ -87,11 +107,8 @@ CASES = [
         lambda package: SphereActivation(package(CUBE).Transform(), F.silu, limit=2, cube=True),
         (16,),
     ),
-    Case("RotationActivation", lambda _: RotationActivation(RotationTransform(2, 3), F.silu, limit=2), (20,)),
+    Case("RotationActivation", lambda package: RotationActivation(package(ROTATIONS).Grid(), F.silu, limit=2), (20,)),
     Case("ZonalConv", lambda _: ZonalConv(4, 3, 4, anchors=3, bias=True)),
-    Case("SphereConv", lambda _: SphereConv(4, 3, 4, 3, grid=near_identity(gammas=1))),
-    Case("RotationConv", lambda _: RotationConv(2, 3, 2, 2, grid=near_identity(4, 1, 2)), (20,)),
-    Case("RotationTransform", lambda _: RotationTransform(2, 2), (20,), False),
     Case("FragmentNorm", lambda _: FragmentNorm(TYPE)),
     Case("BatchNorm", lambda _: rt.BatchNorm(TYPE)),
     Case("FieldDropout", lambda _: rt.FieldDropout(TYPE, 0.3)),
@@ -114,6 +131,9 @@ CASES = [
     ),
     Case("generated linear", lambda package: package(COBB.spec()).Lift(), (16,)),
     Case("generated linear maps", lambda package: package(COBB.spec()).Mix1(), (112,)),
+    Case("generated transform of rotations", lambda package: package(ROTATIONS).Grid(), (70,), False),
+    Case("generated sphere_conv", lambda package: package(ROTATIONS).OnSphere()),
+    Case("generated rotation_conv", lambda package: package(ROTATIONS).OnRotations(), (70,)),
     Case("generated zonal", lambda package: package(ZONAL).Zonal()),
     Case(
         "SphericalBlock",
@@ -123,10 +143,10 @@ CASES = [
     ),
     Case("WeightedAveragePool", lambda _: WeightedAveragePool(panorama_rings(8)), (3, 8, 16), False),
     Case("SphereMean", lambda _: SphereMean(panorama_rings(8)), (3, 8, 16), False),
-    Case("Cohen", lambda _: Cohen(CohenConfig((1, 3, 4), (4, 3, 2), 3)), (16,), False),
+    Case("Cohen", lambda package: Cohen(package(COHEN.spec()), COHEN), (16,), False),
     Case("Esteves", lambda package: Esteves(package(ESTEVES.spec()), ESTEVES), (2, 16, 16), False),
     Case("Cobb", lambda package: Cobb(package(COBB.spec()), COBB), (16,), False),
-    Case("Hybrid", lambda package: Hybrid(package(BACK.spec("hybrid")), FRONT, BACK), (16,), False),
+    Case("Hybrid", lambda package: Hybrid(package(Hybrid.spec(FRONT, BACK)), FRONT, BACK), (16,), False),
     Case("Kondor", lambda package: Kondor(package(KONDOR.spec()), KONDOR), (9,), False),
 ]
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import runtime as rt
+from runtime.fields import as_field_type
 from runtime.so3 import random_rotations
 from runtime.spheres.blocks import SphericalBlock
-from runtime.spheres.group_conv import RotationConv, SphereConv, near_identity
 from runtime.spheres.normalization import FragmentNorm
 from runtime.spheres.pooling import Invariants, SpectralPool
 from runtime.spheres.signals import rotate_signal, signal_type
@@ -39,8 +39,6 @@ def error(layer, in_type, out_type, draws=6):
 
 LAYERS = {
     "ZonalConv": lambda: ZonalConv(3, 4, LIMIT, bias=True),
-    "SphereConv": lambda: SphereConv(3, 2, LIMIT, 16, grid=near_identity(gammas=1)),
-    "RotationConv": lambda: RotationConv(2, 2, 12, 12, grid=near_identity(4, 2, 3)),
     "Linear": lambda: rt.Linear(TYPE, TYPE),
     "FragmentNorm": lambda: FragmentNorm(TYPE),
     "BatchNorm": lambda: rt.BatchNorm(TYPE),
@@ -55,6 +53,34 @@ LAYERS = {
 def test_strict_layers_are_equivariant_to_the_goal(name):
     layer = LAYERS[name]()
     found = error(layer, layer.in_type, layer.out_type)
+    print(f"{name}: {found:.1e}")
+    assert found <= GOAL
+
+
+CORRELATIONS = """
+name = "strict"
+[[layer]]
+kind = "sphere_conv"
+name = "OnSphere"
+in = "3x0..31"
+out = "2x0..15r"
+grid = "near_identity"
+[[layer]]
+kind = "rotation_conv"
+name = "OnRotations"
+in = "2x0..11r"
+out = "2x0..11r"
+grid = "near_identity"
+alphas = 4
+betas = 2
+gammas = 3
+"""
+
+
+@pytest.mark.parametrize("name", ["OnSphere", "OnRotations"])
+def test_a_generated_correlation(compiled, name):
+    layer = getattr(compiled(CORRELATIONS), name)()
+    found = error(layer, as_field_type(layer.in_type), as_field_type(layer.out_type))
     print(f"{name}: {found:.1e}")
     assert found <= GOAL
 

@@ -17,10 +17,11 @@ from runtime.train import TrainConfig, train
 
 COBB = CobbConfig(limits=(4, 3, 1), channels=(4, 4, 8), width=3, classes=2, hidden=16, dropout=0.0)
 KONDOR = KondorConfig(limit=4, layers=2, width=3, classes=2, hidden=16, dropout=0.0)
+COHEN = CohenConfig((1, 3, 4), (4, 3, 2), 2)
 NETWORKS = {
     "cobb": lambda compiled: Cobb(compiled(COBB.spec()), COBB),
     "kondor": lambda compiled: Kondor(compiled(KONDOR.spec()), KONDOR),
-    "cohen": lambda compiled: Cohen(CohenConfig((1, 3, 4), (4, 3, 2), 2)),
+    "cohen": lambda compiled: Cohen(compiled(COHEN.spec()), COHEN),
 }
 
 
