@@ -57,6 +57,13 @@ def test_analysis_after_synthesis_is_the_identity(grid: Sampling, L: int) -> Non
         assert np.abs(table.analysis[rows] @ table.synthesis[rows].T - np.eye(L - m)).max() < 1e-15 * 3
 
 
+@pytest.mark.slow
+def test_the_largest_band_limit_keeps_its_digits() -> None:
+    """The bounds on the errors of the recursion are largest on Gauss nodes."""
+    table, L = tables(Sampling.GAUSS, 128), 128
+    assert np.abs(table.analysis[:L] @ table.synthesis[:L].T - np.eye(L)).max() < 1e-14
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 def test_synthesis_is_scipys_legendre(grid: Sampling) -> None:
     L = 24
