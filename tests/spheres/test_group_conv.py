@@ -258,7 +258,7 @@ def test_a_description_is_read_back() -> None:
         ({"out": "3x1 + 3x2"}, "not a signal on the rotation group"),
         ({"out": "3x0..4r"}, "has band limit 5, in = '2x0..3r' has 4"),
         ({"kind": "sphere_conv"}, "'2x0..3r' is not a signal on the sphere.*signal on the rotation group"),
-        ({"kind": "sphere_conv", "in": "2x0..3n"}, "'2x0..3n' has a parity, which functions of rotations have not"),
+        ({"kind": "sphere_conv", "in": "2x0..3n"}, "'2x0..3n' has a parity, which functions of rotations lack"),
         ({"kind": "sphere_conv", "in": "2x0..3", "gammas": 3}, "unknown key 'gammas'"),
         ({"kind": "sphere_conv", "in": "2x0..3", "max_gamma": 1}, "unknown key 'max_gamma'"),
         ({"alphas": 0}, "is not a whole number from 1 to 4096"),
