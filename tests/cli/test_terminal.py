@@ -65,7 +65,8 @@ def test_no_color_takes_the_colours_away() -> None:
 
 def _plain(shown: bytes) -> list[str]:
     """The lines of an output without escapes, progress bars and trailing blanks."""
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    text = re.sub(r"[^\n]*\n[^\n]*\x1b\[1A\x1b\[2K", "", shown.decode())  # the line above, erased
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
     return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
 
 
