@@ -2,11 +2,14 @@
 
     python benchmarks/spheres.py [--limits 8 16] [--batch 32] [--channels 8] [--transforms 16 32 64] [--out DIR]
 
-Prints three tables and writes spheres.json, to benchmarks/results unless told otherwise.
+Prints four tables and writes spheres.json, to benchmarks/results unless told otherwise.
     counts      paths and complex coefficients per channel of `all`, `tree` and `reduced`, and the exponent of L between
                 two limits: Cobb et al. 2021 state L^5, L^4 and L^3 log L
     products    milliseconds of a training step, one thread, the same paths: the compiled product, stock torch, and
                 e3nn's TensorProduct of `uuu` paths, in turns in one process; the least of several
+    projections a product with a projection fused behind it, and the product with a linear map `uniform` behind it: the
+                same numbers, milliseconds as above, and the growth of the process's peak memory in one large step,
+                each in a process apart; beside it the bytes of input, output and their gradients
     transforms  milliseconds of synthesis, analysis and backward, batch 32, beside torch-harmonics where it imports
 """
 
@@ -16,7 +19,9 @@ import argparse
 import importlib
 import json
 import math
+import os
 import platform
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -35,6 +40,7 @@ from basisgen.spheres.mixing import Mixing, cost, mixing_set
 RESULTS = Path(__file__).parent / "results"
 LIMITS = (4, 8, 16, 32, 64, 128)
 ROUNDS = 7
+PROJECTIONS = ((8, "tree", 5, 8, 64), (16, "reduced", 1, 16, 128), (16, "tree", 1, 16, 128), (16, "all", 1, 16, 64))
 
 
 def counts() -> list[dict[str, Any]]:
@@ -62,7 +68,7 @@ def times(L: int, mixing: str, batch: int, channels: int, rival: bool) -> dict[s
         gradient = torch.randn(batch, module.out_channels)
         runs = {
             "compiled": lambda: _step(module, x, gradient),
-            "stock": lambda: _without_compiler(shared, lambda: _step(module, x, gradient)),
+            "stock": lambda: _without_compiler([shared], lambda: _step(module, x, gradient)),
         }
         if rival:
             theirs = e3nn_product(module)
@@ -71,6 +77,78 @@ def times(L: int, mixing: str, batch: int, channels: int, rival: bool) -> dict[s
     size = sum(map(len, content.values()))
     paths = sum(len(pairs) for _, pairs in module.paths)
     return {"L": L, "mixing": mixing, "paths": paths, "seconds_to_compile": seconds, "bytes": size, "ms": found}
+
+
+def projection_times(L: int, mixing: str, width: int, channels: int, batch: int) -> dict[str, Any]:
+    """Milliseconds and peak memory, fused and not, compiled and stock."""
+    spec, content = _projection(L, mixing, width, channels)
+    with imported(content, spec.name) as package:
+        fused, product, linear = package.Fused(), package.P(), package.U(bias=False)
+        with torch.no_grad():
+            linear.weight.copy_(fused.weight)
+        modules = [sys.modules[f"{package.__name__}.{name}"] for name in ("_product", "_projected")]
+        x = torch.randn(batch, fused.in_channels, requires_grad=True)
+        gradient = torch.randn(batch, fused.out_channels)
+        ways = {"fused": fused, "two layers": lambda y: linear(product(y))}
+        difference = float((fused(x) - linear(product(x))).detach().abs().max() / fused(x).detach().abs().max())
+        runs: dict[str, Callable[[], object]] = {}
+        for name, way in ways.items():
+            step = lambda way=way: _step(way, x, gradient)  # noqa: E731
+            runs[f"{name}, compiled"] = step
+            runs[f"{name}, stock"] = lambda step=step: _without_compiler(modules, step)
+        found = _fastest(runs)
+    numbers = {"in": x.numel(), "products": batch * product.out_channels, "out": gradient.numel()}
+    growth = {name: _peak(L, mixing, width, channels, batch, *name.split(", ")) for name in found}
+    ends = 8 * (numbers["in"] + numbers["out"])
+    sizes = {"L": L, "mixing": mixing, "width": width, "channels": channels, "batch": batch}
+    return {**sizes, "numbers": numbers, "difference": difference, "ms": found, "bytes": growth, "bytes_of_ends": ends}
+
+
+def _projection(L: int, mixing: str, width: int, channels: int) -> tuple[Any, dict[str, bytes]]:
+    """A fused product, and the two layers it stands for."""
+    into, out = (
+        " + ".join(f"{channels * min(2 * l + 1, most)}x{l}" for l in range(L)) for most in (width, max(width, 3))
+    )
+    head = f'kind = "product"\nin = "{into}"\nmixing = "{mixing}"\nchannels = {channels}\n'
+    text = (
+        f'name = "projection_{mixing}_{L}"\n'
+        f'[[layer]]\n{head}name = "Fused"\nout = "{out}"\n[[layer]]\n{head}name = "P"\n'
+        f'[[layer]]\nkind = "linear"\nname = "U"\nin = "P"\nout = "{out}"\nmaps = ["uniform"]\nchannels = {channels}\n'
+    )
+    spec = parse_package(text)
+    return spec, compile_package(spec)
+
+
+def _peak(L: int, mixing: str, width: int, channels: int, batch: int, name: str, way: str) -> int:
+    """Bytes by which the peak of a process of its own grows in one step of a large batch, after one of a small."""
+    task = json.dumps([L, mixing, width, channels, batch, name, way])
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back to the system at once
+    command = [sys.executable, __file__, "--peak", task]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return int(done.stdout)
+
+
+def _grow(L: int, mixing: str, width: int, channels: int, batch: int, name: str, way: str) -> int:
+    """What `_peak` asks for, in its process."""
+    spec, content = _projection(L, mixing, width, channels)
+    with imported(content, spec.name) as package:
+        fused, product, linear = package.Fused(), package.P(), package.U(bias=False)
+        modules = [sys.modules[f"{package.__name__}.{name}"] for name in ("_product", "_projected")]
+        module = fused if name == "fused" else lambda y: linear(product(y))
+        start = 0
+        for samples in (1, batch):
+            x = torch.randn(samples, fused.in_channels, requires_grad=True)
+            step = lambda x=x, n=samples: _step(module, x, torch.randn(n, fused.out_channels))  # noqa: E731
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is the present size from here on
+            start = _status("VmRSS") - 4 * x.numel()
+            step() if way == "compiled" else _without_compiler(modules, step)
+    return _status("VmHWM") - start
+
+
+def _status(key: str) -> int:
+    """Bytes, as Linux has them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
 
 
 def transform_times(L: int, batch: int) -> dict[str, Any]:
@@ -127,13 +205,15 @@ def _step(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, gradient
     run(x).backward(gradient)
 
 
-def _without_compiler(shared: ModuleType, run: Callable[[], object]) -> None:
-    available = shared.is_available
-    shared.is_available = lambda: False  # type: ignore[attr-defined]
+def _without_compiler(modules: list[ModuleType], run: Callable[[], object]) -> None:
+    available = [module.is_available for module in modules]
+    for module in modules:
+        module.is_available = lambda: False  # type: ignore[attr-defined]
     try:
         run()
     finally:
-        shared.is_available = available  # type: ignore[attr-defined]
+        for module, before in zip(modules, available, strict=True):
+            module.is_available = before  # type: ignore[attr-defined]
 
 
 def _fastest(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -146,6 +226,14 @@ def _fastest(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
             if round_:
                 found[name] = min(found[name], 1000 * (process_time() - start))
     return found
+
+
+def _projection_line(row: dict[str, Any]) -> str:
+    parts = [f"{name} {ms:.1f} ms, {row['bytes'][name] / row['bytes_of_ends']:.1f}" for name, ms in row["ms"].items()]
+    return (
+        f"L = {row['L']}, {row['mixing']}, width {row['width']}: time, peak over input, output and their gradients "
+        f"({row['bytes_of_ends'] / 1e6:.1f} MB): {'; '.join(parts)}"
+    )
 
 
 def _print_counts(rows: list[dict[str, Any]]) -> None:
@@ -165,6 +253,8 @@ def main() -> None:
     """Runs everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limits", type=int, nargs="*", default=[8, 16])
+    parser.add_argument("--no-projections", action="store_true")
+    parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--transforms", type=int, nargs="*", default=[16, 32, 64])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--channels", type=int, default=8)
@@ -172,6 +262,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if options.peak:
+        print(_grow(*options.peak))
+        return
     result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
     result["counts"] = counts()
     _print_counts(result["counts"])
@@ -186,6 +279,11 @@ def main() -> None:
             )
             numbers = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
             print(f"L = {L}, {mixing}, {row['paths']} paths, {row['bytes']:,} bytes: {numbers}{beside}", flush=True)
+    result["projections"] = []
+    for case in () if options.no_projections else PROJECTIONS:
+        row = projection_times(*case)
+        result["projections"].append(row)
+        print(_projection_line(row), flush=True)
     result["transforms"] = []
     for L in options.transforms:
         row = transform_times(L, options.batch)

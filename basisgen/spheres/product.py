@@ -82,7 +82,9 @@ def gather(layers: Sequence[ProductPlan], proven: Mapping[Degrees, ProvenInteger
         "couplings": couplings.degrees.tolist(),
         "layers": {layer.spec.name: _claim(layer) for layer in layers},
     }
-    return Contribution(tensors, {"products": claimed}, {}, source.shared("product.py", "compiled.py", "product.cpp"))
+    projected = ["projected.py"] if any(layer.spec.projected for layer in layers) else []
+    sources = source.shared("product.py", "compiled.py", "product.cpp", *projected)
+    return Contribution(tensors, {"products": claimed}, {}, sources)
 
 
 def _claim(layer: ProductPlan) -> dict[str, Any]:
@@ -93,14 +95,15 @@ def _claim(layer: ProductPlan) -> dict[str, Any]:
         number = sum(path.fragments for path in layer.spec.paths if path.out == irrep)
         outputs.append({"irrep": str(irrep), "paths": terms, "number": number, "dimension": layer.dimensions[irrep]})
     mixing = layer.spec.mixing
-    return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": outputs}
+    weights = {"weights": layer.weights} if layer.spec.projected else {}
+    return {"mixing": mixing.value if isinstance(mixing, Mixing) else "listed", "of": outputs, **weights}
 
 
 PRODUCT = Kind(
     name=KIND,
     noun="product",
     options=OPTIONS,
-    reserved=frozenset({"TensorProduct"}),
+    reserved=frozenset({"TensorProduct", "ProjectedProduct"}),
     parse=parse_product,
     claims=claims,
     solve=lambda path: integer_coupling(*path),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +22,16 @@ class ProductPlan:
 
     @property
     def weights(self) -> int:
-        """The number of weights: 0."""
-        return 0
+        """The number of weights: 0, or those of a fused projection, which all channels share."""
+        return sum(out * into for out, into in self.projection.values())
+
+    @property
+    def projection(self) -> dict[Irrep, tuple[int, int]]:
+        """Irrep of a fused projection -> its fragments out and in."""
+        spec = self.spec
+        products = {term.irrep: term.multiplicity // spec.channels for term in spec.products.terms}
+        terms = spec.projected.terms if spec.projected else ()
+        return {term.irrep: (term.multiplicity // spec.channels, products[term.irrep]) for term in terms}
 
     @property
     def silent_terms(self) -> tuple[str, ...]:
@@ -55,6 +63,16 @@ class ProductPlan:
             table.setdefault(path.out, []).append((path.first, path.second))
         return table
 
+    def _cost_of_projection(self) -> dict[str, int]:
+        """Its multiply-adds, and the numbers that are not stored."""
+        if self.spec.projected is None:
+            return {}
+        adds = sum(out * into * irrep.dimension for irrep, (out, into) in self.projection.items())
+        return {
+            "multiply_adds_of_projection_per_channel": adds,
+            "numbers_not_stored_per_channel": self.spec.products.dimension // self.spec.channels,
+        }
+
     def facts(self) -> dict[str, Any]:
         """See LayerPlan."""
         own, of_all = self.cost
@@ -67,6 +85,7 @@ class ProductPlan:
                 "complex_coefficients_of_all_products": of_all,
                 "numbers_in_per_channel": self.spec.into.dimension // self.spec.channels,
                 "numbers_out_per_channel": self.spec.out.dimension // self.spec.channels,
+                **self._cost_of_projection(),
             },
         }
 
@@ -78,4 +97,4 @@ def complex_coefficients(spec: ProductSpec) -> int:
 
 def whole(spec: ProductSpec) -> ProductSpec:
     """The same layer with all products."""
-    return ProductSpec(spec.name, spec.into, spec.second, spec.channels, spec.degrees, Mixing.ALL, None)
+    return replace(spec, mixing=Mixing.ALL, self_products=None)

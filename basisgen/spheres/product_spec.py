@@ -7,8 +7,11 @@
     degrees = "0..7"           of the output; without it those of the first factor
     self_products = false      whether (l1, l1) is in the mixing set
     channels = 8               each term is (multiplicity / channels) fragments of that many channels
+    out = "16x0..7"            a projection fused behind: the products of every channel are mapped to these fragments,
+                               by weights that all channels share
 
-`out` follows from these: for every degree, and every parity its products have, one term that lists its paths in order.
+`products` follows from these, and is what comes out unless `out` is given: for every degree, and every parity its
+products have, one term that lists its paths in order.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ from basisgen.spheres.couplings import MAX_DEGREE
 from basisgen.spheres.mixing import Degrees, Mixing, Pair, cost, mixing_set
 
 KIND = "product"
-OPTIONS = ("second", "mixing", "degrees", "self_products", "channels")
+OPTIONS = ("second", "mixing", "degrees", "self_products", "channels", "out")
 MAX_CHANNELS = 1 << 22  # of a field
 MAX_COEFFICIENTS = 1 << 24  # of a layer, all fragments counted
 MAX_TEXT = 100_000
+MAX_WEIGHTS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class ProductSpec(SpecDefaults):
     degrees: tuple[int, ...]
     mixing: Mixing | tuple[Degrees, ...]
     self_products: bool | None
+    projected: FieldType | None = None  # one term per irrep
 
     @property
     def factors(self) -> tuple[FieldType, FieldType]:
@@ -72,12 +77,20 @@ class ProductSpec(SpecDefaults):
     def paths(self) -> tuple[TermPath, ...]:
         """Every product between terms, ordered by irrep of the output, then by degrees, then by terms."""
         found = [path for l in self.degrees for pair in self.pairs(l) for path in self._between_terms(*pair, l)]
+        if self.projected is not None:
+            wanted = {term.irrep for term in self.projected.terms}
+            found = [path for path in found if path.out in wanted]
         irreps = sorted({path.out for path in found}, key=lambda irrep: (irrep.degree, -(irrep.parity or 0)))
         return tuple(path for irrep in irreps for path in found if path.out == irrep)
 
     @property
     def out(self) -> FieldType:
-        """One term per irrep of the output; its copies are path, fragment of the first, of the second, channel."""
+        """What the module returns: the projection, or all products."""
+        return self.projected or self.products
+
+    @property
+    def products(self) -> FieldType:
+        """One term per irrep; its copies are path, fragment of the first, of the second, channel."""
         counts: dict[Irrep, int] = {}
         for path in self.paths:
             counts[path.out] = counts.get(path.out, 0) + path.fragments
@@ -97,9 +110,10 @@ class ProductSpec(SpecDefaults):
             "in": str(self.into),
             "second": None if self.second is None else str(self.second),
             "mixing": self.mixing.value if isinstance(self.mixing, Mixing) else [list(path) for path in self.mixing],
-            "degrees": list(self.degrees) if named else None,
+            "degrees": list(self.degrees) if named and self.projected is None else None,
             "self_products": self.self_products,
             "channels": self.channels,
+            **({"out": str(self.projected)} if self.projected else {}),
         }
 
     def _between_terms(self, l1: int, l2: int, l: int) -> list[TermPath]:
@@ -148,19 +162,65 @@ def parse_product(name: str, table: Mapping[str, object]) -> ProductSpec:
     self_products = table.get("self_products")
     if self_products is not None and not isinstance(self_products, bool):
         raise SpecError(f"self_products = {quoted(self_products)} is not true or false.")
-    available = {term.irrep.degree for field in factors for term in field.terms}
     mixing = _mixing(required(table, "mixing", "it"), factors)
-    if isinstance(mixing, Mixing):
-        own = sorted({term.irrep.degree for term in into.terms})
-        degrees = parse_degrees(table["degrees"], 2 * max(available)) if "degrees" in table else tuple(own)
-    else:
-        degrees = tuple(sorted({l for _, _, l in mixing}))
+    projected = _projected(table["out"], channels) if "out" in table else None
+    degrees = _degrees(table, mixing, factors, projected)
+    spec = ProductSpec(name, into, second, channels, degrees, mixing, self_products, projected)
+    _check_size(spec)
+    return spec
+
+
+def _degrees(
+    table: Mapping[str, object],
+    mixing: Mixing | tuple[Degrees, ...],
+    factors: list[FieldType],
+    projected: FieldType | None,
+) -> tuple[int, ...]:
+    """Of the products: those of `out`, of the list of products, of `degrees`, or of the first factor."""
+    if projected is not None and "degrees" in table:
+        raise SpecError("degrees is given with out, which says it already. Leave degrees out.")
+    if not isinstance(mixing, Mixing):
         for key in ("degrees", "self_products"):
             if key in table:
                 raise SpecError(f"{key} is given with a list of products, which says it already. Leave {key} out.")
-    spec = ProductSpec(name, into, second, channels, degrees, mixing, self_products)
-    _check_size(spec)
-    return spec
+        return tuple(sorted({l for _, _, l in mixing}))
+    if projected is not None:
+        return tuple(sorted({term.irrep.degree for term in projected.terms}))
+    if "degrees" in table:
+        available = {term.irrep.degree for field in factors for term in field.terms}
+        return parse_degrees(table["degrees"], 2 * max(available))
+    return tuple(sorted({term.irrep.degree for term in factors[0].terms}))
+
+
+def _projected(value: object, channels: int) -> FieldType:
+    """One term per irrep, fragments of that many channels."""
+    out = field_type(value, "out")
+    irreps = [term.irrep for term in out.terms]
+    for term in out.terms:
+        if irreps.count(term.irrep) > 1:
+            raise SpecError(f"out = '{out.brief()}' has irrep {term.irrep} twice. Write one term for it.")
+        if term.multiplicity % channels:
+            raise SpecError(
+                f"out = '{out.brief()}': channels = {channels} does not divide the {term.multiplicity} copies of irrep "
+                f"{term.irrep}. Fragments of the output have as many channels as those of the input."
+            )
+    return out
+
+
+def _check_projection(spec: ProductSpec) -> None:
+    """Raises SpecError where no product reaches an irrep of the output, or a listed one none of it."""
+    assert spec.projected is not None
+    irreps, reached = [term.irrep for term in spec.projected.terms], {path.out for path in spec.paths}
+    for irrep in irreps:
+        if irrep not in reached:
+            raise SpecError(f"out = '{spec.projected.brief()}': no product reaches irrep {irrep}. Take it out.")
+    for l in spec.degrees:
+        if l not in {irrep.degree for irrep in irreps}:
+            raise SpecError(f"mixing lists products of degree {l}, which out = '{spec.projected.brief()}' has not.")
+    products = {term.irrep: term.multiplicity // spec.channels for term in spec.products.terms}
+    weights = sum(term.multiplicity // spec.channels * products[term.irrep] for term in spec.projected.terms)
+    if weights > MAX_WEIGHTS:
+        raise SpecError(f"the projection would have more than {MAX_WEIGHTS} weights. Take fewer copies in out.")
 
 
 def field_type(value: object, key: str) -> FieldType:
@@ -266,5 +326,7 @@ def _check_size(spec: ProductSpec) -> None:
                 f'the products have more than {MAX_COEFFICIENTS} coefficients by degree {l}. Take mixing = "tree" or '
                 '"reduced", fewer degrees, or fewer fragments.'
             )
-    if spec.out.dimension > MAX_CHANNELS:
+    if spec.projected is not None:
+        _check_projection(spec)
+    elif spec.out.dimension > MAX_CHANNELS:
         raise SpecError(f"the output would have {spec.out.dimension} channels, the limit is {MAX_CHANNELS}.")

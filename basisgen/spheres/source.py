@@ -31,7 +31,7 @@ def product_module(layer: ProductPlan, made_by: str, basis_sha256: str) -> str:
     """The module of one product."""
     spec = layer.spec
     own, of_all = layer.cost
-    out = [term.irrep for term in spec.out.terms]
+    products = [term.irrep for term in spec.products.terms]
     return render(
         "product.py.jinja",
         made_by=made_by,
@@ -40,6 +40,8 @@ def product_module(layer: ProductPlan, made_by: str, basis_sha256: str) -> str:
         into=str(spec.into),
         second=None if spec.second is None else str(spec.second),
         out=str(spec.out),
+        products=None if spec.projected is None else str(spec.products),
+        weights=grouped(layer.weights),
         mixing=layer.mixing,
         own=grouped(own),
         of_all=grouped(of_all),
@@ -51,10 +53,11 @@ def product_module(layer: ProductPlan, made_by: str, basis_sha256: str) -> str:
         in_type=terms(spec.into, "    in_type = "),
         second_type=None if spec.second is None else terms(spec.second, "    second_type = "),
         out_type=terms(spec.out, "    out_type = "),
+        products_type=None if spec.projected is None else terms(spec.products, "    products_type = "),
         fingerprint=_fingerprint(layer),
         basis_sha256=basis_sha256,
         channels=spec.channels,
-        paths=[(out.index(irrep), wrapped(pairs, 12)) for irrep, pairs in layer.paths_of.items()],
+        paths=[(products.index(irrep), wrapped(pairs, 12)) for irrep, pairs in layer.paths_of.items()],
     )
 
 
@@ -62,7 +65,8 @@ def _fingerprint(layer: ProductPlan) -> str:
     """16 hexadecimal digits, equal for products that give the same of the same fields: of types and paths, no names."""
     spec = layer.spec
     paths = [(str(irrep), pairs) for irrep, pairs in layer.paths_of.items()]
-    facts = (LAYOUT, str(spec.into), spec.second and str(spec.second), str(spec.out), spec.channels, paths)
+    types = (str(spec.into), spec.second and str(spec.second), str(spec.products))
+    facts = (LAYOUT, *types, spec.channels, paths, *([str(spec.projected)] if spec.projected else []))
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

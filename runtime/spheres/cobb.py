@@ -32,7 +32,8 @@ class CobbConfig:
     inputs: signals on the sphere, or, with `on_rotations`, on the rotation group. limits: band limit of the input and
     after every block, falling. channels: after the first linear map and after every block, as many as limits. width:
     most fragments of a degree. mixing: `all`, `tree` or `reduced`; self_products: whether products (l, l) belong to it
-    (None: as the compiler has it).
+    (None: as the compiler has it). fused: uniform maps are part of the products, which are then never stored: as many
+    weights in less memory, and with large mixing sets in less time. The fragment norm is then behind the uniform maps.
     """
 
     inputs: int = 1
@@ -46,6 +47,7 @@ class CobbConfig:
     dropout: float = 0.5
     lengths: bool = False
     on_rotations: bool = False
+    fused: bool = False
 
     def __post_init__(self) -> None:
         if len(self.limits) != len(self.channels) or len(self.limits) < 2:
@@ -63,8 +65,12 @@ class CobbConfig:
 
     def type_of(self, stage: int) -> FieldType:
         """The field type before block stage + 1: fragments of `channels` channels each."""
-        fragments = [min(2 * degree + 1, self.width) for degree in range(self.limits[stage])]
-        return fragments_type(fragments if stage or self.on_rotations else [1] * self.limits[0], self.channels[stage])
+        return fragments_type(self._fragments(stage), self.channels[stage])
+
+    def _fragments(self, stage: int) -> list[int]:
+        if stage == 0 and not self.on_rotations:
+            return [1] * self.limits[0]
+        return [min(2 * degree + 1, self.width) for degree in range(self.limits[stage])]
 
     @property
     def in_type(self) -> FieldType:
@@ -81,9 +87,12 @@ class CobbConfig:
         layers: list[dict[str, Any]] = [{**lift, "out": self.type_of(0)}]
         for i in self.blocks:
             product = {"kind": "product", "name": f"Product{i}", "in": self.type_of(i - 1), "mixing": self.mixing}
-            options = {"degrees": f"0..{self.limits[i] - 1}", "channels": self.channels[i - 1]}
+            projected = {"out": fragments_type(self._fragments(i), self.channels[i - 1])}
+            out = projected if self.fused else {"degrees": f"0..{self.limits[i] - 1}"}
+            options = {**out, "channels": self.channels[i - 1]}
             mix = {"kind": "linear", "name": f"Mix{i}", "in": f"Product{i}", "out": self.type_of(i)}
-            maps = {"maps": ["uniform", "channel", "cross"], "channels": self.channels[i - 1]}
+            names = ["channel", "cross"] if self.fused else ["uniform", "channel", "cross"]
+            maps = {"maps": names, "channels": self.channels[i - 1]}
             layers += [
                 {**product, **options, "self_products": self.self_products},
                 {**mix, **maps, "out_channels": self.channels[i]},

@@ -49,6 +49,39 @@ def test_parameters_are_those_of_the_formula(compiled):
     assert [stage.shape[1] for stage in network.stages(torch.randn(2, 50))] == [4 * 25, 3 * (1 + 9 + 15), 6]
 
 
+def test_fused_projections_are_the_same_network(compiled):
+    """Without norms: equal outputs for equal weights, as many of them; with norms it trains, and is as exact."""
+    fused = CobbConfig(**{**SMALL.__dict__, "fused": True})
+    ours, theirs = Cobb(compiled(fused.spec()), fused, norm=None), Cobb(compiled(SMALL.spec()), SMALL, norm=None)
+    ours.lift.load_state_dict(theirs.lift.state_dict())
+    ours.head.load_state_dict(theirs.head.state_dict())
+    with torch.no_grad():
+        for block, other in zip(ours.blocks, theirs.blocks, strict=True):
+            uniform, rest = _split_weights(other.after, block.product.weight.numel())
+            block.product.weight.copy_(uniform)
+            block.after.weight.copy_(rest)
+            block.after.bias.copy_(other.after.bias)
+    x = torch.randn(6, 50)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    network = Cobb(compiled(fused.spec()), fused)
+    network(torch.randn(16, 50)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    assert error(network, torch.randn(6, 50), 5) < 1e-5
+
+
+def _split_weights(linear, count):
+    """The weights of `uniform` and those of the other factors, each in order of the irreps."""
+    uniform, rest, first = [], [], 0
+    for factors in linear._shapes.values():
+        for name, shape in factors:
+            size = torch.Size(shape).numel()
+            (uniform if name == "uniform" else rest).append(linear.weight[first : first + size])
+            first += size
+    assert sum(map(len, uniform)) == count
+    return torch.cat(uniform), torch.cat(rest)
+
+
 def test_a_block_with_a_map_before_and_space_behind(compiled):
     package = compiled(SMALL.spec())
     block = SphericalBlock(package.Product1(), before=package.Lift(), after=package.Mix1(), norm=FragmentNorm)

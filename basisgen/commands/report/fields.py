@@ -106,6 +106,7 @@ def _product(layer: FieldLayer) -> View:
         ("factors", "one field with itself" if spec.second is None else f"in and {spec.second.brief()}"),
         ("mixing set", f"{mixing}: {grouped(paths)} of {grouped(of)} products per channel"),
         ("channels", grouped(spec.channels)),
+        *([("projection", f"{spec.products.brief()} to {spec.projected.brief()}, fused")] if spec.projected else []),
     ]
     return facts, [_cost_table(layer, spec, full), _degree_table(spec, full)], _graphs(spec, full), EXACT
 
@@ -115,7 +116,7 @@ def _cost_table(layer: FieldLayer, spec: ProductSpec, full: ProductSpec) -> Tabl
     own, of = complex_coefficients(spec), complex_coefficients(full)
     is_full = own == of
     about = real if is_full else round(real / own * of)
-    written, at_most = (each.out.dimension // spec.channels * NARROW for each in (spec, full))
+    written, at_most = (field.dimension // spec.channels * NARROW for field in (spec.out, full.products))
     rows = [
         ("coefficients, complex basis", grouped(own), grouped(of), _fewer(of, own)),
         ("multiply-adds per channel: coefficients, real basis", grouped(real), _about(about, is_full), ""),
@@ -135,7 +136,7 @@ def _about(number: int, exact: bool) -> str:
 
 def _degree_table(spec: ProductSpec, full: ProductSpec) -> Table:
     rows = []
-    for term in spec.out.terms:
+    for term in spec.products.terms:
         own, of = ([path for path in each.paths if path.out == term.irrep] for each in (spec, full))
         counts = (sum(path.fragments for path in paths) for paths in (own, of))
         entries = (sum(cost(*spec.degrees_of(p)) * p.fragments for p in paths) for paths in (own, of))

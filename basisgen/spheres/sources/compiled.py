@@ -50,24 +50,26 @@ class Kernel:
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The products, of contiguous fields."""
         out = x.new_empty(x.shape[0], self._rows[2] * self._channels, *x.shape[2:])
-        self._call("forward", x, x if y is None else y, out)
+        self._call("forward", x, x, x if y is None else y, out)
         return out
 
     def backward(self, g: Tensor, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """The gradients of both fields; of one field their sum, and nothing."""
         gx = torch.empty_like(x)
         gy = gx if y is None else torch.empty_like(y)
-        self._call("backward", g, x, x if y is None else y, gx, gy)
+        self._call("backward", x, g, x, x if y is None else y, gx, gy)
         return gx, x.new_empty(0) if y is None else gy
 
-    def _call(self, name: str, *fields: Tensor) -> None:
-        batch, sites = fields[-1].shape[0], fields[-1][0, 0].numel() if fields[-1].numel() else 0
+    def _call(self, name: str, like: Tensor, *fields: Tensor, more: list[object] | None = None) -> None:
+        """A function of the library: `like` has the batch and the sites, `more` goes behind the sizes of the fields."""
+        batch, sites = like.shape[0], like[0, 0].numel() if like.numel() else 0
         if batch * sites == 0:
             return
         arguments = [ctypes.c_void_p(field.data_ptr()) for field in fields]
         sizes: list[object] = []
         for dims, rows in zip(self._dims, self._rows, strict=True):
             sizes += [ctypes.c_void_p(dims.data_ptr()), ctypes.c_int32(len(dims)), ctypes.c_int64(rows)]
+        sizes += more or []
         sizes += [ctypes.c_void_p(part.data_ptr()) for part in self._table]
         sizes += [ctypes.c_int64(number) for number in (batch, self._channels, sites)]
         library = _library()

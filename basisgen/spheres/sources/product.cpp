@@ -3,6 +3,11 @@
 //     forward    out[o] = sum over entries of  c x[a] y[b]                       entries of row o: pointer[o]..pointer[o+1]
 //     backward   grad_x[a] += c grad_out[o] y[b],   grad_y[b] += c grad_out[o] x[a]
 //
+// or, projected, where fragments t of the products are summed to fragments t' with weights w that all channels share:
+//
+//     forward    result[t', m] += w[t', t] out[t, m],    each out[t, m] as soon as it is made
+//     backward   grad_out[t, m] = sum over t' of  w[t', t] grad[t', m],    grad_w[t', t] = sum of grad[t', m] out[t, m]
+//
 // A field is (batch, fragment, channel, component, site): fragments of dims[f] components in order, rows counted through
 // all of them. Lanes are (batch, channel, site) in order. A tile of lanes is turned into (row, lane) and stays in cache.
 
@@ -10,6 +15,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <vector>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 namespace {
 
@@ -171,6 +179,126 @@ void backward(const T* g, const T* x, const T* y, T* gx, T* gy, const Field& fx,
     }
 }
 
+// Of each fragment t of the products: first row of the result, how many fragments t', place of w[0, t], step in t'.
+struct Projection {
+    Field out;
+    const int32_t *first, *count, *column, *stride;
+    int64_t weights;
+};
+
+int thread_number() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+template <typename T>
+void forward_projected(const T* x, const T* y, const T* w, T* out, const Field& fx, const Field& fy, const Field& fo, const Projection& p, const Entries<T>& e, const Shape& s, int threads) {
+    const int64_t lanes = s.batch * s.channels * s.sites, width = Lanes<T>::width, tiles = (lanes + width - 1) / width;
+    const bool square = x == y;
+#pragma omp parallel num_threads(threads)
+    {
+        Buffer<T> bx(fx.rows), by(square ? 1 : fy.rows), block(widest(fo)), result(p.out.rows);
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tiles; ++t) {
+            const Tile<T> tile(t * width, s);
+            load(x, fx, s, tile, bx.rows);
+            if (!square) load(y, fy, s, tile, by.rows);
+            const Lanes<T>*px = bx.rows, *py = square ? bx.rows : by.rows;
+            std::memset(static_cast<void*>(result.rows), 0, p.out.rows * sizeof(Lanes<T>));
+            int64_t start = 0;
+            for (int32_t f = 0; f < fo.fragments; start += fo.dims[f++]) {
+                if (!p.count[f]) continue;
+                const int32_t dim = fo.dims[f];
+                for (int32_t m = 0; m < dim; ++m) {
+                    Lanes<T> sum = {};
+                    for (int32_t i = e.pointer[start + m]; i < e.pointer[start + m + 1]; ++i)
+                        for (int v = 0; v < VECTORS; ++v) sum.part[v] += e.c[i] * px[e.a[i]].part[v] * py[e.b[i]].part[v];
+                    block.rows[m] = sum;
+                }
+                Lanes<T>* to = result.rows + p.first[f];
+                for (int32_t u = 0; u < p.count[f]; ++u, to += dim) {
+                    const T weight = w[p.column[f] + int64_t(u) * p.stride[f]];
+                    for (int32_t m = 0; m < dim; ++m)
+                        for (int v = 0; v < VECTORS; ++v) to[m].part[v] += weight * block.rows[m].part[v];
+                }
+            }
+            store(out, p.out, s, tile, result.rows);
+        }
+    }
+}
+
+template <typename T> double total(const Lanes<T>& lanes) {
+    double sum = 0;
+    for (int v = 0; v < VECTORS; ++v)
+        for (int i = 0; i < int(BYTES / sizeof(T)); ++i) sum += lanes.part[v][i];
+    return sum;
+}
+
+template <typename T>
+void backward_projected(const T* g, const T* x, const T* y, const T* w, T* gx, T* gy, T* gw, const Field& fx, const Field& fy, const Field& fo, const Projection& p, const Entries<T>& e, const Shape& s, int threads) {
+    const int64_t lanes = s.batch * s.channels * s.sites, width = Lanes<T>::width, tiles = (lanes + width - 1) / width;
+    const bool square = gx == gy;  // both gradients are of one field: their sum
+    std::vector<std::vector<double>> of_threads(threads);
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<double>& mine = of_threads[thread_number()];
+        mine.assign(p.weights, 0.0);
+        Buffer<T> bx(fx.rows), by(square ? 1 : fy.rows), bgx(fx.rows), bgy(square ? 1 : fy.rows);
+        Buffer<T> gradient(p.out.rows), back(widest(fo)), block(widest(fo));
+        Lanes<T>*px = bx.rows, *py = square ? bx.rows : by.rows, *pgx = bgx.rows, *pgy = square ? bgx.rows : bgy.rows;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tiles; ++t) {
+            const Tile<T> tile(t * width, s);
+            load(x, fx, s, tile, px);
+            load(g, p.out, s, tile, gradient.rows);
+            std::memset(static_cast<void*>(pgx), 0, fx.rows * sizeof(Lanes<T>));
+            if (!square) {
+                load(y, fy, s, tile, py);
+                std::memset(static_cast<void*>(pgy), 0, fy.rows * sizeof(Lanes<T>));
+            }
+            int64_t start = 0;
+            for (int32_t f = 0; f < fo.fragments; start += fo.dims[f++]) {
+                if (!p.count[f]) continue;
+                const int32_t dim = fo.dims[f];
+                const Lanes<T>* from = gradient.rows + p.first[f];
+                for (int32_t m = 0; m < dim; ++m) {
+                    Lanes<T> go = {}, sum = {};
+                    for (int32_t u = 0; u < p.count[f]; ++u) {
+                        const T weight = w[p.column[f] + int64_t(u) * p.stride[f]];
+                        for (int v = 0; v < VECTORS; ++v) go.part[v] += weight * from[u * dim + m].part[v];
+                    }
+                    for (int32_t i = e.pointer[start + m]; i < e.pointer[start + m + 1]; ++i) {
+                        const int32_t a = e.a[i], b = e.b[i];
+                        for (int v = 0; v < VECTORS; ++v) {
+                            const auto cx = e.c[i] * px[a].part[v], cg = e.c[i] * go.part[v];
+                            sum.part[v] += cx * py[b].part[v];
+                            pgx[a].part[v] += cg * py[b].part[v];
+                            pgy[b].part[v] += go.part[v] * cx;
+                        }
+                    }
+                    block.rows[m] = sum;
+                }
+                for (int32_t u = 0; u < p.count[f]; ++u) {
+                    Lanes<T> dot = {};
+                    for (int32_t m = 0; m < dim; ++m)
+                        for (int v = 0; v < VECTORS; ++v) dot.part[v] += from[u * dim + m].part[v] * block.rows[m].part[v];
+                    mine[p.column[f] + int64_t(u) * p.stride[f]] += total<T>(dot);
+                }
+            }
+            store(gx, fx, s, tile, pgx);
+            if (!square) store(gy, fy, s, tile, pgy);
+        }
+    }
+    for (int64_t i = 0; i < p.weights; ++i) {
+        double sum = 0;
+        for (const auto& part : of_threads) sum += part.empty() ? 0.0 : part[i];
+        gw[i] = static_cast<T>(sum);
+    }
+}
+
 }  // namespace
 
 #define FIELD const int32_t *dims_x, int32_t nx, int64_t rx, const int32_t *dims_y, int32_t ny, int64_t ry, const int32_t *dims_o, int32_t no, int64_t ro
@@ -190,5 +318,21 @@ void backward_float32(const float* g, const float* x, const float* y, float* gx,
 }
 void backward_float64(const double* g, const double* x, const double* y, double* gx, double* gy, FIELD, TABLE(double), REST) {
     backward<double>(g, x, y, gx, gy, ARGUMENTS);
+}
+
+#define PLACES const int32_t *dims_p, int32_t np, int64_t rp, const int32_t *first, const int32_t *count, const int32_t *column, const int32_t *stride, int64_t weights
+#define PROJECTED {dims_x, nx, rx}, {dims_y, ny, ry}, {dims_o, no, ro}, {{dims_p, np, rp}, first, count, column, stride, weights}, {pointer, a, b, c}, {batch, channels, sites}, threads
+
+void forward_projected_float32(const float* x, const float* y, const float* w, float* out, FIELD, PLACES, TABLE(float), REST) {
+    forward_projected<float>(x, y, w, out, PROJECTED);
+}
+void forward_projected_float64(const double* x, const double* y, const double* w, double* out, FIELD, PLACES, TABLE(double), REST) {
+    forward_projected<double>(x, y, w, out, PROJECTED);
+}
+void backward_projected_float32(const float* g, const float* x, const float* y, const float* w, float* gx, float* gy, float* gw, FIELD, PLACES, TABLE(float), REST) {
+    backward_projected<float>(g, x, y, w, gx, gy, gw, PROJECTED);
+}
+void backward_projected_float64(const double* g, const double* x, const double* y, const double* w, double* gx, double* gy, double* gw, FIELD, PLACES, TABLE(double), REST) {
+    backward_projected<double>(g, x, y, w, gx, gy, gw, PROJECTED);
 }
 }

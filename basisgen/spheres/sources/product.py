@@ -45,6 +45,7 @@ class TensorProduct(GeneratedLayer):
     in_type: FieldType
     second_type: FieldType | None = None  # None: the second factor is the first
     out_type: FieldType
+    products_type: FieldType | None = None  # of all products, where a projection of them is what comes out
     basis_sha256: str  # of basis.safetensors
     channels: int
     paths: Paths
@@ -269,7 +270,8 @@ def _expand(cls: type[TensorProduct]) -> Table:
     """Copies the coefficients of each path to all fragments it connects."""
     square = cls.second_type is None
     first, second, out = (
-        _field(field, cls.channels) for field in (cls.in_type, cls.second_type or cls.in_type, cls.out_type)
+        _field(field, cls.channels)
+        for field in (cls.in_type, cls.second_type or cls.in_type, cls.products_type or cls.out_type)
     )
     first_row, second_row, out_row = (_starts(field) for field in (first, second, out))
     couplings = _couplings(cls.basis_sha256)
@@ -423,15 +425,20 @@ def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> T
     for tile in stock.tiles(x, table.out.channels):
         a = table.first.read(x, tile)
         b = a if y is None else table.second.read(y, tile)
-        sums = a.new_empty(table.out.rows, tile.lanes)
-        for block, target in zip(
-            stock.blocks, torch.split(sums, [len(block.matrix) for block in stock.blocks]), strict=True
-        ):
-            # (first row, 1, lane) * (1, second row, lane)
-            products = a[block.first].unsqueeze(1) * b[block.second]
-            _multiply(block.matrix, products.flatten(0, 1), target)  # (out row, product) @ (product, lane)
-        table.out.write(out, tile, sums, stock.order, stock.taken)
+        table.out.write(out, tile, _tile_products(a, b, table, stock), stock.order, stock.taken)
     return out
+
+
+def _tile_products(a: Tensor, b: Tensor, table: Table, stock: Stock) -> Tensor:
+    """The products of (row, lane) of both fields; row i of the output is row `order[i]`."""
+    sums = a.new_empty(table.out.rows, a.shape[1])
+    for block, target in zip(
+        stock.blocks, torch.split(sums, [len(block.matrix) for block in stock.blocks]), strict=True
+    ):
+        # (first row, 1, lane) * (1, second row, lane)
+        products = a[block.first].unsqueeze(1) * b[block.second]
+        _multiply(block.matrix, products.flatten(0, 1), target)  # (out row, product) @ (product, lane)
+    return sums
 
 
 def _stock_backward(g: Tensor, x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> tuple[Tensor, Tensor]:
@@ -440,23 +447,28 @@ def _stock_backward(g: Tensor, x: Tensor, y: Tensor | None, table: Table, stock:
     for tile in stock.tiles(x, table.out.channels):
         gradient, a = table.out.read(g, tile), table.first.read(x, tile)
         b = a if y is None else table.second.read(y, tile)
-        ga, gb = torch.zeros_like(a), torch.zeros_like(b)
-        workspace = a.new_empty(stock.widest, tile.lanes)
-        for block in stock.blocks:
-            first, second = a[block.first], b[block.second]
-            # (first row, second row, lane)
-            products = _multiply(block.transposed, gradient, workspace[: len(block.transposed)])
-            products = products.view(len(first), len(second), -1)  # (first row, second row, lane)
-            of_second = (products * first.unsqueeze(1)).sum(0)
-            ga[block.first] += products.mul_(second).sum(1)
-            if isinstance(block.second, slice):
-                gb[block.second] += of_second
-            else:
-                gb.index_add_(0, block.second, of_second)
+        ga, gb = _tile_gradients(gradient, a, b, stock)
         table.first.write(gx, tile, ga + gb if y is None else ga)
         if y is not None:
             table.second.write(gy, tile, gb)
     return gx, gy
+
+
+def _tile_gradients(gradient: Tensor, a: Tensor, b: Tensor, stock: Stock) -> tuple[Tensor, Tensor]:
+    """The gradients of (row, lane) of both fields, from that of the products, its rows in order."""
+    ga, gb = torch.zeros_like(a), torch.zeros_like(b)
+    workspace = a.new_empty(stock.widest, a.shape[1])
+    for block in stock.blocks:
+        first, second = a[block.first], b[block.second]
+        products = _multiply(block.transposed, gradient, workspace[: len(block.transposed)])
+        products = products.view(len(first), len(second), -1)  # (first row, second row, lane)
+        of_second = (products * first.unsqueeze(1)).sum(0)
+        ga[block.first] += products.mul_(second).sum(1)
+        if isinstance(block.second, slice):
+            gb[block.second] += of_second
+        else:
+            gb.index_add_(0, block.second, of_second)
+    return ga, gb
 
 
 def _multiply(matrix: Tensor, field: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The package's own layers between fields on the sphere, run apart on random fields, against their definitions.
 
-product    out[path, t, t', k, M] = sum_mn C[m, n; M] f[t, k, m] g[t', k, n]
+product    out[path, t, t', k, M] = sum_mn C[m, n; M] f[t, k, m] g[t', k, n], or a projection of these
 linear     one matrix per irrep, or its uniform, channel-wise and cross-channel factors, over the root of the fan in
 transform  the sums over harmonics at the samples, and over samples, by the tables
 zonal      every degree times its number, read off the broken line through the anchors
@@ -82,7 +82,12 @@ def _of_product(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Random inputs, and the output by the definition; so for the other kinds."""
     fields = [random.normal(size=(BATCH, _channels(terms))) for terms in layer.factors[: 2 if layer.second else 1]]
-    return {str(k): field for k, field in enumerate(fields)}, {"": product(layer, fields[0], fields[-1], couplings)}
+    given = {str(k): field for k, field in enumerate(fields)}
+    out = product(layer, fields[0], fields[-1], couplings)
+    if layer.projected is not None:
+        weight, out = projection(layer, out, random)
+        given["weight"] = weight
+    return given, {"": out}
 
 
 def _of_linear(
@@ -129,6 +134,19 @@ def _compared(outputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> tupl
         if not residual <= MAX_RESIDUAL:
             complaints.append(f"{name}: the output is off by {residual:.1e} of its largest value")
     return worst, complaints
+
+
+def projection(layer: Product, products: Array, random: np.random.Generator) -> tuple[Array, Array]:
+    """Random weights, and sum_t U[t', t] h[t] / sqrt(T) for each irrep of the output: the same for all channels."""
+    terms = [Term(output.number * layer.channels, output.degree, output.parity) for output in layer.outputs]
+    of = dict(zip(layer.outputs, _split(products, terms, layer.channels), strict=True))
+    weights, parts = [], []
+    for output, fragments in layer.projection:
+        weights.append(random.normal(size=(fragments, output.number)))
+        # (fragment out, fragment in) and (batch, fragment in, channel, component)
+        mixed = np.einsum("ut,btkm->bukm", weights[-1], of[output]) / output.number**0.5
+        parts.append(mixed.reshape(len(products), -1))
+    return np.concatenate([weight.ravel() for weight in weights]), np.concatenate(parts, axis=1)
 
 
 def product(layer: Product, x: Array, y: Array, couplings: Mapping[Degrees, tuple[Array, Array]]) -> Array:
@@ -272,7 +290,7 @@ def _work(layer: Layer) -> int:
 def _size(layer: Layer) -> int:
     if isinstance(layer, Product):
         out = sum(output.number * layer.channels * (2 * output.degree + 1) for output in layer.outputs)
-        return max(out, *map(_channels, layer.factors))
+        return max(out, layer.weights, *map(_channels, layer.factors))
     if isinstance(layer, Linear):
         pairs = [into * _multiplicities(layer.out).get(irrep, 0) for irrep, into in _multiplicities(layer.into).items()]
         return max(sum(pairs), _channels(layer.into), _channels(layer.out))

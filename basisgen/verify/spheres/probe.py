@@ -35,7 +35,10 @@ def main(directory: Path) -> tuple[dict[str, Any], bytes]:
                 module = getattr(package, name)()
                 outputs[name], outputs[f"{name}.analysis"] = module(fields[0]), module.analysis(fields[1])
             else:
-                outputs[name] = getattr(package, name)()(*fields)
+                module = getattr(package, name)().double()
+                for key, parameter in module.named_parameters():  # of a projection
+                    parameter.copy_(inputs[f"{name}.{key}"])
+                outputs[name] = module(*fields)
     return {}, save({name: value.contiguous() for name, value in outputs.items()})
 
 

@@ -55,6 +55,19 @@ class Product:
     mixing: str  # all, tree, reduced or listed
     self_products: bool | None
     outputs: tuple[Output, ...]
+    projected: tuple[Term, ...] | None = None  # one term per irrep; None: all products come out
+
+    @property
+    def projection(self) -> list[tuple[Output, int]]:
+        """Of each irrep of the output: its products, and the fragments they are mapped to."""
+        of = {(output.degree, output.parity): output for output in self.outputs}
+        terms = self.projected or ()
+        return [(of[term.degree, term.parity], term.multiplicity // self.channels) for term in terms]
+
+    @property
+    def weights(self) -> int:
+        """Of the projection, shared by all channels."""
+        return sum(output.number * fragments for output, fragments in self.projection)
 
     @property
     def factors(self) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
@@ -332,7 +345,13 @@ def _product(entry: Mapping[str, Any], claim: Mapping[str, Any]) -> Product:
     mixing = entry["mixing"] if isinstance(entry["mixing"], str) else "listed"
     if claim["mixing"] != mixing:
         raise StatementError(f"{entry['name']} has mixing {mixing}, its certificate says {claim['mixing']!r:.50}")
-    return Product(entry["name"], first, second, int(entry["channels"]), mixing, entry["self_products"], outputs)
+    projected = read_type(entry["out"]) if "out" in entry else None
+    made = Product(
+        entry["name"], first, second, int(entry["channels"]), mixing, entry["self_products"], outputs, projected
+    )
+    if projected is not None and claim["weights"] != made.weights:
+        raise StatementError(f"{made.name} has {made.weights} weights, its certificate says {claim['weights']!r:.50}")
+    return made
 
 
 def _output(output: Mapping[str, Any]) -> Output:
