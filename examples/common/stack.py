@@ -12,6 +12,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 import runtime
+from examples.common.on_sphere import Unchanged, convolutions, on_sphere
 
 ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
 
@@ -40,25 +41,28 @@ class Stack:
 class SteerableStack(nn.Module):
     """Gated blocks, each stride behind a low-pass; the last convolution of the package gives scalars only.
 
+    With a transform in the package functions on the sphere take the place of gates, behind the stride.
+
     Raises ValueError unless there is a stride for every convolution of the package.
     """
 
     def __init__(self, package: ModuleType, stack: Stack, classes: int) -> None:
         super().__init__()
-        convolutions = [getattr(package, name) for name in package.__all__]
         blocks, size = [], stack.size
-        for index, (convolution, stride) in enumerate(zip(convolutions, stack.strides, strict=True)):
+        function = ACTIVATIONS[stack.activation]
+        for index, (convolution, stride) in enumerate(zip(convolutions(package), stack.strides, strict=True)):
             kernel = convolution.kernel_size[0]
             padding = kernel // 2 if stack.padding < 0 else stack.padding
             size += 2 * padding - kernel + 1
+            late = on_sphere(package, convolution.out_type, function)
             block = runtime.GatedBlock(
                 convolution(padding=padding),
                 stride=stride,
                 low_pass_size=6 if size % 2 == 0 else 5,  # an even kernel for an even size keeps the centre in place
                 norm=runtime.BatchNorm if stack.norm and index else None,
-                activation=lambda terms: runtime.Gate(terms, activation=ACTIVATIONS[stack.activation]),
+                activation=Unchanged if late else lambda terms: runtime.Gate(terms, activation=function),
             )
-            blocks.append(block)
+            blocks += [block, late] if late else [block]
             size = (size + stride - 1) // stride
         out_type = blocks[-1].out_type
         if any(term.degree for term in out_type):

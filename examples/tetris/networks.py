@@ -10,6 +10,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 import runtime
+from examples.common.on_sphere import convolutions, on_sphere
 from examples.common.stack import ACTIVATIONS
 from examples.tetris.preset import Preset
 from examples.tetris.shapes import SHAPES
@@ -19,19 +20,23 @@ class Steerable(nn.Module):
     """Gated convolutions, each stride behind a low-pass, the mean over all voxels, and one linear map of its scalars.
 
     Scalars 0o, which a reflection negates, enter the linear map beside 0e: so mirror images can be told apart.
+    With a transform in the package functions on the sphere take the place of gates, behind the stride.
     """
 
     def __init__(self, package: ModuleType, preset: Preset, *, sync: bool = False) -> None:
         super().__init__()
-        convolutions = [getattr(package, name) for name in package.__all__]
         size, layers = preset.raster.size, []
-        for convolution, stride, padding in zip(convolutions, preset.strides, preset.paddings, strict=True):
-            conv = convolution(padding=padding)
-            layers += [conv, runtime.Gate(convolution.out_type, activation=ACTIVATIONS[preset.activation])]
+        function = ACTIVATIONS[preset.activation]
+        for convolution, stride, padding in zip(convolutions(package), preset.strides, preset.paddings, strict=True):
+            late = on_sphere(package, convolution.out_type, function)
+            gate = [] if late else [runtime.Gate(convolution.out_type, activation=function)]
+            layers += [convolution(padding=padding), *gate]
             size += 2 * padding - convolution.kernel_size[0] + 1
             if stride > 1:
                 layers.append(_down(layers[-1].out_type, stride, size, preset.lowpass))
                 size = (size + stride - 1) // stride
+            if late:
+                layers.append(late)
         layers.append(runtime.GlobalMean(layers[-1].out_type))
         if preset.feature_norm:
             eps, momentum = preset.feature_eps, preset.norm_momentum
