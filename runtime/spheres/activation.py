@@ -7,8 +7,8 @@ Equivariant up to what the function puts above the grid's band limit, which is a
 band limit, 0.004 at four times). Source: Cohen et al. 2018, arXiv:1801.10130; Esteves et al. 2018, arXiv:1711.06721.
 """
 
-import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runtime.constants import constant
-from runtime.fields import FieldType, as_field_type, channel_count, split_terms, voxels_last
-from runtime.layer import FieldLayer
+from runtime.fields import FieldType, as_field_type, channel_count, voxels_last
+from runtime.layer import FieldLayer, is_autocast
 from runtime.so3 import wigner_d
+from runtime.spheres.signals import as_channels, as_packed
 
 Function = Callable[[Tensor], Tensor]
+_FEW = 1024  # samples of a grid up to which one matrix is faster than a transform's steps
 
 
 class SphereActivation(FieldLayer):
@@ -33,8 +35,9 @@ class SphereActivation(FieldLayer):
     On the fields of a volume it acts at every voxel: `8x0 + 8x1 + 8x2 + 8x3` are 8 functions on the sphere there. Turns
     of the cube map voxels to voxels, yet commute with it only as well as other rotations do. With `cube` they commute
     exactly: the mean over the three cyclic permutations of the axes, on a grid that quarter turns about its pole and
-    half turns across it leave as it is (`driscoll_healy` or `equiangular` of an even band limit). It takes three times
-    the time, and the error under other rotations falls too.
+    half turns across it leave as it is (`driscoll_healy` or `equiangular` of an even band limit). It takes up to three
+    times the time, and the error under other rotations falls too. On grids of few samples, and with `cube`, a
+    generated transform is applied as one matrix each way, faster than in its steps.
 
     Raises ValueError if a limit is beyond the grid's, if it is not a transform, or if its grid does not suit `cube`.
     """
@@ -61,22 +64,38 @@ class SphereActivation(FieldLayer):
         super().__init__(_below(limit, grid), _below(out_limit, grid))
         self.transform, self.function = transform, function
         self._missing = channel_count(grid) - self.in_channels
+        self._limits = (limit, out_limit)
         self.cube = cube
         if cube:
             _check_turns(transform)
+        self._dense = cube or _is_small(transform)
 
     def forward(self, fields: Tensor) -> Tensor:
         """(batch, channel, *space) -> (batch, channel out, *space)."""
         self.check(fields)
-        if not self.cube:
-            return self._once(fields)
-        once = self._once(fields)
-        for shift in (1, 2):
-            turned = self._once(_permute_axes(fields, self.in_type, shift))
-            once = once + _permute_axes(turned, self.out_type, 3 - shift)
-        return once / 3
+        return self._by_matrices(fields) if self._dense else self._by_transform(fields)
 
-    def _once(self, fields: Tensor) -> Tensor:
+    def _by_matrices(self, fields: Tensor) -> Tensor:
+        batch, space = fields.shape[0], fields.shape[2:]
+        transform: Any = self.transform
+        packed = as_packed(voxels_last(fields), self.in_type)  # (batch, signal, coefficient, voxel)
+        signals, voxels = packed.shape[1], packed.shape[3]
+        dtype = torch.promote_types(fields.dtype, torch.float32)
+        into, back = (
+            constant(make, type(transform), limit, self.cube, dtype=dtype, device=fields.device)
+            for make, limit in zip((_to_samples, _of_samples), self._limits, strict=True)
+        )
+        with _full_precision(fields):
+            samples = packed.permute(0, 3, 1, 2).to(dtype) @ into  # (.., coefficient) @ (coefficient, sample)
+        # (batch, voxel, signal, sample) -> (batch and voxel, signal, ring, point): three grids one below the other
+        shape = (batch * voxels, signals, into.shape[1] // transform.points, transform.points)
+        values: Tensor = self.function(samples.to(fields.dtype).reshape(shape))
+        flat = values.to(dtype).reshape(batch, voxels, signals, into.shape[1])
+        with _full_precision(fields):
+            kept = (flat @ back).to(values.dtype)  # (batch, voxel, signal, sample) @ (sample, coefficient)
+        return as_channels(kept.permute(0, 2, 3, 1)).reshape(batch, self.out_channels, *space)
+
+    def _by_transform(self, fields: Tensor) -> Tensor:
         batch, space = fields.shape[0], fields.shape[2:]
         flat = voxels_last(fields)
         voxels = flat.shape[2]
@@ -116,19 +135,43 @@ def _check_turns(transform: Any) -> None:
         )
 
 
-def _permute_axes(fields: Tensor, field_type: FieldType, shift: int) -> Tensor:
-    """Signals turned by a cyclic permutation of the axes, (x, y, z) -> (z, x, y) for a shift of 1."""
-    parts = []
-    for term, part in zip(field_type, split_terms(fields, field_type), strict=True):
-        matrix = constant(_permutation, term.degree, shift, dtype=fields.dtype, device=fields.device)
-        # (batch, copy, component, voxel)
-        copies = part.reshape(part.shape[0], term.multiplicity, term.dimension, math.prod(part.shape[2:]))
-        parts.append((matrix @ copies).reshape(part.shape))  # (component, component) @ (batch, copy, component, voxel)
-    return torch.cat(parts, 1)
+def _is_small(transform: Any) -> bool:
+    """Whether a transform is a generated one on the sphere, with few samples."""
+    generated = hasattr(transform, "basis_sha256") and hasattr(transform, "directions")
+    return generated and transform.rings * transform.points <= _FEW
 
 
-def _permutation(degree: int, shift: int) -> Tensor:
-    return wigner_d(degree, torch.eye(3, dtype=torch.float64).roll(shift, 0))
+def _to_samples(transform: Any, limit: int, cube: bool) -> Tensor:
+    """float64 (coefficient, sample) of a class of transforms; with `cube` the samples of three turned signals."""
+    layer = transform()
+    signals, whole = layer.signals, layer.band_limit**2
+    units = torch.eye(limit**2, whole, dtype=torch.float64)
+    spread = F.pad(units, (0, 0, 0, -len(units) % signals)).unflatten(0, (-1, signals))  # (batch, signal, coefficient)
+    table: Tensor = layer.synthesis(as_channels(spread)).flatten(2).flatten(0, 1)[: limit**2]
+    return torch.cat([_permutation(limit, shift).mT @ table for shift in ((0, 1, 2) if cube else (0,))], 1)
+
+
+def _of_samples(transform: Any, limit: int, cube: bool) -> Tensor:
+    """float64 (sample, coefficient); with `cube` the mean of three signals turned back."""
+    layer = transform()
+    signals, rings, points = layer.signals, layer.rings, layer.points
+    units = torch.eye(rings * points, dtype=torch.float64)
+    spread = F.pad(units, (0, 0, 0, -len(units) % signals)).unflatten(0, (-1, signals))  # (batch, signal, sample)
+    fields = layer.analysis(spread.unflatten(2, (rings, points)))
+    table = as_packed(fields, layer.field_type).flatten(0, 1)[: len(units), : limit**2]
+    shifts = (0, 1, 2) if cube else (0,)
+    return torch.cat([table @ _permutation(limit, -shift % 3).mT for shift in shifts]) / len(shifts)
+
+
+def _permutation(limit: int, shift: int) -> Tensor:
+    """(coefficient, coefficient): signals turned by a cyclic permutation of the axes, (x, y, z) -> (z, x, y) for 1."""
+    turn = torch.eye(3, dtype=torch.float64).roll(shift, 0)
+    return torch.block_diag(*[wigner_d(degree, turn) for degree in range(limit)])
+
+
+def _full_precision(fields: Tensor) -> AbstractContextManager[object]:
+    """Without autocast: a transform is exact, or it is not one."""
+    return torch.autocast(fields.device.type, enabled=False) if is_autocast(fields) else nullcontext()
 
 
 def _below(limit: int, field_type: FieldType) -> FieldType:
