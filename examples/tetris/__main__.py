@@ -3,7 +3,9 @@
 from examples.common.command import experiment
 from examples.tetris.experiment import prepare
 
-main = experiment("tetris", "The Tetris shapes in any orientation, after training on one.", prepare)
+main = experiment(
+    "tetris", "The Tetris shapes in any orientation, after training on one.", prepare, ("quick", "sphere", "paper")
+)
 
 if __name__ == "__main__":
     main()

@@ -46,7 +46,7 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
     return Typed(rf"python benchmarks/{name}\.py", add=f" {options} --out {{out}}", says=says, leaves=results)
 
 
-PRESET = "(quick|fine|fixed|medium|long)"  # any but the paper's
+PRESET = "(quick|fine|fixed|medium|long|sphere)"  # any but the paper's
 
 
 def _experiment(pattern: str, options: str = "", preset: str = PRESET) -> Typed:
