@@ -113,6 +113,22 @@ def test_the_paper_networks_take_a_step(name: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_functions_on_the_sphere_commute_with_quarter_turns() -> None:
+    """In place of gates, exactly; and the network learns from what it is given."""
+    preset = load_preset(Preset, HERE / "presets" / "sphere.toml")
+    torch.manual_seed(0)
+    model = build("steerable-sphere", preset, 3)
+    assert sum(type(layer).__name__ == "OnSphere" for layer in model.modules()) == 3
+    volume = torch.randn(2, 1, 24, 24, 24)
+    model(volume).logsumexp(1).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    model.eval()
+    with torch.no_grad():
+        expected = model(volume)
+        for axes in ((2, 3), (2, 4), (3, 4)):
+            torch.testing.assert_close(model(volume.rot90(1, dims=axes)), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_our_resnet_commutes_with_quarter_turns_and_the_conventional_one_does_not() -> None:
     preset = load_preset(Preset, HERE / "presets" / "paper.toml")
     preset = replace(preset, raster=replace(preset.raster, size=18))

@@ -56,12 +56,19 @@ def test_the_paper_network_has_the_paper_sizes() -> None:
     assert [size for name, size in sizes if name == "LowPass"] == [22, 13]
 
 
-@pytest.mark.parametrize("preset", ["quick", pytest.param("paper", marks=pytest.mark.slow)])
-def test_quarter_turns_do_not_change_the_answer(preset: str) -> None:
+@pytest.mark.parametrize(
+    ("preset", "network"),
+    [
+        ("quick", "steerable"),
+        ("sphere", "steerable-sphere"),
+        pytest.param("paper", "steerable", marks=pytest.mark.slow),
+    ],
+)
+def test_quarter_turns_do_not_change_the_answer(preset: str, network: str) -> None:
     """Exact under the turns of the cube, strides included; float32."""
     settings = load_preset(preset)
     torch.manual_seed(0)
-    model = build("steerable", settings).eval()
+    model = build(network, settings).eval()
     volume = torch.randn(1, 1, *[settings.raster.size] * 3)
     with torch.no_grad():
         expected, turned = model(volume), model(volume.rot90(1, dims=(2, 4)))
@@ -86,7 +93,15 @@ def test_the_ablation_differs_from_the_steerable_network_in_the_low_pass_alone()
     assert float((turned - expected).abs().max()) > 1e-3 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_functions_on_the_sphere_stand_where_gates_do() -> None:
+    settings = load_preset("sphere")
+    gated, on_sphere = (build(name, settings) for name in ("steerable", "steerable-sphere"))
+    kinds = [[type(layer).__name__ for layer in model.fields] for model in (gated, on_sphere)]
+    assert kinds[0] == ["Conv1", "Gate", "LowPass", "Conv2", "Gate", "Conv3", "Gate", "Conv4", "Gate", *kinds[0][9:]]
+    assert kinds[1] == ["Conv1", "LowPass", "OnSphere", "Conv2", "OnSphere", "Conv3", "OnSphere", *kinds[0][7:]]
+
+
+@pytest.mark.parametrize("preset", ["sphere", "paper"])
 def test_every_network_of_a_preset_can_be_built(preset: str) -> None:
     settings = replace(load_preset(preset), raster=Raster(size=12, cell=1.5, blur=1.0))
     for name in settings.networks:
@@ -101,7 +116,7 @@ def test_data_are_made_not_given(tmp_path: Path) -> None:
 
 
 def tiny() -> Preset:
-    preset = load_preset("quick")
+    preset = load_preset("sphere")
     training = replace(preset.training, epochs=2)
     return replace(preset, raster=Raster(size=12, cell=1.5, blur=1.0), training=training, test_rotations=2)
 
@@ -113,7 +128,7 @@ def run(networks: tuple[str, ...], directory: Path) -> list[Outcome]:
 
 def test_a_tiny_run_leaves_results_and_a_picture(tmp_path: Path) -> None:
     of = study(tiny(), "tiny")
-    networks = ("steerable", "steerable-plain-stride", "conventional")
+    networks = ("steerable", "steerable-plain-stride", "steerable-sphere", "conventional")
     outcomes = run(networks, tmp_path)
     assert [outcome.case.network for outcome in outcomes] == list(networks)
     for outcome in outcomes:
