@@ -7,9 +7,9 @@ Equivariant up to what the function puts above the grid's band limit, which is a
 band limit, 0.004 at four times). Source: Cohen et al. 2018, arXiv:1801.10130; Esteves et al. 2018, arXiv:1711.06721.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +80,9 @@ class SphereActivation(FieldLayer):
         transform: Any = self.transform
         packed = as_packed(voxels_last(fields), self.in_type)  # (batch, signal, coefficient, voxel)
         signals, voxels = packed.shape[1], packed.shape[3]
-        dtype = torch.promote_types(fields.dtype, torch.float32)
+        dtype, kind = torch.promote_types(fields.dtype, torch.float32), cast(Hashable, type(transform))
         into, back = (
-            constant(make, type(transform), limit, self.cube, dtype=dtype, device=fields.device)
+            constant(make, kind, limit, self.cube, dtype=dtype, device=fields.device)
             for make, limit in zip((_to_samples, _of_samples), self._limits, strict=True)
         )
         with _full_precision(fields):
@@ -146,7 +146,8 @@ def _to_samples(transform: Any, limit: int, cube: bool) -> Tensor:
     layer = transform()
     signals, whole = layer.signals, layer.band_limit**2
     units = torch.eye(limit**2, whole, dtype=torch.float64)
-    spread = F.pad(units, (0, 0, 0, -len(units) % signals)).unflatten(0, (-1, signals))  # (batch, signal, coefficient)
+    padded = F.pad(units, (0, 0, 0, -len(units) % signals))
+    spread = padded.reshape(len(padded) // signals, signals, whole)  # (batch, signal, coefficient)
     table: Tensor = layer.synthesis(as_channels(spread)).flatten(2).flatten(0, 1)[: limit**2]
     return torch.cat([_permutation(limit, shift).mT @ table for shift in ((0, 1, 2) if cube else (0,))], 1)
 
@@ -156,8 +157,9 @@ def _of_samples(transform: Any, limit: int, cube: bool) -> Tensor:
     layer = transform()
     signals, rings, points = layer.signals, layer.rings, layer.points
     units = torch.eye(rings * points, dtype=torch.float64)
-    spread = F.pad(units, (0, 0, 0, -len(units) % signals)).unflatten(0, (-1, signals))  # (batch, signal, sample)
-    fields = layer.analysis(spread.unflatten(2, (rings, points)))
+    padded = F.pad(units, (0, 0, 0, -len(units) % signals))
+    # (batch and signal, sample) -> (batch, signal, ring, point)
+    fields = layer.analysis(padded.reshape(len(padded) // signals, signals, rings, points))
     table = as_packed(fields, layer.field_type).flatten(0, 1)[: len(units), : limit**2]
     shifts = (0, 1, 2) if cube else (0,)
     return torch.cat([table @ _permutation(limit, -shift % 3).mT for shift in shifts]) / len(shifts)
@@ -166,7 +168,8 @@ def _of_samples(transform: Any, limit: int, cube: bool) -> Tensor:
 def _permutation(limit: int, shift: int) -> Tensor:
     """(coefficient, coefficient): signals turned by a cyclic permutation of the axes, (x, y, z) -> (z, x, y) for 1."""
     turn = torch.eye(3, dtype=torch.float64).roll(shift, 0)
-    return torch.block_diag(*[wigner_d(degree, turn) for degree in range(limit)])
+    blocks: Tensor = torch.block_diag(*[wigner_d(degree, turn) for degree in range(limit)])  # type: ignore[no-untyped-call]
+    return blocks
 
 
 def _full_precision(fields: Tensor) -> AbstractContextManager[object]:
