@@ -104,6 +104,25 @@ def test_a_volume_network_without_gates_is_exact_under_turns_of_the_cube(compile
     assert report.turn_error < 1e-12
 
 
+@pytest.mark.parametrize("grid", ["mw", "gauss", "driscoll_healy", "equiangular"])
+@pytest.mark.parametrize(("limit", "out_limit"), [(6, 6), (4, 2), (3, 5)])
+def test_one_matrix_each_way_is_the_transform(compiled, grid, limit, out_limit):
+    """Small grids are applied as matrices; with a function for each signal, and in float32."""
+    layer = SphereActivation(generated(compiled, 3, 6, grid), nn.PReLU(3), limit=limit, out_limit=out_limit).double()
+    with torch.no_grad():
+        layer.function.weight.copy_(torch.tensor([0.1, -0.4, 0.7]))
+    fields = torch.randn(4, 3 * limit**2, 2, 3, dtype=torch.float64)
+    assert layer._dense
+    found, single = layer(fields), layer.float()(fields.float())
+    layer.double()._dense = False
+    torch.testing.assert_close(found, layer(fields), rtol=0, atol=1e-13)
+    torch.testing.assert_close(single.double(), found, rtol=0, atol=1e-5)
+
+
+def test_large_grids_are_applied_in_steps(compiled):
+    assert not SphereActivation(generated(compiled, 1, 32, "mw"))._dense
+
+
 def test_learned_functions_and_gradients():
     layer = SphereActivation(sphere_transform(2, 4), nn.PReLU(2, 0.1, dtype=torch.float64), limit=3)
     assert [name for name, _ in layer.named_parameters()] == ["function.weight"]
