@@ -15,7 +15,7 @@ import basisgen
 from basisgen.commands import completion
 from basisgen.commands.new.presets import PRESETS
 from basisgen.commands.options import check_meaning, settings, value_of
-from basisgen.commands.terminal import WIDTH, explains_errors, print_table, say, terminal_width
+from basisgen.commands.terminal import WIDTH, explains_errors, print_table, say, say_first, terminal_width
 from basisgen.errors import SpecError
 
 MAX_COMPLAINTS = 20  # that `verify` prints; --json prints all
@@ -214,10 +214,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool, long: b
         say(verdict.as_json())
     else:
         print_table(verdict.as_table(), verdict.as_text())
-        for complaint in verdict.complaints[:MAX_COMPLAINTS]:
-            say(f"  {complaint}")
-        if len(verdict.complaints) > MAX_COMPLAINTS:
-            say(f"  and {len(verdict.complaints) - MAX_COMPLAINTS} more")
+        say_first(MAX_COMPLAINTS, verdict.complaints)
         say(verdict.summary())
     sys.exit(0 if verdict.verified else 1)
 

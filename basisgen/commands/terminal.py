@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 def say(text: object, *, error: bool = False, end: str = "\n") -> None:
     """Prints text. Control characters, which file names may hold, are shown as escapes; no terminal obeys them."""
     click.echo("".join(map(_visible, str(text))) + end, nl=False, err=error)
+
+
+def say_first(number: int, lines: Sequence[str]) -> None:
+    """Prints the first lines, indented, and how many more there are."""
+    for line in lines[:number]:
+        say(f"  {line}")
+    if len(lines) > number:
+        say(f"  and {len(lines) - number} more")
 
 
 def explains_errors(command: Callable[..., None]) -> Callable[..., None]:

@@ -92,7 +92,7 @@ def test_changing_a_returned_constant_changes_no_other():
 
 
 def test_constants_made_under_another_default_device_serve_all():
-    degree = 13  # of no other test: the first call makes the constants
+    degree = 13  # no other test uses it: the first call makes the constants
     with torch.device("meta"):
         clebsch_gordan(degree, 0, degree)
         wigner_d(degree, torch.eye(3, device="cpu"))

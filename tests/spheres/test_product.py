@@ -287,7 +287,7 @@ def test_output_terms_list_paths_then_fragments() -> None:
 
 
 def test_weights_behind_other_products_of_the_same_types_do_not_load() -> None:
-    """The map behind them has the same shape, and would be wrong without a word."""
+    """The map behind them has the same shape, and would give wrong results with no error."""
 
     def network(name: str, mixing: str) -> nn.Module:
         layers = f'[[layer]]\nkind = "product"\nname = "P"\nin = "2x0..2"\nmixing = {mixing}\n'

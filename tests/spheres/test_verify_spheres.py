@@ -320,7 +320,7 @@ def test_a_missing_an_added_and_an_exchanged_path_are_found(files: Files, name: 
             continue
         product = next(product for product in _statement(files, claims).products if product.name == name)
         if name == "Reduced" and change == "less" and list(check_paths(product)) == []:
-            continue  # a self product, which may be left out of no set but `all`
+            continue  # a self product, which only the set `all` must have
         assert list(check_paths(product)), change
 
 

@@ -213,7 +213,7 @@ def _interpolation(L: int, cos: Fixed, sin: Fixed, bits: int) -> dict[tuple[int,
 
 
 def _product(left: Fixed, right: Array) -> Fixed:
-    """left (row, node) @ right in limbs (limb, node, column), numbers of FIXED bits, exact but for the last 20.
+    """left (row, node) @ right in limbs (limb, node, column), numbers of FIXED bits, exact except in the last 20.
 
     With x = sum_i x_i 2^(16 i) every sum of products of limbs is below 2^53, an exact float64.
     """
