@@ -128,25 +128,44 @@ def test_derivatives_pass_gradcheck(package: ModuleType, name: str, compiled: bo
         assert torch.allclose(per_sample, whole, atol=1e-12)
 
 
-def test_products_are_e3nns(package: ModuleType) -> None:
-    """Every path of degrees up to 4 against e3nn's TensorProduct; its `component` norm is sqrt(2l+1) times ours."""
+def _difference_from_e3nn(module: Any) -> float:
+    """The largest, over all paths; e3nn's TensorProduct without its `component` norm is ours over sqrt(2l+1)."""
     o3 = pytest.importorskip("e3nn.o3")
-    module = package.Square()
-    first = o3.Irreps([(multiplicity, (l, 1)) for multiplicity, l, _ in module.in_type])
+    first, second = (
+        o3.Irreps([(multiplicity, (l, 1)) for multiplicity, l, _ in of])
+        for of in (module.in_type, module.second_type or module.in_type)
+    )
     paths = [(i, j, o) for o, pairs in module.paths for i, j in pairs]
     out = o3.Irreps([(module.channels, (module.out_type[o][1], 1)) for *_, o in paths])
     instructions = [(i, j, p, "uuu", False) for p, (i, j, _) in enumerate(paths)]
     torch.set_default_dtype(torch.float64)
     try:
         theirs = o3.TensorProduct(
-            first, first, out, instructions, irrep_normalization="none", path_normalization="none",
+            first, second, out, instructions, irrep_normalization="none", path_normalization="none",
             internal_weights=False, shared_weights=False,
         )  # fmt: skip
-        (x,) = _inputs(module)
+        fields = _inputs(module)
         scale = torch.cat([torch.full((ir.dim * n,), (2 * ir.l + 1) ** 0.5) for n, ir in out])
-        assert (module(x) - theirs(x, x) * scale).abs().max() < 1e-12
+        return float((module(*fields) - theirs(fields[0], fields[-1]) * scale).abs().max())
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_products_are_e3nns(package: ModuleType) -> None:
+    """Every path of one field with itself, degrees up to 4."""
+    assert _difference_from_e3nn(package.Square()) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("l", range(9))
+def test_products_of_degrees_up_to_8_are_e3nns(compile_and_import: Callable[[str], ModuleType], l: int) -> None:
+    """Every coupling (l1, l2, l) with l1, l2 and l up to 8, of two fields."""
+    factors = 'in = "2x0..8"\nsecond = "2x0..8"\nchannels = 2\n'
+    text = f'name = "to{l}"\n[[layer]]\nkind = "product"\nname = "P"\n{factors}mixing = "all"\ndegrees = [{l}]\n'
+    module = compile_and_import(text).P()
+    ((_, pairs),) = module.paths
+    assert len(pairs) == sum(abs(a - b) <= l <= a + b for a in range(9) for b in range(9))
+    assert _difference_from_e3nn(module) < 1e-12
 
 
 def test_components_of_degree_one_are_dot_and_cross_product(compile_and_import: Callable[[str], ModuleType]) -> None:
