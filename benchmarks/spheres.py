@@ -1,8 +1,9 @@
 """What products of fields cost: counts to band limit 128, and time beside e3nn's TensorProduct and torch-harmonics.
 
-    python benchmarks/spheres.py [--limits 8 16] [--batch 32] [--channels 8] [--transforms 16 32 64] [--out DIR]
+    python benchmarks/spheres.py [--limits 8 16 32] [--batch 32] [--channels 8] [--transforms 16 32 64 128]
+                                 [--rotations 8 16] [--out DIR]
 
-Prints four tables and writes spheres.json, to benchmarks/results unless told otherwise.
+Prints five tables and writes spheres.json and spheres.md, to benchmarks/results unless told otherwise.
     counts      paths and complex coefficients per channel of `all`, `tree` and `reduced`, and the exponent of L between
                 two limits: Cobb et al. 2021 state L^5, L^4 and L^3 log L
     products    milliseconds of a training step, one thread, the same paths: the compiled product, stock torch, and
@@ -11,6 +12,9 @@ Prints four tables and writes spheres.json, to benchmarks/results unless told ot
                 same numbers, milliseconds as above, and the growth of the process's peak memory in one large step,
                 each in a process apart; beside it the bytes of input, output and their gradients
     transforms  milliseconds of synthesis, analysis and backward, batch 32, beside torch-harmonics where it imports
+    rotations   the same on the rotation group, of all orders and of an azimuthal band limit of 3
+
+Times are those of the processor, so that other programs count little.
 """
 
 from __future__ import annotations
@@ -172,6 +176,27 @@ def transform_times(L: int, batch: int) -> dict[str, Any]:
         return {"L": L, "ms": _fastest(runs), "round_trip": errors}
 
 
+def rotation_times(L: int, batch: int) -> dict[str, Any]:
+    """Milliseconds of synthesis, analysis and backward of one signal on the rotation group per sample."""
+    layers = "".join(
+        f'[[layer]]\nkind = "transform"\nname = "{name}{N or ""}"\nin = "1x0..{L - 1}r{N or ""}"\ngrid = "{grid}"\n'
+        f'space = "rotations"\n'
+        for name, grid in (("Mw", "mw"), ("DriscollHealy", "driscoll_healy"))
+        for N in (None, 3)
+    )
+    spec = parse_package(f'name = "rotations_{L}"\n{layers}')
+    with imported(compile_package(spec), spec.name) as package:
+        runs, errors = {}, {}
+        for layer in spec.layers:
+            module = getattr(package, layer.name)()
+            field = torch.randn(batch, module.channels, requires_grad=True)
+            grid = "mw" if layer.name.startswith("Mw") else "driscoll_healy"
+            name = f"{grid}, {'orders below 3' if layer.name.endswith('3') else 'all orders'}"
+            runs[name] = lambda module=module, field=field: module.analysis(module(field)).sum().backward()
+            errors[name] = _round_trip(module, field)
+        return {"L": L, "ms": _fastest(runs), "round_trip": errors}
+
+
 def _round_trip(module: Any, field: torch.Tensor) -> float:
     with torch.no_grad():
         return float((module.analysis(module(field)) - field).abs().max())
@@ -186,7 +211,7 @@ def _torch_harmonics(L: int, batch: int) -> dict[str, Callable[[], object]]:
     back = theirs.InverseRealSHT(L, 2 * L, lmax=L, mmax=L, grid="legendre-gauss")
     forth = theirs.RealSHT(L, 2 * L, lmax=L, mmax=L, grid="legendre-gauss")
     field = torch.randn(batch, L, L, dtype=torch.complex64, requires_grad=True)
-    return {"torch_harmonics_gauss": lambda: forth(back(field)).abs().sum().backward()}
+    return {"torch_harmonics_gauss": lambda: torch.view_as_real(forth(back(field))).sum().backward()}
 
 
 def e3nn_product(module: Any) -> Any:
@@ -236,6 +261,86 @@ def _projection_line(row: dict[str, Any]) -> str:
     )
 
 
+def as_markdown(result: dict[str, Any]) -> str:
+    """All figures as tables."""
+    parts = ["# Products of fields and transforms: what they cost", "`python benchmarks/spheres.py`"]
+    parts += [f"{result['processor']}, one thread, float32, torch {result['torch']}, batch {result['batch']}"]
+    parts += ["## Coefficients of all products, per channel (complex basis)", _counts_table(result["counts"])]
+    of_products = f"milliseconds, {result['channels']} channels; e3nn's `TensorProduct` of `uuu` paths, same paths"
+    parts += [f"## Products: a training step in {of_products}", _products_table(result["products"])]
+    if result.get("projections"):
+        parts += [
+            "## Products with a projection behind: milliseconds, and peak memory over input, output and gradients"
+        ]
+        parts += ["\n".join(f"* {_projection_line(row)}" for row in result["projections"])]
+    about = "synthesis, analysis and their backward pass in milliseconds, one signal per sample"
+    for title, key in (("on the sphere", "transforms"), ("on the rotation group", "rotations")):
+        if result[key]:
+            parts += [f"## Transforms {title}: {about}", _transforms_table(result[key])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["--:"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _counts_table(rows: list[dict[str, Any]]) -> str:
+    names = [mixing.value for mixing in Mixing]
+    head = ["L", *(f"{name}: {what}" for name in names for what in ("paths", "coefficients", "exponent of L"))]
+    lines, before = [], None
+    for row in rows:
+        cells = [str(row["L"])]
+        for name in names:
+            count = row[name]["coefficients"]
+            exponent = "" if before is None else f"{math.log2(count / before[name]['coefficients']):.2f}"
+            cells += [f"{row[name]['paths']:,}", f"{count:,}", exponent]
+        lines.append(cells)
+        before = row
+    return _table(head, lines)
+
+
+def _products_table(rows: list[dict[str, Any]]) -> str:
+    head = ["L", "mixing", "paths", "compile, s", "package, bytes", "compiled", "stock torch", "e3nn"]
+    head += ["e3nn over compiled", "e3nn over stock"]
+    lines = []
+    for row in rows:
+        ms = row["ms"]
+        cells = [str(row["L"]), row["mixing"], f"{row['paths']:,}", f"{row['seconds_to_compile']:.1f}"]
+        cells += [
+            f"{row['bytes']:,}",
+            *(f"{ms[name]:.2f}" if name in ms else "-" for name in ("compiled", "stock", "e3nn")),
+        ]
+        cells += [f"{ms['e3nn'] / ms[name]:.1f}" if "e3nn" in ms else "-" for name in ("compiled", "stock")]
+        lines.append(cells)
+    return _table(head, lines)
+
+
+def _transforms_table(rows: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
+    errors = list(rows[0]["round_trip"])
+    head = ["L", *(name.replace("_", " ") for name in names), *(f"error, {name.replace('_', ' ')}" for name in errors)]
+    lines = [
+        [
+            str(row["L"]),
+            *(f"{row['ms'][name]:.2f}" if name in row["ms"] else "-" for name in names),
+            *(f"{row['round_trip'][name]:.1e}" for name in errors),
+        ]
+        for row in rows
+    ]
+    return _table(head, lines)
+
+
+def _processor() -> str:
+    """The name of the processor, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def _print_counts(rows: list[dict[str, Any]]) -> None:
     print(f"{'L':>4}" + "".join(f"  {mixing.value:>9} paths  coefficients  exponent" for mixing in Mixing))
     before: dict[str, Any] | None = None
@@ -249,13 +354,50 @@ def _print_counts(rows: list[dict[str, Any]]) -> None:
         before = row
 
 
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything asked for, printed as it is found."""
+    result: dict[str, Any] = {"processor": _processor(), "torch": torch.__version__}
+    result |= {"batch": options.batch, "channels": options.channels, "counts": counts()}
+    _print_counts(result["counts"])
+    result["products"] = []
+    for L in options.limits:
+        for mixing in ("reduced", "tree", "all") if L <= 16 else ("reduced", "tree"):
+            row = times(L, mixing, options.batch, options.channels, rival=L <= 16 or mixing == "reduced")
+            result["products"].append(row)
+            print(_product_line(row), flush=True)
+    result["projections"] = []
+    for case in () if options.no_projections else PROJECTIONS:
+        result["projections"].append(row := projection_times(*case))
+        print(_projection_line(row), flush=True)
+    for key, measure, limits in (
+        ("transforms", transform_times, options.transforms),
+        ("rotations", rotation_times, options.rotations),
+    ):
+        result[key] = []
+        for L in limits:
+            result[key].append(row := measure(L, options.batch))
+            numbers = ", ".join(f"{name} {value:.2f} ms" for name, value in row["ms"].items())
+            print(f"{key}, L = {L}: {numbers}", flush=True)
+    return result
+
+
+def _product_line(row: dict[str, Any]) -> str:
+    ms = row["ms"]
+    beside = "".join(
+        f", e3nn over {name} {ms['e3nn'] / ms[name]:.1f}" for name in ("compiled", "stock") if "e3nn" in ms
+    )
+    numbers = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
+    return f"L = {row['L']}, {row['mixing']}, {row['paths']} paths, {row['bytes']:,} bytes: {numbers}{beside}"
+
+
 def main() -> None:
     """Runs everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limits", type=int, nargs="*", default=[8, 16])
+    parser.add_argument("--limits", type=int, nargs="*", default=[8, 16, 32])
     parser.add_argument("--no-projections", action="store_true")
     parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
-    parser.add_argument("--transforms", type=int, nargs="*", default=[16, 32, 64])
+    parser.add_argument("--transforms", type=int, nargs="*", default=[16, 32, 64, 128])
+    parser.add_argument("--rotations", type=int, nargs="*", default=[8, 16])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -265,35 +407,10 @@ def main() -> None:
     if options.peak:
         print(_grow(*options.peak))
         return
-    result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-    result["counts"] = counts()
-    _print_counts(result["counts"])
-    result["products"] = []
-    for L in options.limits:
-        for mixing in ("reduced", "tree", "all") if L <= 16 else ("reduced", "tree"):
-            row = times(L, mixing, options.batch, options.channels, rival=L <= 16 or mixing == "reduced")
-            result["products"].append(row)
-            ms = row["ms"]
-            beside = "".join(
-                f", e3nn over {name} {ms['e3nn'] / ms[name]:.1f}" for name in ("compiled", "stock") if "e3nn" in ms
-            )
-            numbers = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
-            print(f"L = {L}, {mixing}, {row['paths']} paths, {row['bytes']:,} bytes: {numbers}{beside}", flush=True)
-    result["projections"] = []
-    for case in () if options.no_projections else PROJECTIONS:
-        row = projection_times(*case)
-        result["projections"].append(row)
-        print(_projection_line(row), flush=True)
-    result["transforms"] = []
-    for L in options.transforms:
-        row = transform_times(L, options.batch)
-        result["transforms"].append(row)
-        print(
-            f"transforms, L = {L}: " + ", ".join(f"{name} {value:.2f} ms" for name, value in row["ms"].items()),
-            flush=True,
-        )
+    result = _measured(options)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "spheres.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / "spheres.md").write_text(as_markdown(result))
 
 
 if __name__ == "__main__":

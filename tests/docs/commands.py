@@ -157,8 +157,9 @@ COMMANDS = {
     ),
     "benchmark of spheres": _benchmark(
         "spheres",
-        "--limits 4 --transforms 4",
-        r"128 +524,352 +7,730,766,400 (.*\n)+L = 4, tree, 13 paths(.*\n)+transforms",
+        "--limits 4 --transforms 4 --rotations 4",
+        r"128 +524,352 +7,730,766,400 (.*\n)+L = 4, tree, 13 paths(.*\n)+transforms(.*\n)+rotations, L = 4",
+        kinds=("json", "md"),
     ),
     "benchmark of speed": _benchmark(
         "speed",
