@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from safetensors.numpy import save
 
@@ -70,8 +71,17 @@ def _network(network: NetworkSpec, name: str, made_by: str) -> str:
         name=name,
         network=network,
         order=order,
+        tuple=_tuple,
+        levels=lambda levels: _tuple([_tuple(names) for names in levels], long=True),
         imports=sorted(({"module": name.lower(), "name": name} for name in used), key=lambda layer: layer["module"]),
     )
+
+
+def _tuple(entries: Sequence[str], *, long: bool = False) -> str:
+    """A tuple as source text; a `long` one of several entries has a line for each."""
+    if len(entries) == 1:
+        return f"({entries[0]},)"
+    return "".join(["(\n", *(f"    {entry},\n" for entry in entries), ")"]) if long else f"({', '.join(entries)})"
 
 
 def _summary(plan: PackagePlan) -> str:

@@ -133,7 +133,7 @@ def parse_network(table: Mapping[str, object]) -> NetworkSpec:
     fields = _fields(table)
     for other in (out, *fields):
         check_one_group(into, other)
-    even, fine = _flag(table, "even", True), _flag(table, "fine", kind == "unet")
+    even, fine = _flag(table, "even", True), _flag(table, "fine", False)
     size = _integer(table, "kernel_size", 3, 1, MAX_KERNEL_SIZE)
     if size % 2 == 0:
         raise SpecError(

@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 
 from runtime.train.arguments import check_arguments
 from runtime.train.batches import TrainBatches, ValidationBatches
-from runtime.train.config import TrainConfig
+from runtime.train.config import TrainConfig, TrainingError
 from runtime.train.learner import Learner
 from runtime.train.lock import locked
 from runtime.train.log import Log
@@ -144,10 +144,18 @@ def _train_epochs(run: Run, log: Log) -> None:
 
 
 def classification_metrics(classes: int) -> "MetricCollection":
-    """Accuracy over samples, and balanced_accuracy: the mean over classes of the accuracy within the class."""
-    from torchmetrics import MetricCollection  # takes a second to import
-    from torchmetrics.classification import MulticlassAccuracy
+    """Accuracy over samples, and balanced_accuracy: the mean over classes of the accuracy within the class.
 
+    Raises TrainingError where torchmetrics is not installed.
+    """
+    try:
+        from torchmetrics import MetricCollection  # takes a second to import
+        from torchmetrics.classification import MulticlassAccuracy
+    except ImportError as error:
+        raise TrainingError(
+            f"classification_metrics needs torchmetrics ({error}): pip install 'basisgen[train]'. Without metrics, train "
+            "reports the loss of the validation set."
+        ) from None
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(classes, average="micro"),

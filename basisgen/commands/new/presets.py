@@ -4,6 +4,7 @@ PRESETS = {
     "tetris": "eight shapes, two of them mirror images, learnt in one orientation and recognised in all",
     "segmentation": "a U-Net that finds vessels in any direction after training on vessels in one",
     "classification": "point clouds as densities, learnt upright and told apart in any orientation",
-    "sphere": "constellations on the sphere, learnt upright and told apart in any orientation, mirror images too",
-    "molecule": "energies and forces of small molecules from positions and elements, the same however they turn",
+    "volumes": "scans of two classes, one of them rare, from NIfTI or npz files, learnt upright and told apart in any "
+    "orientation",
 }
+NETWORK = {"segmentation", "classification", "volumes"}  # those with a ready network, [network]

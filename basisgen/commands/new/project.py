@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from basisgen.commands.new.presets import PRESETS
+from basisgen.commands.new.presets import NETWORK, PRESETS
 from basisgen.errors import OutputError
 from basisgen.files import fill, make_parents, staged
 from basisgen.reading import identifier
@@ -23,7 +23,12 @@ def project(name: str, preset: str) -> dict[str, str]:
 
     Raises SpecError if the name is not one that Python can import.
     """
-    facts = {"name": identifier(name, "package name"), "preset": preset, "about": PRESETS[preset]}
+    facts = {
+        "name": identifier(name, "package name"),
+        "preset": preset,
+        "about": PRESETS[preset],
+        "network": preset in NETWORK,
+    }
     templates = files("basisgen.commands.new") / "templates"
     return {
         _file_name(entry.name, name): template("basisgen.commands.new", "templates", f"{folder}/{entry.name}").render(

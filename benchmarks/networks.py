@@ -1,0 +1,341 @@
+"""Whole networks at equal training time: ours, and what a user would take instead.
+
+    python benchmarks/networks.py [--tasks shapes textures modelnet10] [--modelnet10 FILE] [--shares 1 0.125]
+                                  [--seconds 20] [--seeds 2] [--contestants NAME ..] [--out DIR]
+
+    basisgen            the ready network of a table [network], with the defaults: see SPECS
+    usual CNN           3^3 convolutions, batch norm, ReLU, 16 to 64 channels; for textures a U-Net of them
+    .., augmented       the same; every volume in a new random orientation at every draw
+    MONAI, augmented    its ResNet (of one block a stage) or UNet, where monai is installed
+
+All learn by Adam with a cosine schedule for the same processor time, forward, backward and update, one thread, in turns
+of two seconds each; making and turning data is not counted, and interpolates nothing where the task is made in code.
+Every network is tested upright, as trained, and turned: each test volume in a random orientation of its own.
+
+    step, inference     processor time of a step of training and of a forward pass without gradients (ours after
+                        `freeze`), in turns, medians, over the usual CNN's
+    kept                what a step keeps for its backward pass, over the usual CNN's
+    time to equal       when the turned accuracy reaches what the augmented CNN has at the end, as a share of the time
+
+Written to networks.json and networks.md, in benchmarks/results unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
+
+import network_tasks as tasks  # noqa: E402
+
+import runtime  # noqa: E402
+from basisgen.emission.imported import imported  # noqa: E402
+from basisgen.pipeline import compile_package  # noqa: E402
+from basisgen.spec import parse_package  # noqa: E402
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
+SAMPLES = {"shapes": 400, "textures": 64, "modelnet10": 3984}
+BATCH = {"shapes": 16, "textures": 4, "modelnet10": 16}
+SLICE = 2.0  # seconds of each turn
+POINTS = 6  # of the curve of turned accuracy
+Row = dict[str, Any]
+
+SPECS = {  # [network], but for its out
+    "classifier": 'kind = "classifier"\nin = "1x0"\nfields = "8x0 + 4x1 + 1x2"',
+    "unet": 'kind = "unet"\nin = "1x0"\nfields = "8x0 + 4x1 + 1x2"',
+}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A network to train: how it is made for a task, its learning rate, whether its volumes are turned."""
+
+    make: Callable[[tasks.Task, ExitStack], nn.Module]
+    learning_rates: tuple[float, float]  # of a classifier, of a U-Net: the better of two or three tried on each
+    augmented: bool
+
+    def learning_rate(self, task: tasks.Task) -> float:
+        """For a task of its kind."""
+        return self.learning_rates[task.voxelwise]
+
+
+def ours(task: tasks.Task, stack: ExitStack) -> nn.Module:
+    """The ready network of the task's kind."""
+    kind = "unet" if task.voxelwise else "classifier"
+    lines = [SPECS[kind], f'out = "{task.classes}x0"', f"even = {str(task.size % 2 == 0).lower()}"]
+    name = f"benchmark_{sum(module.startswith('benchmark_') for module in sys.modules)}"
+    spec = parse_package("\n".join([f'name = "{name}"', "[network]", *lines]))
+    return runtime.network(stack.enter_context(imported(compile_package(spec), name)))
+
+
+def usual(task: tasks.Task, stack: ExitStack) -> nn.Module:
+    """The CNN of 3^3 kernels, or the U-Net of them."""
+    if task.voxelwise:
+        return UsualUNet((16, 32, 64), task.classes)
+    layers: list[nn.Module] = []
+    channels = 1
+    for width, stride in ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1)):
+        layers += _block(channels, width, stride)
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(channels, task.classes))
+
+
+class UsualUNet(nn.Module):
+    """Two convolutions at each level, max pooling down, nearest voxels up."""
+
+    def __init__(self, widths: Sequence[int], classes: int) -> None:
+        super().__init__()
+        pairs = zip([1, *widths], widths, strict=False)
+        self.down = nn.ModuleList(nn.Sequential(*_block(a, b), *_block(b, b)) for a, b in pairs)
+        pairs = pairwise(widths)
+        self.up = nn.ModuleList(nn.Sequential(*_block(a + b, a), *_block(a, a)) for a, b in pairs)
+        self.head = nn.Conv3d(widths[0], classes, 1)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """(batch, 1, x, y, z) -> (batch, class, x, y, z)."""
+        bridges = []
+        for level in self.down[:-1]:
+            bridges.append(level(volumes))
+            volumes = nn.functional.max_pool3d(bridges[-1], 2)
+        volumes = self.down[-1](volumes)
+        for level in reversed(self.up):
+            larger = nn.functional.interpolate(volumes, scale_factor=2, mode="nearest")
+            volumes = level(torch.cat([larger, bridges.pop()], 1))
+        scores: Tensor = self.head(volumes)
+        return scores
+
+
+def _block(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv3d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm3d(width), nn.ReLU(inplace=True)]
+
+
+def of_monai(task: tasks.Task, stack: ExitStack) -> nn.Module:
+    """MONAI's, at the widths its documentation begins with."""
+    from monai.networks import nets
+
+    if task.voxelwise:
+        return nets.UNet(3, 1, task.classes, (16, 32, 64), (2, 2), num_res_units=1, norm="batch")
+    return nets.ResNet("basic", [1, 1, 1, 1], [16, 32, 64, 128], 3, 1, conv1_t_size=3, num_classes=task.classes)
+
+
+CONTESTANTS = {
+    "usual CNN": Contestant(usual, (1e-2, 1e-2), False),
+    "usual CNN, augmented": Contestant(usual, (1e-2, 1e-2), True),
+    "basisgen": Contestant(ours, (5e-2, 1e-1), False),
+    "basisgen, augmented": Contestant(ours, (5e-2, 1e-1), True),
+    "MONAI, augmented": Contestant(of_monai, (1e-2, 1e-2), True),
+}
+REFERENCE = "usual CNN, augmented"
+
+
+def train(
+    contestant: Contestant, model: nn.Module, task: tasks.Task, seed: int, seconds: float
+) -> Iterator[Row | None]:
+    """Trains in turns: gives None after each, at last the row of the result."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rate = contestant.learning_rate(task)
+    optimizer = torch.optim.Adam(parameters, lr=rate)
+    shuffle = torch.Generator().manual_seed(seed)
+    used, epochs, turn, curve = 0.0, 0, 0.0, []
+    of_epoch: list[float] = []
+    tested = task.test(tasks.turned(task.tested, 99))
+    while used < seconds:
+        rotations = tasks.turned(task.samples, 1000 * seed + epochs) if contestant.augmented else None
+        if rotations is not None or epochs == 0:
+            volumes, labels = task.train(tasks.upright(task.samples) if rotations is None else rotations)
+        epochs, begun = epochs + 1, used
+        for batch in torch.randperm(len(volumes), generator=shuffle).split(BATCH[task.name]):
+            if len(batch) > 1 and used < seconds:
+                started = time.process_time()
+                _set_rate(optimizer, rate, used / seconds)
+                step(model, optimizer, volumes[batch], labels[batch])
+                spent = time.process_time() - started
+                used, turn = used + spent, turn + spent
+                if used >= seconds * (len(curve) + 1) / POINTS:
+                    curve.append((round(used / seconds, 3), round(accuracy(model, *tested), 4)))
+                    model.train()
+            if turn > SLICE:
+                turn = 0.0
+                yield None
+        of_epoch.append(used - begun)
+    yield {
+        "upright": round(accuracy(model, *task.test(tasks.upright(task.tested))), 4),
+        "turned": curve[-1][1],
+        "curve": curve,
+        "epochs": epochs,
+        "epoch_s": round(statistics.median(of_epoch[:-1] or of_epoch), 2),
+    }
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, volumes: Tensor, labels: Tensor) -> None:
+    """One step of training."""
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(volumes), labels).backward()
+    optimizer.step()
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float, share: float) -> None:
+    """Up within the first tenth, then down by a cosine."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * min(1.0, 0.1 + 9 * share) * 0.5 * (1 + math.cos(math.pi * min(share, 1)))
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, volumes: Tensor, labels: Tensor) -> float:
+    """The share of right classes, of samples or of voxels."""
+    model.eval()
+    answers = torch.cat([model(part).argmax(1) for part in volumes.split(16)])
+    return (answers == labels).double().mean().item()
+
+
+def contest(task: tasks.Task, names: Sequence[str], seed: int, seconds: float) -> dict[str, Row]:
+    """The results of all contestants on a task, trained in turns."""
+    with ExitStack() as stack:
+        running: dict[str, Iterator[Row | None]] = {}
+        for name in names:
+            torch.manual_seed(seed)
+            model = CONTESTANTS[name].make(task, stack)
+            running[name] = train(CONTESTANTS[name], model, task, seed, seconds)
+        rows: dict[str, Row] = {}
+        while running:
+            for name, training in list(running.items()):
+                row = next(training)
+                if row is not None:
+                    rows[name] = row
+                    del running[name]
+                    print(f"{task.name} {task.samples} seed {seed} {name}: {row}", flush=True)
+    return {name: rows[name] for name in names}
+
+
+def costs(task: tasks.Task, names: Sequence[str], rounds: int = 9) -> dict[str, Row]:
+    """Time of a step and of inference, what is kept for backward, weights; contestants in turns."""
+    volumes, labels = task.train(tasks.upright(task.samples))
+    volumes, labels = (part[: BATCH[task.name]] for part in (volumes, labels))
+    with ExitStack() as stack:
+        models = {name: CONTESTANTS[name].make(task, stack) for name in names}
+        kept = {name: _kept(model, volumes, labels) for name, model in models.items()}
+        frozen = {name: runtime.freeze(model) for name, model in models.items()}
+        optimizers = {name: torch.optim.Adam(model.parameters()) for name, model in models.items()}
+        steps: dict[str, list[float]] = {name: [] for name in names}
+        passes: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(rounds + 1):
+            for name, model in models.items():
+                steps[name].append(_seconds(lambda m=model, o=optimizers[name]: step(m, o, volumes, labels)))
+                with torch.no_grad():
+                    passes[name].append(_seconds(lambda m=frozen[name]: m(volumes)))
+    return {
+        name: {
+            "step_s": statistics.median(steps[name][1:]),
+            "inference_s": statistics.median(passes[name][1:]),
+            "kept_mb": kept[name] / 1e6,
+            "weights": sum(p.numel() for p in models[name].parameters()),
+        }
+        for name in names
+    }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def _kept(model: nn.Module, volumes: Tensor, labels: Tensor) -> int:
+    """Bytes of the tensors that a step saves for its backward pass, each storage once; weights not counted."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    found: dict[int, int] = {}
+    alive = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = nn.functional.cross_entropy(model(volumes), labels)
+    del loss
+    return sum(found.values())
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["shapes", "textures"], choices=list(SAMPLES))
+    parser.add_argument("--modelnet10", type=Path, help="modelnet10_30.npz, as examples/modelnet10 reads it")
+    parser.add_argument("--shares", nargs="+", type=float, default=[1.0, 0.125], help="of the training data")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of training, for each network")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--contestants", nargs="+", default=_installed(), choices=list(CONTESTANTS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in given.tasks:
+        if name == "modelnet10" and given.modelnet10 is None:
+            parser.error("modelnet10 needs --modelnet10 FILE")
+        for share in given.shares:
+            task = _task(name, max(16, round(share * SAMPLES[name])), given.modelnet10)
+            of_seeds = [contest(task, given.contestants, seed, given.seconds) for seed in range(given.seeds)]
+            price = costs(task, given.contestants) if share == max(given.shares) else None
+            _keep(given, task, share, of_seeds, price)
+
+
+def _installed() -> list[str]:
+    try:
+        import monai  # noqa: F401
+    except ImportError:
+        return [name for name in CONTESTANTS if "MONAI" not in name]
+    return list(CONTESTANTS)
+
+
+def _task(name: str, samples: int, modelnet10: Path | None) -> tasks.Task:
+    if name == "modelnet10":
+        assert modelnet10 is not None
+        return tasks.modelnet10(modelnet10, samples)
+    return tasks.shapes(samples) if name == "shapes" else tasks.textures(samples)
+
+
+def _keep(
+    given: argparse.Namespace, task: tasks.Task, share: float, seeds: list[dict[str, Row]], price: dict[str, Row] | None
+) -> None:
+    path = given.out / "networks.json"
+    given.out.mkdir(parents=True, exist_ok=True)
+    record = json.loads(path.read_text()) if path.exists() else {}
+    record["setting"] = {
+        "machine": _machine(),
+        "torch": torch.__version__,
+        "threads": 1,
+        "specs": SPECS,
+    }
+    entry = record.setdefault(task.name, {})
+    entry[f"{share:g}"] = {"samples": task.samples, "tested": task.tested, "size": task.size, "seconds": given.seconds, "seeds": seeds}
+    if price is not None:
+        entry["costs"] = price
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
