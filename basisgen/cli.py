@@ -382,6 +382,9 @@ def new(name: str, preset: str, out: Path) -> None:
     tetris          eight shapes, learnt in one orientation and recognised in all
     segmentation    a U-Net that finds vessels in any direction
     classification  point clouds as densities, told apart in any orientation
+    volumes         scans of two classes, one rare, from NIfTI or npz files
+    sphere          constellations on the sphere, told apart in any orientation
+    molecule        energies and forces of small molecules
 
     \b
     Example:

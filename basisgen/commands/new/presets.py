@@ -6,5 +6,7 @@ PRESETS = {
     "classification": "point clouds as densities, learnt upright and told apart in any orientation",
     "volumes": "scans of two classes, one of them rare, from NIfTI or npz files, learnt upright and told apart in any "
     "orientation",
+    "sphere": "constellations on the sphere, learnt upright and told apart in any orientation, mirror images too",
+    "molecule": "energies and forces of small molecules from positions and elements, the same however they turn",
 }
 NETWORK = {"segmentation", "classification", "volumes"}  # those with a ready network, [network]
