@@ -29,7 +29,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,12 +67,8 @@ class Contestant:
     """A network to train: how it is made for a task, its learning rate, whether its volumes are turned."""
 
     make: Callable[[tasks.Task, ExitStack], nn.Module]
-    learning_rates: tuple[float, float]  # of a classifier, of a U-Net: the better of two or three tried on each
+    learning_rates: Mapping[str, float]  # for each task
     augmented: bool
-
-    def learning_rate(self, task: tasks.Task) -> float:
-        """For a task of its kind."""
-        return self.learning_rates[task.voxelwise]
 
 
 def ours(task: tasks.Task, stack: ExitStack) -> nn.Module:
@@ -134,12 +130,16 @@ def of_monai(task: tasks.Task, stack: ExitStack) -> nn.Module:
     return nets.ResNet("basic", [1, 1, 1, 1], [16, 32, 64, 128], 3, 1, conv1_t_size=3, num_classes=task.classes)
 
 
+# Of two or three that were tried for each: on the made tasks 0.003 and 0.01 for CNNs, 0.03, 0.05 and 0.1 for ours.
+CNN_RATES = {"shapes": 1e-2, "textures": 1e-2, "modelnet10": 1e-2}
+OUR_RATES = {"shapes": 5e-2, "textures": 1e-1, "modelnet10": 3e-2}
+
 CONTESTANTS = {
-    "usual CNN": Contestant(usual, (1e-2, 1e-2), False),
-    "usual CNN, augmented": Contestant(usual, (1e-2, 1e-2), True),
-    "basisgen": Contestant(ours, (5e-2, 1e-1), False),
-    "basisgen, augmented": Contestant(ours, (5e-2, 1e-1), True),
-    "MONAI, augmented": Contestant(of_monai, (1e-2, 1e-2), True),
+    "usual CNN": Contestant(usual, CNN_RATES, False),
+    "usual CNN, augmented": Contestant(usual, CNN_RATES, True),
+    "basisgen": Contestant(ours, OUR_RATES, False),
+    "basisgen, augmented": Contestant(ours, OUR_RATES, True),
+    "MONAI, augmented": Contestant(of_monai, CNN_RATES, True),
 }
 REFERENCE = "usual CNN, augmented"
 
@@ -149,7 +149,7 @@ def train(
 ) -> Iterator[Row | None]:
     """Trains in turns: gives None after each, at last the row of the result."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    rate = contestant.learning_rate(task)
+    rate = contestant.learning_rates[task.name]
     optimizer = torch.optim.Adam(parameters, lr=rate)
     shuffle = torch.Generator().manual_seed(seed)
     used, epochs, turn, curve = 0.0, 0, 0.0, []
@@ -325,10 +325,68 @@ def _keep(
         "specs": SPECS,
     }
     entry = record.setdefault(task.name, {})
-    entry[f"{share:g}"] = {"samples": task.samples, "tested": task.tested, "size": task.size, "seconds": given.seconds, "seeds": seeds}
+    entry[f"{share:g}"] = {
+        "samples": task.samples,
+        "tested": task.tested,
+        "size": task.size,
+        "seconds": given.seconds,
+        "seeds": seeds,
+    }
     if price is not None:
         entry["costs"] = price
     path.write_text(json.dumps(record, indent=1) + "\n")
+    (given.out / "networks.md").write_text(page(record))
+
+
+def page(record: Row) -> str:
+    """The results as tables."""
+    setting = record["setting"]
+    lines = [
+        "# Whole networks at equal training time",
+        "",
+        f"Written by `python benchmarks/networks.py`, whose head says what is measured. {setting['machine']}, torch "
+        f"{setting['torch']}, one thread.",
+    ]
+    for task in (name for name in SAMPLES if name in record):
+        shares = sorted((share for share in record[task] if share != "costs"), key=float, reverse=True)
+        for entry in (record[task][share] for share in shares):
+            lines += [
+                "",
+                f"## {task}, {entry['samples']} volumes to train on",
+                "",
+                f"{entry['size']}^3 voxels; {entry['seconds']:g} s of training each; mean of {len(entry['seeds'])} "
+                f"seeds; {entry['tested']} volumes tested.",
+                "",
+                "| network | weights | step | inference | kept | an epoch, s | upright | turned | time to equal |",
+                "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+            ]
+            lines += [_line(name, entry["seeds"], record[task].get("costs", {})) for name in entry["seeds"][0]]
+    specs = (f"\n```toml\n[network]\n{text}\n```" for text in setting["specs"].values())
+    return "\n".join([*lines, "", "The networks of ours, but for `out` and `even`:", *specs]) + "\n"
+
+
+def _line(name: str, seeds: list[dict[str, Row]], price: dict[str, Row]) -> str:
+    rows = [rows[name] for rows in seeds]
+    cells = ["", "", "", ""]
+    if name in price:
+        cells = [f"{price[name]['weights']:,}"]
+        for key in ("step_s", "inference_s", "kept_mb"):
+            cells.append(f"{price[name][key] / price['usual CNN'][key]:.2f}")
+    for key, digits in (("epoch_s", 2), ("upright", 3), ("turned", 3)):
+        cells.append(f"{statistics.mean(row[key] for row in rows):.{digits}f}")
+    return f"| {name} | {' | '.join([*cells, _time_to_equal(name, seeds)])} |"
+
+
+def _time_to_equal(name: str, seeds: list[dict[str, Row]]) -> str:
+    """The first share of the time at which the mean curve reaches the end of the reference's."""
+    if REFERENCE not in seeds[0]:
+        return ""
+    goal = statistics.mean(rows[REFERENCE]["turned"] for rows in seeds)
+    points = zip(*(rows[name]["curve"] for rows in seeds), strict=True)
+    for point in points:
+        if statistics.mean(value for _, value in point) >= goal:
+            return f"{statistics.mean(share for share, _ in point):.2f}"
+    return "not reached"
 
 
 def _machine() -> str:

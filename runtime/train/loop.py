@@ -153,8 +153,8 @@ def classification_metrics(classes: int) -> "MetricCollection":
         from torchmetrics.classification import MulticlassAccuracy
     except ImportError as error:
         raise TrainingError(
-            f"classification_metrics needs torchmetrics ({error}): pip install 'basisgen[train]'. Without metrics, train "
-            "reports the loss of the validation set."
+            f"classification_metrics needs torchmetrics ({error}): pip install 'basisgen[train]'. Without metrics "
+            "train reports the loss of the validation set."
         ) from None
     return MetricCollection(
         {
