@@ -32,6 +32,7 @@ KIND = "product"
 OPTIONS = ("second", "mixing", "degrees", "self_products", "channels", "out")
 MAX_CHANNELS = 1 << 22  # of a field
 MAX_COEFFICIENTS = 1 << 24  # of a layer, all fragments counted
+MAX_PAIRS = 1 << 18  # of terms
 MAX_TEXT = 100_000
 MAX_WEIGHTS = 1 << 30
 
@@ -158,6 +159,8 @@ def parse_product(name: str, table: Mapping[str, object]) -> ProductSpec:
             "Give all degrees a letter e or o, or none."
         )
     factors = [into] if second is None else [into, second]
+    if (pairs := len(factors[0].terms) * len(factors[-1].terms)) > MAX_PAIRS:
+        raise SpecError(f"the factors have {pairs} pairs of terms, the limit is {MAX_PAIRS}. Join terms of one irrep.")
     channels = _channels(table.get("channels"), factors)
     self_products = table.get("self_products")
     if self_products is not None and not isinstance(self_products, bool):

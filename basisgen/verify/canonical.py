@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+MAX_DEPTH = 16  # certificates and manifests need half of it
+
 
 def read_json(body: bytes) -> Any:
     """The value, if `body` is its canonical form.
@@ -32,6 +34,8 @@ def to_json(value: Any) -> bytes:
 
 def _text(value: Any, indent: str) -> str:
     inner = indent + " "
+    if len(inner) > MAX_DEPTH:  # a text of depth d would grow d-fold by its indents
+        raise ValueError("its values are nested too deeply")
     if isinstance(value, dict) and value:
         lines = [f"{inner}{json.dumps(key)}: {_text(entry, inner)}" for key, entry in value.items()]
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

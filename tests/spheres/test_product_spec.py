@@ -89,6 +89,14 @@ def test_wrong_products_are_one_line(change: dict[str, object], message: str) ->
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
+def test_pairs_of_terms_are_counted_before_they_are_listed() -> None:
+    """100 kB of a spec would be 10^8 of them."""
+    with pytest.raises(SpecError, match="160000000 pairs of terms, the limit is 262144"):
+        parse_product(
+            "P", {"in": " + ".join(["1x0"] * 16_000), "second": " + ".join(["1x0"] * 10_000), "mixing": "all"}
+        )
+
+
 def test_products_over_the_size_limit_are_refused() -> None:
     with pytest.raises(SpecError):
         parse_product("P", {"in": "8x0..250", "mixing": "all", "degrees": "0..500"})

@@ -181,3 +181,11 @@ def test_the_committed_package_is_verified(verify: Verify) -> None:
     files = {path.name: path.read_bytes() for path in (REPOSITORY / "generated" / "tetris").iterdir() if path.is_file()}
     verdict = verify(files)
     assert verdict.verified, verdict.complaints
+
+
+def test_values_nested_deeply_are_refused_before_their_canonical_form_is_made() -> None:
+    """Every level is indented by one blank more: 4 MB of brackets, 300 deep, would become hundreds of them."""
+    deep = b"[" + b",".join([b"[" * 300 + b"]" * 300] * 6000) + b"]"
+    assert len(deep) < MAX_BYTES["manifest.json"]
+    with pytest.raises(ManifestError, match="nested too deeply"):
+        read_manifest(deep)
