@@ -29,7 +29,7 @@ from runtime.fields import FieldType, as_field_type, channel_count
 from runtime.layer import FieldLayer, check_equal_types, field_types_of
 from runtime.normalization import BatchNorm, InstanceNorm
 from runtime.volumes.blocks import LayerFactory, ResidualBlock, strided_low_pass
-from runtime.volumes.resampling import GlobalMean, LowPass, Upsample
+from runtime.volumes.resampling import GlobalMean, LowPass, Upsample, with_sizes
 from runtime.volumes.sizes import fit_volume
 
 Triple = tuple[int, int, int]
@@ -189,7 +189,8 @@ class Segmenter(FieldLayer):
             bridges.append(fields)
         levels = [bridges.pop()]
         for stage, upsample in zip(reversed(self.up), reversed(self.upsamples), strict=True):
-            levels.append(stage(torch.cat([upsample(levels[-1]), bridges.pop()], 1)))
+            bridge = bridges.pop()
+            levels.append(stage(torch.cat([with_sizes(upsample(levels[-1]), bridge.shape[2:]), bridge], 1)))
         wanted = len(self.heads) if self.training else 1
         answers = [
             fit_volume(enlarge(head(level)), size)

@@ -138,7 +138,9 @@ class AveragePool(FieldLayer):
         """(batch, channel, x, y, z) -> (batch, channel, x', y', z')."""
         self.check_volume(fields)
         _check_window(self, fields, self.kernel_size, self.padding)
-        return F.avg_pool3d(_poolable(fields), self.kernel_size, self.stride, self.padding).to(fields.dtype)
+        window = self.kernel_size, self.stride, self.padding
+        pooled = F.avg_pool3d(_poolable(fields), *window).to(fields.dtype)
+        return with_sizes(pooled, _strided(fields, *window))
 
 
 class NormMaxPool(FieldLayer):
@@ -162,7 +164,8 @@ class NormMaxPool(FieldLayer):
         self.check_volume(fields)
         _check_window(self, fields, self.kernel_size, self.padding)
         parts = zip(self.in_type, split_terms(fields, self.in_type), strict=True)
-        return torch.cat([self._pool(term, part) for term, part in parts], 1)
+        pooled = torch.cat([self._pool(term, part) for term, part in parts], 1)
+        return with_sizes(pooled, _strided(fields, self.kernel_size, self.stride, self.padding))
 
     def _pool(self, term: Term, part: Tensor) -> Tensor:
         window = self.kernel_size, self.stride, self.padding
@@ -175,6 +178,24 @@ class NormMaxPool(FieldLayer):
         index = where.flatten(2).unsqueeze(2).expand(-1, -1, term.dimension, -1)
         # (batch, channel, x', y', z')
         return copies.flatten(3).gather(3, index).reshape(*part.shape[:2], *where.shape[2:])
+
+
+def with_sizes(fields: Tensor, sizes: Iterable[int]) -> Tensor:
+    """The same fields; while torch compiles, with their sizes x, y, z written as the given ones, which are equal.
+
+    Where a convolution takes `(n - 1) // 2 + 1` or `2 m - 1` voxels, n and m unknown, torch 2.13's compiler fails: also
+    that of two nn.Conv3d, the first with a stride of 2. With `(n + 1) // 2` and n it does not.
+    """
+    if torch.compiler.is_compiling():
+        for axis, size in enumerate(sizes, 2):
+            fields = fields.index_select(axis, torch.arange(size, device=fields.device))
+    return fields
+
+
+def _strided(fields: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> list[int]:
+    """(n + 2 padding - kernel_size) // stride + 1 with one division."""
+    axes = zip(fields.shape[2:], kernel_size, stride, padding, strict=True)
+    return [(n + 2 * outside - window + step) // step for n, window, step, outside in axes]
 
 
 def _poolable(fields: Tensor) -> Tensor:

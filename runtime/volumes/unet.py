@@ -11,7 +11,7 @@ from runtime.activation import Gate
 from runtime.fields import FieldType
 from runtime.layer import FieldLayer, check_equal_types, field_types_of, lengths_per_axis, per_axis
 from runtime.volumes.blocks import GatedBlock, LayerFactory, strided_low_pass
-from runtime.volumes.resampling import PerAxis, Upsample
+from runtime.volumes.resampling import PerAxis, Upsample, with_sizes
 
 Stage = Sequence[type[nn.Module]]
 
@@ -95,7 +95,8 @@ class UNet(FieldLayer):
             fields = blur(bridges[-1])
         fields = self.encoder[-1](fields)
         for stage, upsample in zip(reversed(self.decoder), reversed(self.upsamples), strict=True):
-            fields = stage(torch.cat([upsample(fields), bridges.pop()], 1))
+            bridge = bridges.pop()
+            fields = stage(torch.cat([with_sizes(upsample(fields), bridge.shape[2:]), bridge], 1))
         output: Tensor = self.head(fields)
         return output
 

@@ -166,15 +166,9 @@ CAPABILITIES = {
 }
 
 
-# torch 2.13's compiler finds no range of values for a convolution of (n - 1) // 2 + 1 voxels, n unknown
-FAILS = {("ResidualBlock, parity", "three sizes"), ("UNet(odd), parity", "three sizes")}
-
-
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("case", LAYERS, ids=str)
-def test_layer(case, capability, request):
-    if (case.name, capability) in FAILS:
-        request.applymarker(pytest.mark.xfail(reason="torch's compiler fails", strict=False))
+def test_layer(case, capability):
     if capability == "three sizes" and shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on CPU")
     PASSED[case.name, capability] = CAPABILITIES[capability](case) or "yes"
