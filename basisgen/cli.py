@@ -235,9 +235,8 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     """Time the layers in PACKAGE that can run dense or as passes, on this machine, and keep the faster way.
 
     These are layers with execution "auto" and filters that are sums of products (separable, hermite). They are compiled
-    both ways, and a training step of each is timed against that of torch.nn.Conv3d. The choice goes into the package,
-    and compiling an unchanged spec keeps it. It changes how a layer runs, not what it computes: weights trained before
-    still fit.
+    both ways, and a training step of each is timed. The choice goes into the package, and compiling an unchanged spec
+    keeps it. It changes how a layer runs, not what it computes: weights trained before still fit.
 
     \b
     Example:
@@ -261,7 +260,8 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
         return
     setting = Setting.parse(value_of(volume), **options)
     with Console(stderr=True).status("") as status:
-        tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"))
+        in_a_log = None if status.console.is_terminal else partial(say, error=True)  # a line per layer
+        tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"), in_a_log)
     planned = plan(tuned)
     say(tuning_as_text(plan(replace(spec, layers=free_layers(spec))), planned))
     write_package(render(planned), package)

@@ -1,8 +1,10 @@
 """`basisgen tune`: dense or separable, decided by measurement on the present machine.
 
 Every layer that may run either way is compiled both ways and timed, forward and backward, against the plain
-torch.nn.Conv3d of the same shape; the three take turns, and medians count. The faster way and the ratios go into the
-package's manifest; compiling the same spec again keeps them, `basisgen tune --undo` takes them out.
+torch.nn.Conv3d of the same shape; the three take turns, and medians count. A layer that is faster dense is dense from
+then on; one that is faster by passes runs so from the volume on at which the cost model, scaled to the measurement,
+finds both equally fast. The ratios go into the package's manifest; compiling the same spec again keeps them, `basisgen
+tune --undo` takes them out.
 """
 
 from __future__ import annotations
@@ -89,8 +91,13 @@ def read_spec(directory: Path) -> PackageSpec:
     return spec
 
 
-def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] = lambda _: None) -> PackageSpec:
-    """The spec with the ratios of its free layers measured.
+def tune(
+    spec: PackageSpec,
+    setting: Setting,
+    begins: Callable[[str], object] = lambda _: None,
+    ends: Callable[[str], object] | None = None,
+) -> PackageSpec:
+    """The spec with the ratios of its free layers measured; each layer is named before, and its ratios told after.
 
     Raises SpecError where no layer is free, or a layer does not run in this setting: mostly, no memory for it.
     """
@@ -102,7 +109,7 @@ def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] 
         )
     ratios = {}
     for layer in layers:
-        progress(layer.name)
+        begins(layer.name)
         try:
             ratios[layer.name] = _ratios(layer, setting)
         except RuntimeError as error:  # torch has no memory left, or no operator for volumes of such size
@@ -110,6 +117,9 @@ def tune(spec: PackageSpec, setting: Setting, progress: Callable[[str], object] 
                 f"layer '{layer.name}' does not run on {counted(setting.samples, 'volume')} of {setting.size}: "
                 f"{_reason(error)}. Take a smaller --volume, or fewer --samples."
             ) from error
+        if ends is not None:
+            found = ", ".join(f"{way} {ratio:.2f}" for way, ratio in ratios[layer.name].items())
+            ends(f"{layer.name}: {found} of torch.nn.Conv3d's time")
     return replace(spec, tuned=Tuning(setting.describe(), ratios))
 
 

@@ -188,13 +188,15 @@ def choose_execution(
     ranges = [filters.ranges[J] for J in {path.J for path in paths}]
     number = sum(stop - start for start, stop in ranges)
     dense = execution.dense(into, out, taps, number)
-    wanted = spec.execution
-    if wanted is Execution.AUTO and tuned is not None:
-        wanted = tuned.choice(spec.name) or wanted
+    wanted, measured = spec.execution, None
+    if wanted is Execution.AUTO and tuned is not None and (choice := tuned.choice(spec.name)) is not None:
+        measured = tuned.measured(spec.name)
+        wanted = choice if choice is Execution.DENSE or measured is None else wanted
     if wanted is Execution.DENSE or filters.products is None:
         return dense, None
-    levels = filters.products.levels
-    smallest = execution.smallest_volumes(into, out, taps, levels, number) if wanted is Execution.AUTO else None
-    if smallest is not None and not smallest:
-        return dense, None
+    levels, smallest = filters.products.levels, None
+    if wanted is Execution.AUTO:
+        smallest = execution.smallest_volumes(into, out, taps, levels, number, measured)
+        if not smallest:
+            return dense, None
     return execution.separable(into, out, levels, number), smallest

@@ -16,6 +16,7 @@ volume when it is called, and then takes the way that is predicted to be faster.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -26,13 +27,13 @@ from basisgen.errors import SpecError
 from basisgen.reading import quoted
 
 COLUMNS = 24
-PASS = 4.0
-MOVE = 120.0
+PASS = 3.0
+MOVE = 65.0
 CALL = 1.5e6
 DENSE_OVERHEAD = 150.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
-WORTHWHILE = 0.8  # the predicted time over the dense way's from which `auto` is separable: predictions miss by a fifth
+WORTHWHILE = 0.9  # the predicted time over the dense way's from which `auto` is separable: predictions miss by a fifth
 STRIDES = (1, 2, 3)
-STRIDED = 0.6  # what passes take of this under a stride, where none adds to what others made
+STRIDED = 0.8  # what passes take of this under a stride, where none adds to what others made
 
 
 class Execution(Enum):
@@ -63,6 +64,18 @@ class Cost:
         return self.multiply_adds + (PASS - 1) * self.pass_multiply_adds + MOVE * self.numbers_moved
 
 
+_MEASURED_ON = re.compile(r"([\d,]{1,9}) volumes? of (\d{1,4})x(\d{1,4})x(\d{1,4}), stride (\d{1,4}),")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a layer: the time of the separable way over that of the dense one, and on what."""
+
+    ratio: float
+    voxels: int  # of the input, samples together
+    stride: int
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What `basisgen tune` measured, and where: for each layer the time of both ways over a plain convolution's."""
@@ -74,6 +87,14 @@ class Tuning:
         """The faster way of a layer; None where it was not measured."""
         ratios = self.ratios.get(layer)
         return None if ratios is None else Execution(min(ratios, key=lambda way: ratios[way]))
+
+    def measured(self, layer: str) -> Measured | None:
+        """Of a layer; None where the setting does not tell the volume."""
+        found, ratios = _MEASURED_ON.search(self.setting), self.ratios[layer]
+        if found is None:
+            return None
+        samples, x, y, z, stride = (int(number.replace(",", "")) for number in found.groups())
+        return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride)
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON values, which `parse` reads."""
@@ -119,14 +140,30 @@ def separable(channels_in: int, channels_out: int, levels: int, filters: int) ->
     return min(candidates, key=lambda cost: cost.time)
 
 
-def smallest_volumes(channels_in: int, channels_out: int, taps: int, levels: int, filters: int) -> dict[int, int]:
-    """Stride -> from how many voxels of input, samples together, a separable layer is the faster; none: never."""
-    smallest = {}
-    for stride in STRIDES:
+def smallest_volumes(
+    channels_in: int, channels_out: int, taps: int, levels: int, filters: int, measured: Measured | None = None
+) -> dict[int, int]:
+    """Stride -> from how many voxels of input, samples together, a separable layer is the faster; none: never.
+
+    A measurement scales the predicted times of passes, so that on its volume the ratio is the measured one.
+    """
+
+    def times(stride: int) -> tuple[float, float, float]:
+        """Dense per voxel, separable per voxel and per call."""
         per_voxel, per_call = _separable_time(channels_in, channels_out, levels, filters, stride)
-        gain = WORTHWHILE * _plain_time(channels_in, channels_out, taps) / stride**3 - per_voxel
+        return _plain_time(channels_in, channels_out, taps) / stride**3, per_voxel, per_call
+
+    strides, scale, worthwhile = set(STRIDES), 1.0, WORTHWHILE
+    if measured is not None:
+        dense, per_voxel, per_call = times(measured.stride)
+        scale = measured.ratio * dense / (per_voxel + per_call / max(measured.voxels, 1))
+        strides, worthwhile = strides | {measured.stride}, 1.0
+    smallest = {}
+    for stride in sorted(strides):
+        dense, per_voxel, per_call = times(stride)
+        gain = worthwhile * dense - scale * per_voxel
         if gain > 0:
-            smallest[stride] = ceil(per_call / gain)
+            smallest[stride] = ceil(scale * per_call / gain)
     return smallest
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from basisgen.cli import main
 from basisgen.emission.write import read_package
+from basisgen.pipeline import plan
 from basisgen.spec import parse_package
-from basisgen.volumes.execution import Execution, Tuning
+from basisgen.volumes.conv_plan import ConvPlan
+from basisgen.volumes.execution import Execution, Measured, Tuning, smallest_volumes
 
 SPEC = """
 name = "both"
@@ -86,6 +91,37 @@ def test_the_faster_way_is_taken(faster: str) -> None:
     tuning = Tuning.parse({"setting": "somewhere", "ratios": ratios})
     assert tuning.choice("Free") is Execution(faster) and tuning.choice("Shells") is None
     assert Tuning.parse(json.loads(json.dumps(tuning.describe()))) == tuning
+
+
+@given(st.floats(0.05, 0.99), st.integers(1, 10**7), st.sampled_from([1, 2, 5]))
+@settings(deadline=None, max_examples=50)
+def test_the_threshold_that_is_measured_is_no_larger_than_the_volume_it_was_measured_on(
+    ratio: float, voxels: int, stride: int
+) -> None:
+    smallest = smallest_volumes(120, 120, 343, 4, 35, Measured(ratio, voxels, stride))
+    assert 0 < smallest[stride] <= voxels + 1
+    slower = smallest_volumes(120, 120, 343, 4, 35, Measured(1 / ratio, voxels, stride))
+    assert slower.get(stride, voxels + 1) > voxels - 1  # passes that lost there begin beyond it
+
+
+def test_a_tuned_layer_still_runs_small_volumes_dense() -> None:
+    """The layer's numbers: passes that were a little faster on 1,000 voxels are so from nearly as many on."""
+    ratios = {"Free": {"dense": 1.0, "separable": 0.9}}
+    setting = "cpu, 1 thread, 1 volume of 10x10x10, stride 1, float32, torch 2.13"
+    spec = replace(parse_package(SPEC), tuned=Tuning(setting, ratios))
+    free = plan(spec).layers[0]
+    assert isinstance(free, ConvPlan)
+    assert free.execution is Execution.SEPARABLE and free.smallest is not None
+    assert 500 < free.smallest[1] <= 1000
+
+
+def test_a_line_per_layer_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from basisgen.commands import tune
+
+    _run("compile", "both.toml")
+    monkeypatch.setattr(tune, "_ratios", lambda *_: {"dense": 1.25, "separable": 0.5})
+    result = _run("tune", "generated/both")
+    assert result.stderr == "Free: dense 1.25, separable 0.50 of torch.nn.Conv3d's time\n"
 
 
 @pytest.mark.parametrize(

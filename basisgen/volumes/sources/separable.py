@@ -17,7 +17,7 @@ work is done in parts, which keeps u and v small, and the backward pass makes u 
 import functools
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from itertools import pairwise, product
+from itertools import groupby, pairwise, product
 from math import prod
 from typing import Any, NamedTuple, Sequence  # noqa: UP035, of operators torch 2.6 reads no other Sequence
 
@@ -67,7 +67,7 @@ class SeparableConv3d(SteerableConv3d):
         geometry = [*self.stride, *self.padding, *self.dilation]
         output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._before)
         bias = self._channel_bias()
-        return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1, 1)
+        return output if bias is None else output.add_(bias.to(output.dtype).view(-1, 1, 1, 1))
 
     def _is_worthwhile(self, input: Tensor) -> bool:
         """Whether passes are the faster way. torch.compile makes one graph for either, not one for every size."""
@@ -152,7 +152,9 @@ def separable_conv3d(
     stride, padding and dilation, three numbers each.
     """
     work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
-    volume, output = input.contiguous(), _zeros(input, mixing.shape[1], work.output_size)
+    volume, output = input.contiguous(), _empty(input, mixing.shape[1], work.output_size)
+    if not before:
+        output.zero_()  # parts overlap
     groups = list(zip(work.groups, work.matrices(mixing), strict=True))
     for part in work.parts():
         u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels)
@@ -161,7 +163,8 @@ def separable_conv3d(
             v = _multiply(matrix, _rows(u[: len(alphas)]))
             fields += v.view(len(betas), -1, *u.shape[2:]).unbind(0)
         v_of = dict(zip(_indices(3 - before, work.levels), fields, strict=True))
-        part.of_output(output).add_(_gather(v_of, part.forth[before:], 2 + before))
+        sums = _gather(v_of, part.forth[before:], 2 + before)
+        part.of_output(output).copy_(sums) if before else part.of_output(output).add_(sums)
     return output
 
 
@@ -169,7 +172,7 @@ def separable_conv3d(
 def _(
     input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: Sequence[int], before: int
 ) -> Tensor:
-    return _zeros(input, mixing.shape[1], _output_size(input, (taps_x, taps_y, taps_z), geometry))
+    return _empty(input, mixing.shape[1], _output_size(input, (taps_x, taps_y, taps_z), geometry))
 
 
 @torch.library.custom_op(f"{_LIBRARY}::separable_conv3d_backward", mutates_args=())
@@ -188,26 +191,25 @@ def separable_conv3d_backward(
     """The gradients of `input` and `mixing`, from that of the output; empty where not asked for."""
     work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
     volume, gradient = input.contiguous(), gradient.contiguous()
-    matrices = work.matrices(mixing)
-    indices = _indices(before, work.levels)
     grad_input, grad_mixing = input.new_empty(0), mixing.new_empty(0)
     if of_input:
-        grad_input = _zeros(input, input.shape[1], input.shape[2:])
-        transposed = [matrix.t().contiguous() for matrix in matrices]
+        grad_input = _empty(input, input.shape[1], input.shape[2:]).zero_()
+        transposed = list(zip(_grouped_back(work.levels, before), work.matrices_back(mixing), strict=True))
     if of_mixing:
-        sums = [torch.zeros_like(matrix, dtype=_accumulator(matrix.dtype)) for matrix in matrices]
+        sums = [torch.zeros_like(matrix, dtype=_accumulator(matrix.dtype)) for matrix in work.matrices(mixing)]
     for part in work.parts():
         dv = _spread(part.of_output(gradient), part.back[before:], 2 + before, work.levels)
-        dv_rows = [_rows(fields) for fields in torch.split(dv, [len(betas) for betas, _ in work.groups])]
         if of_mixing:
             u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels)
-            for total, rows, (_, alphas) in zip(sums, dv_rows, work.groups, strict=True):
-                total += _multiply(rows, _rows(u[: len(alphas)]).t())
+            of_groups = torch.split(dv, [len(betas) for betas, _ in work.groups])
+            for total, fields, (_, alphas) in zip(sums, of_groups, work.groups, strict=True):
+                total += _multiply(_rows(fields), _rows(u[: len(alphas)]).t())
         if of_input:
-            du = dv.new_zeros(len(indices), input.shape[1], *dv.shape[2:])
-            for matrix, rows, (_, alphas) in zip(transposed, dv_rows, work.groups, strict=True):
-                _rows(du[: len(alphas)]).add_(_multiply(matrix, rows))
-            du_of = dict(zip(indices, du.unbind(0), strict=True))
+            du: list[Tensor] = []
+            for (alphas, betas), matrix in transposed:
+                of_group = _multiply(matrix, _rows(dv[: len(betas)]))
+                du += of_group.view(len(alphas), -1, *dv.shape[2:]).unbind(0)
+            du_of = dict(zip(_indices(before, work.levels), du, strict=True))
             part.of_input(grad_input).add_(_gather(du_of, part.back[:before], 2))
     if of_mixing:
         grad_mixing = work.products(sums).to(mixing.dtype)
@@ -227,7 +229,7 @@ def _(
     of_input: bool,
     of_mixing: bool,
 ) -> tuple[Tensor, Tensor]:
-    grad_input = _zeros(input, input.shape[1], input.shape[2:]) if of_input else input.new_empty(0)
+    grad_input = _empty(input, input.shape[1], input.shape[2:]) if of_input else input.new_empty(0)
     return grad_input, torch.empty_like(mixing) if of_mixing else mixing.new_empty(0)
 
 
@@ -363,6 +365,22 @@ class _Work:
             for part, (betas, alphas) in zip(torch.split(mixing, sizes), self.groups, strict=True)
         ]
 
+    def matrices_back(self, mixing: Tensor) -> list[Tensor]:
+        """The transposed ones, for each group of `_grouped_back`, (alpha and channel in, beta and channel out)."""
+        sizes = [len(betas) * len(alphas) for betas, alphas in self.groups]
+        parts = [
+            part.view(len(betas), len(alphas), *self.channels)
+            for part, (betas, alphas) in zip(torch.split(mixing, sizes), self.groups, strict=True)
+        ]
+        matrices, first = [], 0
+        for alphas, _ in _grouped_back(self.levels, self.before):
+            last = first + len(alphas)
+            # (beta, alpha, channel out, channel in) -> (alpha and channel in, beta and channel out)
+            of_group = torch.cat([part[:, first:last] for part in parts if part.shape[1] >= last])
+            matrices.append(of_group.permute(1, 3, 0, 2).flatten(2).flatten(0, 1))
+            first = last
+        return matrices
+
     def products(self, matrices: list[Tensor]) -> Tensor:
         """What `matrices` undoes: (product, channel out, channel in)."""
         out, into = self.channels
@@ -461,6 +479,14 @@ def _grouped(levels: int, before: int) -> tuple[tuple[tuple[Index, ...], tuple[I
     return tuple(groups)
 
 
+@functools.cache
+def _grouped_back(levels: int, before: int) -> tuple[tuple[tuple[Index, ...], tuple[Index, ...]], ...]:
+    """The same products grouped the other way: the alphas, in order, and all the betas they go with."""
+    alphas = _indices(before, levels)
+    with_betas = groupby(alphas, lambda alpha: _indices(3 - before, levels - sum(alpha)))
+    return tuple((tuple(group), betas) for betas, group in with_betas)
+
+
 def _blocks(places: int, largest: int, partner: Callable[[slice], slice]) -> list[tuple[slice, slice]]:
     """The places in slices of about one size, each with the slice it meets."""
     count = -(-places // largest)
@@ -486,12 +512,12 @@ def _output_size(input: Tensor, taps: tuple[Tensor, ...], geometry: Sequence[int
     return size
 
 
-def _zeros(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
-    """A volume of zeros in the memory format of another."""
+def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+    """A volume in the memory format of another."""
     keep = like.is_contiguous(memory_format=torch.channels_last_3d) and not like.is_contiguous()
     memory_format = torch.channels_last_3d if keep else torch.contiguous_format
     shape = (len(like), channels, *size)
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format).zero_()
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
 def _rows(fields: Tensor) -> Tensor:
