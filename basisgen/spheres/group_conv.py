@@ -159,7 +159,7 @@ class GroupConvPlan:
             "points": len(self.spec.grid),
             "weights": self.weights,
             "dimension": self.dimension,
-            "cost": {"multiply_adds": self.multiply_adds, "multiply_adds_once_per_call": self.assembly},
+            "cost": {"multiply_adds_per_sample": self.multiply_adds, "multiply_adds_of_filters": self.assembly},
         }
 
 
@@ -275,12 +275,6 @@ def _fingerprint(spec: GroupConvSpec) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def _grid_words(grid: RotationGrid) -> str:
-    around = f", {grid.gammas} gamma" if grid.gammas > 1 else ""
-    of = f"{grid.betas} beta to {grid.max_beta} pi, " if grid.shape is Shape.NEAR_IDENTITY else ""
-    return f"{len(grid)} points {grid.shape.value.replace('_', ' ')}: {of}{grid.alphas} alpha{around}"
-
-
 def _module(layer: GroupConvPlan, made_by: str, basis_sha256: str) -> str:
     """The text of one correlation."""
     spec = layer.spec
@@ -295,7 +289,7 @@ def _module(layer: GroupConvPlan, made_by: str, basis_sha256: str) -> str:
         group=spec.into.group,
         into=spec.into.brief(),
         out=spec.out.brief(),
-        grid=_grid_words(spec.grid),
+        grid=spec.grid.words,
         weights=source.grouped(layer.weights),
         dimension=source.grouped(layer.dimension),
         assembly=source.grouped(layer.assembly),

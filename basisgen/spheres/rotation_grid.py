@@ -59,6 +59,13 @@ class RotationGrid:
         return [Fraction(1, 2) + beta for beta in _steps(self.max_beta, self.betas)]
 
     @property
+    def words(self) -> str:
+        """`24 points near identity: 3 beta to 1/8 pi, 8 alpha`."""
+        of = f"{self.betas} beta to {self.max_beta} pi, " if self.shape is Shape.NEAR_IDENTITY else ""
+        around = f", {self.gammas} gamma" if self.gammas > 1 else ""
+        return f"{len(self)} points {self.shape.value.replace('_', ' ')}: {of}{self.alphas} alpha{around}"
+
+    @property
     def points(self) -> list[Angles]:
         """The points in order."""
         found = []

@@ -97,6 +97,30 @@ grid = "mw"
 function = "leaky_relu"
 spectrum = 2
 max_error = 0.1
+[[layer]]
+kind = "sphere_conv"
+name = "OnSphere"
+in = "2x0..3"
+out = "3x0..3r"
+grid = "near_identity"
+[[layer]]
+kind = "rotation_conv"
+name = "OnRotations"
+in = "OnSphere"
+out = "2x0..2r2"
+grid = "equatorial"
+[[layer]]
+kind = "transform"
+name = "Rotations"
+in = "OnSphere"
+grid = "driscoll_healy"
+space = "rotations"
+[[layer]]
+kind = "transform"
+name = "FewOrders"
+in = "OnRotations"
+grid = "mw"
+space = "rotations"
 """
 
 

@@ -13,7 +13,7 @@ from test_page import Reader
 from basisgen.commands.report.graphs import bipartite_graph, mixing_graph
 from basisgen.commands.report.page import report
 from basisgen.commands.report.read import read_package
-from basisgen.spheres.activation_error import FUNCTIONS, RingAnalysis, activation_error
+from basisgen.spheres.activation_error import FUNCTIONS, RingAnalysis, activation_error, rotation_activation_error
 from basisgen.spheres.mixing import Mixing, mixing_set
 from basisgen.spheres.product_spec import ProductSpec
 from basisgen.spheres.sphere_grid import Sampling
@@ -86,10 +86,28 @@ def test_errors_of_functions_are_the_predicted_ones(page: str) -> None:
         assert f'data-label="2x">{percent(float(f"{error:.3g}"))}</td>' in article
 
 
+def test_correlations_say_their_filters_and_the_dimension_of_all_maps(page: str, fields: Path) -> None:
+    layers = {layer.spec.name: layer for layer in read_package(fields).fields}
+    for name, words in (("OnSphere", "24 points near identity"), ("OnRotations", "8 points equatorial")):
+        facts: Any = layers[name].facts
+        article = _article(page, name)
+        assert words in article and f"all equivariant maps have dimension {facts['dimension']}" in article
+        assert f"{facts['cost']['multiply_adds_of_filters']:,}, once per call" in article
+    assert layers["OnSphere"].facts["dimension"] == 6 * (1 + 3 + 5 + 7)
+
+
+def test_transforms_on_rotations_say_their_grid_and_the_predicted_errors(page: str) -> None:
+    article = _article(page, "Rotations")
+    assert "8 angles beta, 8 alpha, 8 gamma" in article and "512 for 84 coefficients" in article
+    error, _ = rotation_activation_error(FUNCTIONS["relu"], [1.0] * 4, 8)
+    assert f'data-label="2x">{percent(error)}</td>' in article
+    assert "data-label" not in _article(page, "FewOrders") and "|n| &lt; 2" in _article(page, "FewOrders")
+
+
 def test_code_on_the_page_runs(page: str, fields: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fields.parent.parent)
     snippets = re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)
-    assert len(snippets) == 7
+    assert len(snippets) == 11
     for snippet in snippets:
         exec(html.unescape(snippet), {})
 

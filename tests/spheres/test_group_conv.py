@@ -183,7 +183,7 @@ def test_counts_and_costs_are_stated() -> None:
         "points": 192,
         "weights": 3 * 2 * 192,
         "dimension": 6 * (1 + 9 + 15),
-        "cost": {"multiply_adds": 6 * (1 + 27 + 75), "multiply_adds_once_per_call": 25 * 1152},
+        "cost": {"multiply_adds_per_sample": 6 * (1 + 27 + 75), "multiply_adds_of_filters": 25 * 1152},
     }
     assert layers["Conv1"].dimension == 2 * 3 * (1 + 3 + 5 + 7)
 

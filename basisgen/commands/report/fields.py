@@ -20,12 +20,15 @@ from markupsafe import Markup
 from basisgen.commands.report import graphs, usage
 from basisgen.commands.report.read import FieldLayer
 from basisgen.spec import KINDS
-from basisgen.spheres.activation_error import OVERSAMPLING
+from basisgen.spheres.activation_error import FUNCTIONS as PREDICTED
+from basisgen.spheres.activation_error import OVERSAMPLING, rotation_activation_error
+from basisgen.spheres.group_conv import GroupConvSpec
 from basisgen.spheres.linear import LinearPlan, LinearSpec
 from basisgen.spheres.mixing import Mixing, Pair, cost
 from basisgen.spheres.oversampling import Activation, Oversampling
 from basisgen.spheres.product_plan import complex_coefficients, whole
 from basisgen.spheres.product_spec import ProductSpec
+from basisgen.spheres.sphere_grid import Sampling
 from basisgen.spheres.transform import TransformSpec
 from basisgen.spheres.zonal import ZonalSpec, interpolation
 from basisgen.text import counted, grouped, percent, times
@@ -35,6 +38,7 @@ EXACT = (
 )
 FUNCTIONS = ("relu", "abs", "tanh", "gelu", "silu")  # whose errors are shown
 FINEST = 64  # band limit of a grid whose error is predicted for the page: larger ones take minutes
+FINEST_OF_ROTATIONS = 16  # the same on the rotation group
 MOST_GRAPHS = 16
 NARROW = 4  # bytes of a float32
 ENTRY = 8  # bytes of a coefficient in the table of a running product: two rows of 16 bits, a float32
@@ -212,9 +216,29 @@ def _zonal(layer: FieldLayer) -> View:
     return facts, [], [figure], EXACT
 
 
+def _correlation(layer: FieldLayer) -> View:
+    spec = layer.spec
+    assert isinstance(spec, GroupConvSpec)
+    dimension, cost = int(layer.facts["dimension"]), layer.facts["cost"]
+    facts = [
+        ("filters", spec.grid.words),
+        (
+            "weights",
+            f"{grouped(layer.weights)} values of filters; all equivariant maps have dimension {grouped(dimension)}",
+        ),
+        ("multiply-adds from filters to matrices", f"{grouped(int(cost['multiply_adds_of_filters']))}, once per call"),
+    ]
+    into, out = spec.signals
+    rows = [(str(l), str(a // into), str(b // out), grouped(a * b)) for l, (a, b) in enumerate(spec.multiplicities)]
+    head = ("l", "fragments in", "fragments out", "dimension of all maps")
+    return facts, [Table("By degree", head, rows, folded=True)], [], EXACT
+
+
 def _transform(layer: FieldLayer) -> View:
     spec = layer.spec
     assert isinstance(spec, TransformSpec)
+    if spec.N is not None:
+        return _rotation_transform(layer, spec, spec.N)
     samples = int(layer.facts["rings"]) * int(layer.facts["points_of_each"])
     factor, activation = spec.oversampling.factor, spec.oversampling.activation
     facts = [
@@ -229,6 +253,33 @@ def _transform(layer: FieldLayer) -> View:
         "square."
     )
     return facts, _error_tables(spec), [], statement
+
+
+def _rotation_transform(layer: FieldLayer, spec: TransformSpec, N: int) -> View:
+    beta, alpha, gamma = (int(layer.facts[key]) for key in ("rings", "points_of_each", "turns_of_each"))
+    coefficients = spec.into.dimension // spec.into.terms[0].multiplicity
+    facts = [
+        ("grid", f"{spec.grid.value}: {beta} angles beta, {alpha} alpha, {gamma} gamma"),
+        ("samples", f"{grouped(beta * alpha * gamma)} for {grouped(coefficients)} coefficients"),
+        ("azimuthal band limit", f"orders |n| < {N}"),
+    ]
+    statement = (
+        f"Exact below band limit {spec.L}: analysis after synthesis is the identity, proved. A pointwise function on "
+        "the samples commutes with rotations up to what it aliases."
+    )
+    predicted = spec.grid is Sampling.DRISCOLL_HEALY and N == spec.L <= FINEST_OF_ROTATIONS
+    return facts, [_rotation_errors(spec.L)] if predicted else [], [], statement
+
+
+@lru_cache(maxsize=64)
+def _rotation_errors(L: int) -> Table:
+    factors = [factor for factor in OVERSAMPLING if ceil(factor * L) <= FINEST_OF_ROTATIONS]
+    rows = []
+    for name in FUNCTIONS:
+        errors = (rotation_activation_error(PREDICTED[name], [1.0] * L, ceil(factor * L))[0] for factor in factors)
+        rows.append((name, *(percent(error) if error > 1e-6 else "rounding" for error in errors)))
+    head = ("function", *(f"{factor:g}x" for factor in factors))
+    return Table("Equivariance error by oversampling, white signals", head, rows)
 
 
 def _error_tables(spec: TransformSpec) -> list[Table]:
@@ -257,5 +308,7 @@ _VIEWS: Mapping[str, Callable[[FieldLayer], View]] = {
     "product": _product,
     "linear": _linear,
     "zonal": _zonal,
+    "sphere_conv": _correlation,
+    "rotation_conv": _correlation,
     "transform": _transform,
 }

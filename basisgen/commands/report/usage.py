@@ -60,7 +60,8 @@ def field_layer(spec: LayerSpec, directory: Path) -> str:
     names = ["field", "second"][: len(shapes)]
     fields = "".join(f"{name} = {shape}  # (batch, channel)\n" for name, shape in zip(names, shapes, strict=True))
     if spec.kind == "transform":
-        use = "samples = layer(field)  # (batch, signal, theta, phi)\n"
+        axes = "theta, phi" if getattr(spec, "N", None) is None else "beta, alpha, gamma"
+        use = f"samples = layer(field)  # (batch, signal, {axes})\n"
         return f"{head}{fields}{use}assert torch.allclose(layer.analysis(samples), field, atol=1e-4)\n"
     return f"{head}{fields}assert layer({', '.join(names)}).shape == (2, {spec.gives.dimension})\n"
 
