@@ -105,7 +105,8 @@ def tune(
     if not layers:
         raise SpecError(
             f"package '{spec.name}' has nothing to tune: no layer has execution 'auto' and filters that are "
-            "products of functions of x, y and z. Other filters run as dense convolutions only."
+            "products of functions of x, y and z. Other filters run as dense convolutions only; products of fields "
+            "run compiled wherever there is a C++ compiler, which is the faster way."
         )
     ratios = {}
     for layer in layers:

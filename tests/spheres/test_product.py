@@ -113,6 +113,54 @@ def test_compiled_stock_and_plain_products_agree(
             assert (other - c).abs().max() <= 40 * torch.finfo(dtype).eps * largest
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("batch", [1, 5, 33])
+def test_compiled_and_stock_differ_by_the_order_of_their_sums_alone(
+    compile_and_import: Callable[[str], ModuleType], dtype: torch.dtype, batch: int
+) -> None:
+    """Every number is a sum of n terms c f g: either way is within n + 2 roundings of the exact sum of their sizes.
+
+    As a negative control, one coefficient of the other sign breaks that bound. Forward and backward the compiled way
+    gives the same bits with one thread and two, and again; so does the stock way again.
+    """
+    package = compile_and_import(
+        'name = "two_ways"\n[[layer]]\nkind = "product"\nname = "P"\nin = "3x0..9"\nmixing = "tree"\n'
+    )
+    shared = sys.modules[f"{package.__name__}._product"]
+    if not shared.is_available():
+        pytest.skip("no C++ compiler")
+    module = package.P()
+    x = torch.randn(batch, module.in_channels, dtype=dtype, requires_grad=True)
+    gradient = torch.randn(batch, module.out_channels, dtype=dtype)
+
+    def run() -> list[torch.Tensor]:
+        output = module(x)
+        return [output.detach(), torch.autograd.grad(output, x, gradient)[0]]
+
+    table, padded = module.table(), module.padded()
+    exact = shared._plain(x.detach().double(), None, table, padded)
+    sizes = shared._plain(x.detach().double().abs(), None, table, padded._replace(value=padded.value.abs()))
+    bound = (padded.value.shape[1] + 2) * torch.finfo(dtype).eps * sizes
+    flipped = padded.value.clone()
+    flipped[7, 0] *= -1
+    wrong = shared._plain(x.detach().double(), None, table, padded._replace(value=flipped))
+    found = run()
+    with _stock(package):
+        stock = run()
+        assert all(map(torch.equal, stock, run()))
+    for way in (found, stock):
+        assert ((way[0].double() - exact).abs() <= bound).all()
+        assert not ((way[0].double() - wrong).abs() <= bound).all()
+    assert not torch.equal(found[0], stock[0]) or batch == 1  # two ways, indeed
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert all(map(torch.equal, found, run()))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, found, run()))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # by torch's forward mode
 @pytest.mark.parametrize("compiled", [True, False])

@@ -12,7 +12,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from hashlib import sha256
+from math import prod
 from pathlib import Path
 
 import torch
@@ -38,13 +40,15 @@ class Kernel:
         second_row: Tensor,
         value: Tensor,
     ) -> None:
-        self._dims = [torch.tensor(dims, dtype=torch.int32) for dims, _ in fields]
         self._rows = [sum(dims) for dims, _ in fields]
         self._channels = fields[0][1]
         counts = torch.bincount(out_row, minlength=self._rows[2]).cumsum(0)
         pointer = torch.cat([counts.new_zeros(1), counts]).int()
         # int16 has the bits of the uint16 the kernel reads
-        self._table = (pointer, first_row.to(torch.int16), second_row.to(torch.int16), value.contiguous())
+        table = (pointer, first_row.to(torch.int16), second_row.to(torch.int16), value.contiguous())
+        # arguments of every call, made once: they take longer than a small product
+        self._fields = [argument for dims, _ in fields for argument in sizes_of(dims)]
+        self._table = [pointer_to(part) for part in table]
         self._type = str(value.dtype).removeprefix("torch.")
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
@@ -60,21 +64,29 @@ class Kernel:
         self._call("backward", x, g, x, x if y is None else y, gx, gy)
         return gx, x.new_empty(0) if y is None else gy
 
-    def _call(self, name: str, like: Tensor, *fields: Tensor, more: list[object] | None = None) -> None:
+    def _call(self, name: str, like: Tensor, *fields: Tensor, more: Sequence[object] = ()) -> None:
         """A function of the library: `like` has the batch and the sites, `more` goes behind the sizes of the fields."""
-        batch, sites = like.shape[0], like[0, 0].numel() if like.numel() else 0
+        batch, sites = like.shape[0], prod(like.shape[2:])
         if batch * sites == 0:
             return
-        arguments = [ctypes.c_void_p(field.data_ptr()) for field in fields]
-        sizes: list[object] = []
-        for dims, rows in zip(self._dims, self._rows, strict=True):
-            sizes += [ctypes.c_void_p(dims.data_ptr()), ctypes.c_int32(len(dims)), ctypes.c_int64(rows)]
-        sizes += more or []
-        sizes += [ctypes.c_void_p(part.data_ptr()) for part in self._table]
-        sizes += [ctypes.c_int64(number) for number in (batch, self._channels, sites)]
+        pointers = [ctypes.c_void_p(field.data_ptr()) for field in fields]
+        shape = (ctypes.c_int64(batch), ctypes.c_int64(self._channels), ctypes.c_int64(sites))
+        threads = ctypes.c_int32(torch.get_num_threads())
         library = _library()
         assert library is not None, "is_available was not asked"
-        getattr(library, f"{name}_{self._type}")(*arguments, *sizes, ctypes.c_int32(torch.get_num_threads()))
+        getattr(library, f"{name}_{self._type}")(*pointers, *self._fields, *more, *self._table, *shape, threads)
+
+
+def sizes_of(dims: list[int]) -> list[object]:
+    """A field's arguments: components of each fragment, how many fragments, how many rows."""
+    return [pointer_to(torch.tensor(dims, dtype=torch.int32)), ctypes.c_int32(len(dims)), ctypes.c_int64(sum(dims))]
+
+
+def pointer_to(constant: Tensor) -> ctypes.c_void_p:
+    """The address of a tensor's numbers, which it keeps alive."""
+    pointer = ctypes.c_void_p(constant.data_ptr())
+    pointer.tensor = constant  # type: ignore[attr-defined]
+    return pointer
 
 
 def is_available() -> bool:

@@ -55,46 +55,93 @@ template <typename T> struct Buffer {
     T* row(int64_t r) { return reinterpret_cast<T*>(rows + r); }
 };
 
-// Where the lanes of one tile lie: batch, channel and site of each.
+// Lanes of one tile that lie side by side: channels of one sample where there is one site, else sites of one channel.
+struct Run {
+    int64_t batch, channel, site;
+    int first, count;
+};
+
 template <typename T> struct Tile {
     static constexpr int width = Lanes<T>::width;
-    int64_t batch[width], channel[width], site[width];
-    int count;
-    Tile(int64_t first, const Shape& s) {
-        int64_t left = s.batch * s.channels * s.sites - first;
+    Run runs[width];
+    int number = 0, count;
+    Tile(int64_t lane, const Shape& s) {
+        const int64_t left = s.batch * s.channels * s.sites - lane, most = s.sites == 1 ? s.channels : s.sites;
         count = left < width ? static_cast<int>(left) : width;
-        for (int w = 0; w < count; ++w) {
-            int64_t n = first + w;
-            site[w] = n % s.sites, channel[w] = n / s.sites % s.channels, batch[w] = n / s.sites / s.channels;
+        int64_t inner = lane % most, outer = lane / most;
+        for (int first = 0; first < count; inner = 0, ++outer) {
+            const int64_t rest = most - inner, open = count - first;
+            const int n = static_cast<int>(rest < open ? rest : open);
+            if (s.sites == 1) runs[number++] = {outer, inner, 0, first, n};
+            else runs[number++] = {outer / s.channels, outer % s.channels, inner, first, n};
+            first += n;
         }
-    }
-    void offsets(int64_t* to, const Field& f, const Shape& s, int64_t start, int32_t dim) const {
-        for (int w = 0; w < count; ++w)
-            to[w] = ((batch[w] * f.rows + start) * s.channels + channel[w] * dim) * s.sites + site[w];
     }
 };
 
+int64_t place(const Run& r, const Field& f, const Shape& s, int64_t start, int32_t dim) {
+    return ((r.batch * f.rows + start) * s.channels + r.channel * dim) * s.sites + r.site;
+}
+
+// (lane, component) -> (component, lane) and back; dimensions of low degrees are known to the compiler
+template <typename T, int D> void to_rows(const T* from, T* rows, int count, int32_t dim) {
+    const int32_t d = D ? D : dim;
+    for (int w = 0; w < count; ++w)
+        for (int32_t m = 0; m < d; ++m) rows[m * Tile<T>::width + w] = from[w * d + m];
+}
+
+template <typename T, int D> void of_rows(T* to, const T* rows, int count, int32_t dim) {
+    const int32_t d = D ? D : dim;
+    for (int w = 0; w < count; ++w)
+        for (int32_t m = 0; m < d; ++m) to[w * d + m] = rows[m * Tile<T>::width + w];
+}
+
+#define BY_DIMENSION(FUNCTION) \
+    switch (dim) { \
+    case 1: return FUNCTION<T, 1>; \
+    case 3: return FUNCTION<T, 3>; \
+    case 5: return FUNCTION<T, 5>; \
+    case 7: return FUNCTION<T, 7>; \
+    case 9: return FUNCTION<T, 9>; \
+    case 11: return FUNCTION<T, 11>; \
+    case 13: return FUNCTION<T, 13>; \
+    case 15: return FUNCTION<T, 15>; \
+    default: return FUNCTION<T, 0>; \
+    }
+
+template <typename T> auto rows_of(int32_t dim) -> void (*)(const T*, T*, int, int32_t) { BY_DIMENSION(to_rows) }
+template <typename T> auto lanes_of(int32_t dim) -> void (*)(T*, const T*, int, int32_t) { BY_DIMENSION(of_rows) }
+
 template <typename T>
 void load_fragment(const T* from, const Field& f, const Shape& s, const Tile<T>& tile, int64_t start, int32_t dim, Lanes<T>* to) {
-    int64_t at[Tile<T>::width];
-    tile.offsets(at, f, s, start, dim);
     T* rows = reinterpret_cast<T*>(to);
     if (tile.count < Tile<T>::width) std::memset(rows, 0, dim * sizeof(Lanes<T>));
-    for (int32_t m = 0; m < dim; ++m)
-        for (int w = 0; w < tile.count; ++w) rows[m * Tile<T>::width + w] = from[at[w] + m * s.sites];
+    const auto transpose = rows_of<T>(dim);
+    for (int i = 0; i < tile.number; ++i) {
+        const Run& r = tile.runs[i];
+        const T* at = from + place(r, f, s, start, dim);
+        if (s.sites == 1) {
+            transpose(at, rows + r.first, r.count, dim);
+            continue;
+        }
+        for (int32_t m = 0; m < dim; ++m)
+            for (int w = 0; w < r.count; ++w) rows[m * Tile<T>::width + r.first + w] = at[m * s.sites + w];
+    }
 }
 
 template <typename T>
 void store_fragment(T* to, const Field& f, const Shape& s, const Tile<T>& tile, int64_t start, int32_t dim, const Lanes<T>* from) {
-    int64_t at[Tile<T>::width];
-    tile.offsets(at, f, s, start, dim);
     const T* rows = reinterpret_cast<const T*>(from);
-    if (s.sites == 1) {
-        for (int w = 0; w < tile.count; ++w)
-            for (int32_t m = 0; m < dim; ++m) to[at[w] + m] = rows[m * Tile<T>::width + w];
-    } else {
+    const auto transpose = lanes_of<T>(dim);
+    for (int i = 0; i < tile.number; ++i) {
+        const Run& r = tile.runs[i];
+        T* at = to + place(r, f, s, start, dim);
+        if (s.sites == 1) {
+            transpose(at, rows + r.first, r.count, dim);
+            continue;
+        }
         for (int32_t m = 0; m < dim; ++m)
-            for (int w = 0; w < tile.count; ++w) to[at[w] + m * s.sites] = rows[m * Tile<T>::width + w];
+            for (int w = 0; w < r.count; ++w) at[m * s.sites + w] = rows[m * Tile<T>::width + r.first + w];
     }
 }
 

@@ -364,9 +364,9 @@ class Stock(NamedTuple):
     taken: Tensor  # the same for (row, channel), in the order of the output's channels
     widest: int  # products of a block
 
-    def tiles(self, field: Tensor, channels: int) -> Iterator[Tile]:
-        """Parts of the lanes whose products stay in cache."""
-        step = max(32, (CACHE if field.device.type == "cpu" else WORKSPACE) // self.widest)
+    def tiles(self, field: Tensor, channels: int, rows: int = 0) -> Iterator[Tile]:
+        """Parts of the lanes whose products, and so many rows beside them, stay in cache."""
+        step = max(32, (CACHE if field.device.type == "cpu" else WORKSPACE) // (self.widest + rows))
         sizes = (field.shape[0], channels, prod(field.shape[2:]))
         steps: list[int] = []
         for size in reversed(sizes):

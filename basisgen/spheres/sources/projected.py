@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._compiled import MAX_ROWS, Kernel, is_available
+from ._compiled import MAX_ROWS, Kernel, is_available, pointer_to, sizes_of
 from ._product import (
     _CLASSES,
     _LIBRARY,
@@ -160,28 +160,23 @@ class ProjectedKernel(Kernel):
     def __init__(self, table: Table, projection: Projection, dtype: torch.dtype) -> None:
         fields = [(field.dims, field.channels) for field in (table.first, table.second, table.out)]
         super().__init__(fields, table.out_row, table.first_row, table.second_row, table.value.to(dtype))
-        out = projection.out
-        self._out_dims = torch.tensor(out.dims, dtype=torch.int32)
-        self._out_channels, self._weights = sum(out._sizes), sum(prod(shape) for shape in projection.shapes)
-        self._places = _places(projection)
+        self._out_channels = sum(projection.out._sizes)
+        places = [pointer_to(place) for place in _places(projection)]
+        weights = sum(prod(shape) for shape in projection.shapes)
+        self._more = [*sizes_of(projection.out.dims), *places, ctypes.c_int64(weights)]
 
     def forward_projected(self, x: Tensor, y: Tensor | None, w: Tensor) -> Tensor:
         """The projected products, of contiguous fields."""
         out = x.new_empty(x.shape[0], self._out_channels, *x.shape[2:])
-        self._call("forward_projected", x, x, x if y is None else y, w, out, more=self._more())
+        self._call("forward_projected", x, x, x if y is None else y, w, out, more=self._more)
         return out
 
     def backward_projected(self, g: Tensor, x: Tensor, y: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of both fields, of one field their sum and nothing, and of the weights."""
         gx, gw = torch.empty_like(x), torch.zeros_like(w)
         gy = gx if y is None else torch.empty_like(y)
-        self._call("backward_projected", x, g, x, x if y is None else y, w, gx, gy, gw, more=self._more())
+        self._call("backward_projected", x, g, x, x if y is None else y, w, gx, gy, gw, more=self._more)
         return gx, x.new_empty(0) if y is None else gy, gw
-
-    def _more(self) -> list[object]:
-        sizes = [ctypes.c_void_p(self._out_dims.data_ptr()), ctypes.c_int32(len(self._out_dims))]
-        places = [ctypes.c_void_p(place.data_ptr()) for place in self._places]
-        return [*sizes, ctypes.c_int64(int(self._out_dims.sum())), *places, ctypes.c_int64(self._weights)]
 
 
 def _places(projection: Projection) -> tuple[Tensor, ...]:
@@ -199,7 +194,7 @@ def _places(projection: Projection) -> tuple[Tensor, ...]:
 def _stock_forward(x: Tensor, y: Tensor | None, w: Tensor, table: Table, stock: Stock, of: Projection) -> Tensor:
     """The projected products of contiguous fields."""
     out, matrices = x.new_empty(x.shape[0], sum(of.out._sizes), *x.shape[2:]), of.matrices(w)
-    for tile in stock.tiles(x, of.out.channels):
+    for tile in stock.tiles(x, of.out.channels, 2 * table.out.rows):
         a = table.first.read(x, tile)
         b = a if y is None else table.second.read(y, tile)
         products = _tile_products(a, b, table, stock).index_select(0, stock.order)
@@ -213,7 +208,7 @@ def _stock_backward(
     """The gradients of both factors and of the weights; the products are made again."""
     gx, gy, gw = torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(y), torch.zeros_like(w)
     matrices = of.matrices(w)
-    for tile in stock.tiles(x, of.out.channels):
+    for tile in stock.tiles(x, of.out.channels, 2 * table.out.rows):
         gradient, a = of.out.read(g, tile), table.first.read(x, tile)
         b = a if y is None else table.second.read(y, tile)
         gw += of.of_weights(gradient, _tile_products(a, b, table, stock).index_select(0, stock.order))
