@@ -17,7 +17,7 @@ from basisgen.so3.field_type import parse_field_type
 from basisgen.so3.wigner import field_matrix
 from basisgen.spec import parse_layer
 from basisgen.spheres import sphere_grid
-from basisgen.spheres.fixed_point import PrecisionError, cos_sin, nearest
+from basisgen.spheres.fixed_point import PrecisionError, cos_sin, in_limbs, nearest, product
 from basisgen.spheres.harmonic_tables import Tables, tables
 from basisgen.spheres.sphere_grid import Sampling, enough_bits, rings, weights
 
@@ -226,3 +226,15 @@ def test_a_description_is_read_back() -> None:
 def test_legendre_of_scipy_agrees_on_the_nodes() -> None:
     table: Tables = tables(Sampling.GAUSS, 20)
     assert np.abs(eval_legendre(20, table.cos_theta)).max() < 1e-14
+
+
+@pytest.mark.parametrize("bits", [40, 320])
+def test_products_in_limbs_are_products_of_integers(bits: int) -> None:
+    """Of either sign and any size, within the bound that is given."""
+    random = np.random.default_rng(bits)
+    left, right = (
+        np.array([[int.from_bytes(random.bytes(bits // 8 - 1), signed=True) >> (3 * i * j) for j in range(9)]
+                  for i in range(9)], object) for _ in range(2)
+    )  # fmt: skip
+    values, error = product(left, in_limbs(right, bits), bits)
+    assert np.all(abs(values - (left.dot(right) >> bits)) <= error) and error < 1 << 24

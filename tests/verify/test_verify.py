@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import basisgen.verify
 from basisgen.errors import OutputError
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
+from basisgen.verify.rotations import generating, turns_of
 from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
 from basisgen.verify.volumes.module import ProbeError
@@ -380,3 +382,16 @@ def test_a_pair_of_degree_6_on_7_taps_is_verified(tmp_path: Path) -> None:
     verify = [*cli, "verify", tmp_path / "conv"]
     result = subprocess.run(verify, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("size", "mirrors", "order"), [((3, 3, 3), False, 24), ((3, 3, 3), True, 48), ((3, 3, 2), True, 16)]
+)
+def test_few_turns_generate_all(size: tuple[int, int, int], mirrors: bool, order: int) -> None:
+    turns = turns_of(size, [Fraction(1)] * 3, mirrors=mirrors)
+    chosen = generating(turns)
+    assert len(turns) == order and len(chosen) <= 5
+    found = {np.eye(3, dtype=int).tobytes(): np.eye(3, dtype=int)}
+    for _ in range(order):
+        found |= {(g @ h).tobytes(): g @ h for g in chosen for h in list(found.values())}
+    assert found.keys() == {g.tobytes() for g in turns}
