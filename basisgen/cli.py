@@ -306,14 +306,9 @@ def report_command(package: Path, output: Path, long: bool) -> None:
 @click.option(
     "--degrees", nargs=2, type=int, metavar="J L", help="Instead of IN and OUT: from degree L (in) to degree J (out)."
 )
-@click.option(
-    "--product",
-    nargs=3,
-    type=click.IntRange(0),
-    metavar="L1 L2 L",
-    help="Instead of IN and OUT: the product of fields of degrees L1 and L2 that has degree L.",
-)
-@click.option("--zonal", nargs=2, type=int, metavar="L ANCHORS", help="Instead of IN and OUT: zonal filters.")
+@click.option("--product", nargs=3, type=click.IntRange(0), metavar="L1 L2 L", help="The product of degrees L1 and L2.")
+@click.option("--zonal", nargs=2, type=int, metavar="L ANCHORS", help="Zonal filters between anchors.")
+@click.option("--rotation", type=int, metavar="L", help="D^L of a rotation, in its angles.")
 @click.option("--format", "style", type=click.Choice(["text", "latex", "json"]), default="text", show_default=True)
 @explains_errors
 def show(
@@ -323,10 +318,11 @@ def show(
     style: str,
     product: tuple[int, int, int] | None,
     zonal: tuple[int, int] | None,
+    rotation: int | None,
 ) -> None:
     """Show the exact kernels from IN to OUT fields, as polynomials in x, y, z: one basis for every pair of degrees.
 
-    With --product, show the coefficients of a product of two fields; with --zonal, filters between anchors.
+    With --product, --zonal or --rotation, show what these say instead.
 
     \b
     Example:
@@ -334,13 +330,12 @@ def show(
       basisgen show "1o" "0e + 2e" --format latex
       basisgen show --degrees 1 2
       basisgen show --product 2 3 4
+      basisgen show --rotation 2
     """
-    if product is not None or zonal is not None:
-        from basisgen.commands import show_product, show_zonal
+    if (product, zonal, rotation) != (None, None, None):
+        from basisgen.commands.show_other import text_of
 
-        if (into, degrees).count(None) < 2 or None not in (product, zonal):
-            raise SpecError("--product takes three degrees, --zonal a band limit and anchors, and then nothing else.")
-        say(show_product.STYLES[style](*product) if product else show_zonal.STYLES[style](*(zonal or ())))
+        say(text_of(style, (into, degrees) == (None, None), product, zonal, rotation))
         return
     from rich.console import Console
 

@@ -39,14 +39,14 @@ def as_text(l1: int, l2: int, l: int) -> str:
     terms = product_terms(l1, l2, l)
     count = counted(sum(map(len, terms.values())), "coefficient")
     head = f"degree {l} of the product of f, degree {l1}, and g, degree {l2}: {count}; for one field g is f\n"
-    lines = [f"h[{M}] = {_sum(of, '{factor}f[{m}] g[{n}]', _plain)}" for M, of in terms.items()]
+    lines = [f"h[{M}] = {_sum(of, '{factor}f[{m}] g[{n}]', plain_root)}" for M, of in terms.items()]
     return "\n".join([head, *lines])
 
 
 def as_latex(l1: int, l2: int, l: int) -> str:
     """One line per order."""
     terms = product_terms(l1, l2, l)
-    return "\n".join(f"h_{{{M}}} = {_sum(of, '{factor}f_{{{m}}} g_{{{n}}}', _latex)}" for M, of in terms.items())
+    return "\n".join(f"h_{{{M}}} = {_sum(of, '{factor}f_{{{m}}} g_{{{n}}}', latex_root)}" for M, of in terms.items())
 
 
 def as_json(l1: int, l2: int, l: int) -> str:
@@ -67,12 +67,14 @@ def _sum(of: list[tuple[int, int, SignedRoot]], form: str, root: Callable[[Fract
     return text
 
 
-def _plain(square: Fraction) -> str:
+def plain_root(square: Fraction) -> str:
+    """The root in text; nothing for 1."""
     rational = _rational(square)
     return f"sqrt({square})" if rational is None else rational
 
 
-def _latex(square: Fraction) -> str:
+def latex_root(square: Fraction) -> str:
+    """The same in LaTeX."""
     rational = _rational(square)
     if rational is not None:
         return rational
