@@ -56,6 +56,15 @@ def _experiment(pattern: str, options: str = "", preset: str = PRESET) -> Typed:
 
 ALL = ("json", "md", "png")
 PROJECT = "cd {out}; basisgen new shapes --preset tetris; cd shapes; basisgen compile shapes.toml\n"
+SCANS = """cd {out}; basisgen new scans --preset volumes; cd scans; basisgen compile scans.toml; mkdir folder
+python - <<'END'
+import numpy as np
+rows = [f"{n}.npz,{('usual', 'rare')[n % 2]}" for n in range(12)]
+open("folder/labels.csv", "w").write("\\n".join(["file,class", *rows]))
+for n in range(12):
+    np.savez(f"folder/{n}.npz", volume=np.random.default_rng(n).standard_normal((24, 24, 24)))
+END
+"""
 SLURM = """export SLURM_NNODES=1 SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost
 scontrol() { test "$*" = "show hostnames localhost" && echo localhost; }
 srun() { "$@"; }
@@ -101,7 +110,7 @@ COMMANDS = {
         says=r"/\.venv/bin/basisgen\n",
     ),
     "pip": Typed(  # every requirement, extras too, must be met by what is installed here
-        r'pip install (\.|"\.\[\w+\]")',
+        r'pip install (-e )?(\.|"\.\[\w+\]")',
         add=" --dry-run --no-index --no-build-isolation",
         says=r"(?s)\A(?!.*does not provide the extra).*Would install basisgen-",
     ),
@@ -131,6 +140,13 @@ COMMANDS = {
         says=r"passed(.*\n)+\| `FragmentNorm` \| no \|.* yes \|",
         leaves=("docs/signals-layers.md",),
         changes=("docs/signals-layers.md",),
+    ),
+    "training of a new project on a folder of scans": Typed(
+        r"python train\.py --data FOLDER",
+        before=SCANS,
+        put={"FOLDER": "folder"},
+        add=" --epochs 1",
+        says=r"loss .*\nheld-out volumes: AUC",
     ),
     "training of a new project": Typed(
         r"python train\.py",
