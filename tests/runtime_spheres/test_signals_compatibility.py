@@ -41,6 +41,9 @@ TYPE = signal_type(4, 4)
 COBB = CobbConfig(inputs=1, limits=(4, 3, 1), channels=(4, 3, 6), width=3, classes=3, hidden=8, dropout=0.0)
 ESTEVES = EstevesConfig(size=16, widths=(4, 4, 6, 6), pools=(1, 2), classes=3, auxiliary=False)
 GRID = spec_text("grid", [{"kind": "transform", "name": "Transform", "in": signal_type(4, 6), "grid": "mw"}])
+PROJECTED = spec_text(
+    "projected", [{"kind": "product", "name": "P", "in": TYPE, "mixing": "tree", "out": "4x0 + 8x1 + 4x2"}]
+)
 ZONAL = spec_text("zonal", [{"kind": "zonal", "name": "Zonal", "in": TYPE, "out": signal_type(3, 3), "anchors": 2}])
 ROTATIONS = """
 name = "rotations"
@@ -129,6 +132,7 @@ CASES = [
         lambda package: OfOneField(package(TWO).Two(), lambda layer, x: layer(x[:, :64], x[:, 64:])),
         (80,),
     ),
+    Case("generated product, projected", lambda package: package(PROJECTED).P()),
     Case("generated linear", lambda package: package(COBB.spec()).Lift(), (16,)),
     Case("generated linear maps", lambda package: package(COBB.spec()).Mix1(), (112,)),
     Case("generated transform of rotations", lambda package: package(ROTATIONS).Grid(), (70,), False),

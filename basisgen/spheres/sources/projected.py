@@ -51,7 +51,8 @@ class ProjectedProduct(TensorProduct):
 
     def __init__(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        weights = sum(prod(shape) for shape in self.projection().shapes)
+        self._shapes = self.projection().shapes
+        weights = sum(prod(shape) for shape in self._shapes)
         self.weight = nn.Parameter(torch.empty(weights, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -75,10 +76,9 @@ class ProjectedProduct(TensorProduct):
         if second is not None and second.dtype != input.dtype:
             common = torch.promote_types(input.dtype, second.dtype)
             input, second = input.to(common), second.to(common)
-        projection = self.projection()
-        weight = projection.scaled(self.weight)
+        weight = _scaled(self.weight, self._shapes)
         if _is_exporting() or _is_transformed() or input.device.type not in ("cpu", "cuda"):
-            return projection.plain(_plain(input, second, self.table(), self.padded()), weight)
+            return self.projection().plain(_plain(input, second, self.table(), self.padded()), weight)
         plain = type(input) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
         multiply: Any = _Projected.apply if plain else _operator
         output: Tensor = multiply(input, second, weight, self._key)
@@ -102,11 +102,6 @@ class Projection(NamedTuple):
     out: Field
     chosen: list[int]  # term of the output -> term of the products
     shapes: list[tuple[int, int]]  # term of the output -> fragments out and in
-
-    def scaled(self, weight: Tensor) -> Tensor:
-        """Weights that keep the variance."""
-        parts = weight.split_with_sizes([prod(shape) for shape in self.shapes])
-        return torch.cat([part * shape[1] ** -0.5 for part, shape in zip(parts, self.shapes, strict=True)])
 
     def matrices(self, weight: Tensor) -> list[Tensor]:
         """(fragment out, fragment in) of each term of the output."""
@@ -152,6 +147,12 @@ class Projection(NamedTuple):
         parts = zip(self.shapes, self.chosen, gradient.split_with_sizes(self.out._rows), strict=True)
         # (fragment out, component and lane) @ (component and lane, fragment in)
         return torch.cat([(g.view(out, -1) @ terms[p].view(into, -1).t()).flatten() for (out, into), p, g in parts])
+
+
+def _scaled(weight: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """Weights that keep the variance."""
+    parts = weight.split_with_sizes([out * into for out, into in shapes])
+    return torch.cat([part * into**-0.5 for part, (_, into) in zip(parts, shapes, strict=True)])
 
 
 class ProjectedKernel(Kernel):
