@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from math import comb
 from types import ModuleType
 
@@ -14,11 +15,11 @@ import torch
 from scipy.spatial.transform import Rotation
 from scipy.special import eval_jacobi
 
-from basisgen.errors import SpecError
+from basisgen.errors import ProofError, SpecError
 from basisgen.so3.field_type import Irrep, parse_field_type
 from basisgen.so3.wigner import field_matrix, wigner_d
 from basisgen.spec import parse_layer
-from basisgen.spheres.harmonic_tables import _tables, tables
+from basisgen.spheres.harmonic_tables import _tables, check_identity, tables
 from basisgen.spheres.small_d import canonical
 from basisgen.spheres.sphere_grid import Sampling, enough_bits
 
@@ -53,6 +54,22 @@ def test_synthesis_is_of_jacobi_polynomials(grid: Sampling) -> None:
         norm = np.sqrt(comb(2 * l, l + n) / comb(2 * l, l + m))
         jacobi = norm * half_sin ** (m - n) * half_cos ** (m + n) * eval_jacobi(l - m, m - n, m + n, cos)
         assert np.abs(table.synthesis[row] - np.sqrt(2 * l + 1) * jacobi).max() < 1e-12
+
+
+@pytest.mark.parametrize("N", [None, 3])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_tables_that_are_not_inverse_are_found(grid: Sampling, N: int | None) -> None:
+    """A wrong weight of a ring, a sign, exchanged degrees, rows of another order: each is refused."""
+    found = tables(grid, 6, N)
+    check_identity(found)
+    weight, sign, exchanged, other = (found.analysis.copy() for _ in range(4))
+    weight[:, 2] *= 1 + 1e-11
+    sign[3] *= -1
+    exchanged[[0, 1]] = exchanged[[1, 0]]
+    other[6:12] = np.roll(other[6:12], 1, axis=0)
+    for wrong in (weight, sign, exchanged, other):
+        with pytest.raises(ProofError, match="from the identity"):
+            check_identity(replace(found, analysis=wrong))
 
 
 def test_orders_of_zero_are_the_spheres() -> None:
