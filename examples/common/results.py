@@ -48,7 +48,7 @@ def markdown(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], c
     lines += [f"* {name}: {value}" for name, value in {**study.facts, "device": "; ".join(places) or "-"}.items()]
     older = older_than_the_code(study, outcomes)
     lines += [f"{OLDER}{', '.join(older)}; made with other filters, or before filters were recorded"] if older else []
-    lines += ["", "Mean over the seeds; +- is the standard deviation over them.", "", *_table(rows)]
+    lines += ["", f"Mean over the {study.repeats}; +- is the standard deviation over them.", "", *_table(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -75,7 +75,8 @@ def text(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> st
 
 
 def _head(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
-    return ["network", "setting", "parameters", "samples", *_scores(outcomes), study.agreement, "training", "seeds"]
+    measured = [*_scores(outcomes), study.agreement, "training"]
+    return ["network", "setting", "parameters", "samples", *measured, study.repeats]
 
 
 def _scores(outcomes: Sequence[Outcome]) -> list[str]:

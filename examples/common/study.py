@@ -23,6 +23,7 @@ class Study:
     build       name of a network -> the network
     run         trains and tests one case
     agreement   heading of the measure of equivariance
+    repeats     what the command's seeds are in this experiment: `seeds`, or for example the `folds` of its data
     picture     draws what the networks of finished cases predict, given the directory, and returns the picture's path;
                 for experiments that have one
     """
@@ -35,6 +36,7 @@ class Study:
     build: Callable[[str], nn.Module]
     run: Run
     agreement: str = "same answer when turned"
+    repeats: str = "seeds"
     picture: Callable[[Path], Path] | None = None
 
     def record(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from examples.common.cases import Case, Outcome
 from examples.common.measure import device_name, parameter_count
 from examples.common.networks import Network
 from examples.common.progress import counting
-from runtime.train import TrainConfig, train
+from runtime.train import TrainConfig, load_weights, train
 from runtime.train.calibration import calibrate
 
 CALIBRATION_SAMPLES = 32
@@ -54,10 +54,14 @@ def train_and_measure(
     directory: Path,
     measure: Callable[[nn.Module], tuple[dict[str, float], float]],
     loss: Callable[..., torch.Tensor] = nn.functional.cross_entropy,
+    *,
+    averaged: bool = False,
+    **options: Any,
 ) -> Outcome:
     """Trains a network with the case's seed, from where an interrupted run stopped, and measures its last weights.
 
-    measure: trained network -> scores and agreement.
+    measure: trained network -> scores and agreement. averaged: measure instead the averaged weights of the epoch that
+    `config.monitor` finds best. options: further ones of `runtime.train.train`.
     """
     config = replace(
         config,
@@ -74,7 +78,9 @@ def train_and_measure(
         chosen = torch.linspace(0, len(data) - 1, CALIBRATION_SAMPLES).long().tolist()  # type: ignore[arg-type]
         calibrate(model.train(), torch.stack([data[index][0] for index in chosen]), length=network.calibrate)
     with Stopwatch(directory / "seconds.txt") as watch:
-        result = train(model, data, config, directory / "training", loss=loss, resume=True, go_on=GO_ON)
+        result = train(model, data, config, directory / "training", loss=loss, resume=True, go_on=GO_ON, **options)
+    if averaged:
+        load_weights(result.best_path, model)
     with counting(f"{case.network}, {case.setting}, seed {case.seed}"):
         scores, agreement = measure(model.eval())
     return Outcome(

@@ -25,7 +25,12 @@ SMALL = {  # keys of the presets
     "test_residues": 8,
     "agreement_samples": 2,
 }
-DATA = {"CATH_DATA": "cath_3class_ca.npz", "AMINO_ACID_DATA": "aa_env.npz", "MODELNET10_DATA": "modelnet10_30.npz"}
+DATA = {
+    "CATH_DATA": "cath_3class_ca.npz",
+    "AMINO_ACID_DATA": "aa_env.npz",
+    "MODELNET10_DATA": "modelnet10_30.npz",
+    "QM7_DATA": "qm7.npz",
+}
 
 
 class TypedError(AssertionError):
@@ -135,13 +140,14 @@ def _make_environment(place: Path) -> None:
 
 def _make_data(place: Path) -> None:
     """Small data in the formats of the experiments, under the names the pages give them."""
-    from tests.examples import test_amino_acids, test_cath, test_modelnet10
+    from tests.examples import test_amino_acids, test_cath, test_modelnet10, test_qm7
 
     test_cath.make(place / "cath_3class_ca.npz")
     for name in ("cath_10arch_ca.npz", "cath_sub_10arch_ca.npz", "cath_sub_10arch_ca_balanced.npz"):
         shutil.copy(place / "cath_3class_ca.npz", place / name)
     test_amino_acids.make(place / "aa_env.npz")
     test_modelnet10.make_grids(place / "modelnet10_30.npz")
+    test_qm7.make(place / "qm7.npz")
     (place / "SHREC17").mkdir()
     test_modelnet10.make_shrec17(place / "SHREC17")
     (place / "FOLDER").mkdir()

@@ -47,6 +47,7 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
 
 
 PRESET = "(quick|fine|fixed|medium|long|sphere)"  # any but the paper's
+MOLECULES = "(quick|full|published)"  # presets of QM7
 
 
 def _experiment(pattern: str, options: str = "", preset: str = PRESET) -> Typed:
@@ -188,6 +189,7 @@ COMMANDS = {
     "experiment, data in the environment": _experiment(
         rf"(cath|amino_acids|modelnet10)( --preset {PRESET})?", " --network conventional"
     ),
+    "experiment on molecules": _experiment(rf"qm7( --preset {MOLECULES})?{OPTIONS}", preset=MOLECULES),
     "experiment of the paper, data made": _experiment(
         r"(tetris|fibres) --preset paper( --seeds \d+)?", " --network steerable", preset="paper"
     ),

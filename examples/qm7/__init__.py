@@ -1,0 +1,1 @@
+"""QM7: atomisation energies of molecules from signals about their atoms."""
