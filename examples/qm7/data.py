@@ -24,6 +24,7 @@ VARIABLE = "QM7_DATA"
 NEEDED = ("R", "Z", "T", "P")
 ELEMENTS = (1, 6, 7, 8, 16)
 SYMBOLS = ("H", "C", "N", "O", "S")
+RADII = (0.60, 1.44, 1.34, 1.25, 1.98)  # bohr, covalent
 SUBSET_SEED = 20120131  # of the reduced training sets, the same for every network and seed
 
 
@@ -64,6 +65,13 @@ class Molecules:
         numbers = dict(zip(SYMBOLS, self.counts()[index].tolist(), strict=True))
         order = [symbol for symbol in ("C", "H", "N", "O", "S") if numbers[symbol]]
         return "".join(symbol + (str(numbers[symbol]) if numbers[symbol] > 1 else "") for symbol in order)
+
+    def rings(self, index: int) -> int:
+        """Independent cycles of bonds; atoms are bonded within 1.25 times the sum of their covalent radii."""
+        radii = torch.tensor(RADII)[self.kinds[index]]
+        points = self.positions[index]
+        bonded = torch.cdist(points, points) < 1.25 * (radii[:, None] + radii)
+        return (int(bonded.sum()) - len(points)) // 2 - len(points) + 1
 
     def training(self, fold: int, factor: int = 1) -> Tensor:
         """Indices of all molecules outside a fold, or of one in `factor` of them; smaller sets are within larger."""

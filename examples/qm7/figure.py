@@ -49,15 +49,16 @@ def page(molecules: Molecules, finished: list[tuple[Path, Outcome]]) -> str:
             "",
             f"RMSE {squares.mean().sqrt():.3f}, of all but these {len(worst)} molecules "
             f"{(squares.sum() - squares[worst].sum()).div(max(1, len(squares) - len(worst))).sqrt():.3f} kcal/mol; "
-            f"they have {share:.0%} of the squared error. Median of the absolute errors {errors.abs().median():.3f}.",
+            f"they have {share:.0%} of the squared error. Median of the absolute errors {errors.abs().median():.3f}. "
+            "Numbers count from 0.",
             "",
-            "| molecule | formula | atoms nearest to each other, bohr | error, kcal/mol |",
+            "| molecule | formula | rings | error, kcal/mol |",
             "|--:|---|--:|--:|",
         ]
         for number in worst.tolist():
             index = int(indices[number])
-            least = torch.pdist(molecules.positions[index]).min()
-            lines.append(f"| {index} | {molecules.formula(index)} | {least:.2f} | {errors[number]:+.1f} |")
+            rings = molecules.rings(index)
+            lines.append(f"| {index} | {molecules.formula(index)} | {rings} | {errors[number]:+.1f} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -72,7 +73,7 @@ def _picture(finished: list[tuple[Path, Outcome]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     networks = list(dict.fromkeys(outcome.case.network for _, outcome in finished))
@@ -83,14 +84,20 @@ def _picture(finished: list[tuple[Path, Outcome]], path: Path) -> None:
         sizes = defaultdict(list)
         for _, outcome in own:
             sizes[outcome.train_samples].append(outcome.scores)
-        for score, style in (("MAE", "-"), ("RMSE", "--")):
+        for score, style in (("RMSE", "s--"), ("MAE", "o-")):
             means = [(n, sum(s[score] for s in found) / len(found)) for n, found in sorted(sizes.items())]
-            right.plot(*zip(*means, strict=True), "o", linestyle=style, color=colour, label=f"{network}, {score}")
+            right.plot(*zip(*means, strict=True), style, markersize=4, color=colour, label=f"{network}, {score}")
     left.set(yscale="log", xlabel="epoch", ylabel="MAE on a part of the test fold, kcal/mol")
     right.set(xscale="log", yscale="log", xlabel="training molecules", ylabel="test error, kcal/mol")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    right.set_xticks(sorted({outcome.train_samples for _, outcome in finished}))
+    right.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
+    right.xaxis.set_minor_locator(ticker.NullLocator())
     figure.savefig(path, dpi=100, facecolor="white")
     pyplot.close(figure)
 
