@@ -13,7 +13,7 @@ import pytest
 
 from basisgen.errors import SamplingError
 from basisgen.volumes.sampling.axes import made_axes, right_order
-from basisgen.volumes.sampling.defect import Gaussian, SingleFrequency, energies
+from basisgen.volumes.sampling.defect import Gaussian, SingleFrequency, energies, unit_harmonics
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
 from basisgen.volumes.sampling.hermite import Hermite
@@ -172,3 +172,28 @@ def test_bytes_depend_on_neither_threads_nor_hash_seed() -> None:
         digests.add(run.stdout)
     assert len(digests) == 1
     assert len(digests.pop().strip()) == hashlib.sha256().digest_size * 2
+
+
+def test_three_taps_turn_better_than_rings_of_gaussians_from_four_voxels_on() -> None:
+    """Rings of radii 0 and 1 and widths 0.6 and 0.4, as escnn's; as many filters; degrees weighted as in 0 + 1 + 2."""
+    grid = cube(3)
+    radius = np.sqrt((grid.coordinates**2).sum(axis=0))
+
+    def ring(J: int, at: float, width: float) -> FilterGroup:
+        harmonics = unit_harmonics(J, grid) if J else np.ones((1, 3, 3, 3))
+        return FilterGroup(J, None, np.exp(-((radius - at) ** 2) / 2 / width**2) * harmonics)
+
+    rings = (ring(0, 0, 0.6), ring(0, 1, 0.4), ring(1, 1, 0.4), ring(2, 1, 0.4))
+    ours = Separable().groups(grid, range(3))
+    assert len(ours) == len(rings)
+
+    def error(groups: tuple[FilterGroup, ...], wavelength: float) -> float:
+        wave = SingleFrequency(2 * np.pi / wavelength)
+        found = [(weight, energies(of_degree(groups, J), grid, wave)) for J, weight in enumerate((1.85, 2.45, 2.85))]
+        total = sum(weight * np.trace(of.total) for weight, of in found)
+        return float(np.sqrt(1 - sum(weight * np.trace(of.typed) for weight, of in found) / total))
+
+    for wavelength in (4, 5, 6, 8, 12, 16, 24, 48):
+        assert error(ours, wavelength) < error(rings, wavelength), wavelength
+    with_moments = tuple(group for group in Optimal(count=(2, 1, 1)).groups(grid, range(3)))
+    assert error(with_moments, 4) > error(rings, 4)  # the control: right to infinite waves, they are behind

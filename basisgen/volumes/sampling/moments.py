@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import spherical_jn
 
 from basisgen.volumes.sampling.bases import orthonormal
 from basisgen.volumes.sampling.defect import unit_harmonics
@@ -25,15 +26,18 @@ from basisgen.volumes.sampling.symmetry import turn_matrix
 Array = NDArray[np.float64]
 
 
-def wrong_moments(J: int, grid: VoxelGrid, order: int) -> list[Array]:
+def wrong_moments(J: int, grid: VoxelGrid, order: int, frequency: float = 0.0) -> list[Array]:
     """The moments of degree d <= order, d = J, J-2, .. and J+2, .., that vanish for filters of type J, not in general.
 
-    Each as the taps (M, x, y, z) whose inner product with a filter is the moment; at most 1 in size.
+    Each as the taps (M, x, y, z) whose inner product with a filter is the moment; at most 1 in size. Those of degree J
+    are what the filter answers to long waves; with a frequency, to waves of that |w|: j_J(|w| |x|) in place of |x|^J.
     """
     radius = np.sqrt((grid.coordinates**2).sum(axis=0))
+    waves = spherical_jn(J, frequency * radius)
+    waves /= max(np.abs(waves).max(), 1e-300)
     radius /= max(radius.max(), 1e-300)
     return [
-        radius**d * np.einsum("Mm,mxyz->Mxyz", B, unit_harmonics(L, grid))
+        (waves if frequency and d == L == J else radius**d) * np.einsum("Mm,mxyz->Mxyz", B, unit_harmonics(L, grid))
         for d in range(J % 2, order + 1, 2)
         for L in range(J % 2, d + 1, 2)
         for B in commuting_maps(J, L, grid)[L == J :]  # L = J: all but the identity, which comes first
