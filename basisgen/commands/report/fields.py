@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from basisgen.commands.report import graphs, usage
 from basisgen.commands.report.read import FieldLayer
+from basisgen.so3.field_type import Irrep
 from basisgen.spec import KINDS
 from basisgen.spheres.activation_error import FUNCTIONS as PREDICTED
 from basisgen.spheres.activation_error import OVERSAMPLING, rotation_activation_error
@@ -110,6 +111,11 @@ def _product(layer: FieldLayer) -> View:
         ("factors", "one field with itself" if spec.second is None else f"in and {spec.second.brief()}"),
         ("mixing set", f"{mixing}: {grouped(paths)} of {grouped(of)} products per channel"),
         ("channels", grouped(spec.channels)),
+        *(
+            [("drawn", f"{MOST_GRAPHS} of {len(spec.degrees)} degrees of the output")]
+            if len(spec.degrees) > MOST_GRAPHS
+            else []
+        ),
         *([("projection", f"{spec.products.brief()} to {spec.projected.brief()}, fused")] if spec.projected else []),
     ]
     return facts, [_cost_table(layer, spec, full), _degree_table(spec, full)], _graphs(spec, full), EXACT
@@ -139,13 +145,22 @@ def _about(number: int, exact: bool) -> str:
 
 
 def _degree_table(spec: ProductSpec, full: ProductSpec) -> Table:
-    rows = []
-    for term in spec.products.terms:
-        own, of = ([path for path in each.paths if path.out == term.irrep] for each in (spec, full))
-        counts = (sum(path.fragments for path in paths) for paths in (own, of))
-        entries = (sum(cost(*spec.degrees_of(p)) * p.fragments for p in paths) for paths in (own, of))
-        rows.append((str(term.irrep), *map(grouped, counts), *map(grouped, entries)))
+    own, of = _by_irrep(spec), _by_irrep(full)
+    rows = [
+        (str(irrep), grouped(number), grouped(of[irrep][0]), grouped(entries), grouped(of[irrep][1]))
+        for irrep, (number, entries) in own.items()
+    ]
     return Table("By degree of the output", ("l", "paths", "all paths", "coefficients", "of all"), rows, folded=True)
+
+
+def _by_irrep(spec: ProductSpec) -> dict[Irrep, tuple[int, int]]:
+    """Irrep -> its paths, fragments counted, and their complex coefficients."""
+    found: dict[Irrep, tuple[int, int]] = {}
+    for path in spec.paths:
+        number, entries = found.get(path.out, (0, 0))
+        more = cost(*spec.degrees_of(path)) * path.fragments
+        found[path.out] = number + path.fragments, entries + more
+    return found
 
 
 def _graphs(spec: ProductSpec, full: ProductSpec) -> list[Figure]:

@@ -60,7 +60,11 @@ def _places(degrees: Sequence[int], y: float) -> dict[int, Point]:
 def _nodes(place: dict[int, Point], below: float) -> list[Markup]:
     """Dots, and as many numbers as can be read."""
     step = -(-len(place) // MOST_LABELS)
-    shapes = [Markup('<circle class="node" cx="{:.1f}" cy="{:.1f}" r="2.4"/>').format(x, y) for x, y in place.values()]
+    radius = min(2.4, 80 / len(place))  # of many degrees, less than half their distance
+    shapes = [
+        Markup('<circle class="node" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x, y, radius)
+        for x, y in place.values()
+    ]
     numbers = [
         Markup('<text x="{:.1f}" y="{:.1f}">{}</text>').format(x, y + below, degree)
         for i, (degree, (x, y)) in enumerate(place.items())
