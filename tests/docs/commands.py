@@ -184,7 +184,7 @@ COMMANDS = {
         r"hidden, k = 3: .*'separable'",
         kinds=ALL,
     ),
-    "experiment, data made": _experiment(rf"(tetris|fibres)( --preset quick)?{OPTIONS}"),
+    "experiment, data made": _experiment(rf"(tetris|fibres)( --preset (quick|sphere))?{OPTIONS}"),
     "experiment, data given": _experiment(rf"(cath|amino_acids|modelnet10) --preset {PRESET} --\w+ [\w./-]+{OPTIONS}"),
     "experiment, data in the environment": _experiment(
         rf"(cath|amino_acids|modelnet10)( --preset {PRESET})?", " --network conventional"
