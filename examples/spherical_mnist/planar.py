@@ -12,10 +12,10 @@ from runtime.spheres import directions, harmonics, panorama_rings
 
 @dataclass(frozen=True)
 class PlanarConfig:
-    """limit: band limit of the input. size: rows, and half the columns, of the map. widths: of the convolutions."""
+    """limit: of the input. rows: of the map, which has twice as many columns. widths: of the convolutions."""
 
     limit: int = 20
-    size: int = 28
+    rows: int = 28
     widths: tuple[int, ...] = (16, 32, 48, 64)
     classes: int = 10
 
@@ -30,7 +30,7 @@ class Planar(nn.Module):
 
     def __init__(self, config: PlanarConfig) -> None:
         super().__init__()
-        points = directions(panorama_rings(config.size), 2 * config.size)  # (row, column, 3)
+        points = directions(panorama_rings(config.rows), 2 * config.rows)  # (row, column, 3)
         self.register_buffer("table", harmonics(config.limit, points).float().permute(2, 0, 1), persistent=False)
         layers: list[nn.Module] = []
         for before, width in zip((1, *config.widths), config.widths, strict=False):

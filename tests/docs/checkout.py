@@ -30,6 +30,7 @@ DATA = {
     "AMINO_ACID_DATA": "aa_env.npz",
     "MODELNET10_DATA": "modelnet10_30.npz",
     "QM7_DATA": "qm7.npz",
+    "MNIST_DATA": "mnist",
 }
 
 
@@ -140,7 +141,7 @@ def _make_environment(place: Path) -> None:
 
 def _make_data(place: Path) -> None:
     """Small data in the formats of the experiments, under the names the pages give them."""
-    from tests.examples import test_amino_acids, test_cath, test_modelnet10, test_qm7
+    from tests.examples import test_amino_acids, test_cath, test_modelnet10, test_qm7, test_spherical_mnist
 
     test_cath.make(place / "cath_3class_ca.npz")
     for name in ("cath_10arch_ca.npz", "cath_sub_10arch_ca.npz", "cath_sub_10arch_ca_balanced.npz"):
@@ -148,6 +149,8 @@ def _make_data(place: Path) -> None:
     test_amino_acids.make(place / "aa_env.npz")
     test_modelnet10.make_grids(place / "modelnet10_30.npz")
     test_qm7.make(place / "qm7.npz")
+    (place / "mnist").mkdir()
+    test_spherical_mnist.make(place / "mnist")
     (place / "SHREC17").mkdir()
     test_modelnet10.make_shrec17(place / "SHREC17")
     (place / "FOLDER").mkdir()

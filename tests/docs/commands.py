@@ -48,6 +48,7 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
 
 PRESET = "(quick|fine|fixed|medium|long|sphere)"  # any but the paper's
 MOLECULES = "(quick|full|published)"  # presets of QM7
+DIGITS = "(quick|full)"  # presets of spherical MNIST
 
 
 def _experiment(pattern: str, options: str = "", preset: str = PRESET) -> Typed:
@@ -189,6 +190,7 @@ COMMANDS = {
     "experiment, data in the environment": _experiment(
         rf"(cath|amino_acids|modelnet10)( --preset {PRESET})?", " --network conventional"
     ),
+    "experiment on digits": _experiment(rf"spherical_mnist( --preset {DIGITS})?{OPTIONS}", preset=DIGITS),
     "experiment on molecules": _experiment(rf"qm7( --preset {MOLECULES})?{OPTIONS}", preset=MOLECULES),
     "experiment of the paper, data made": _experiment(
         r"(tetris|fibres) --preset paper( --seeds \d+)?", " --network steerable", preset="paper"
