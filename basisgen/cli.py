@@ -13,7 +13,7 @@ import click
 
 import basisgen
 from basisgen.commands import completion
-from basisgen.commands.new.presets import PRESETS
+from basisgen.commands.new.presets import HELP, PRESETS
 from basisgen.commands.options import check_meaning, settings, value_of
 from basisgen.commands.terminal import WIDTH, explains_errors, print_table, say, say_first, terminal_width
 from basisgen.errors import SpecError
@@ -163,7 +163,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     from rich.console import Console
     from rich.progress import track
 
-    from basisgen.commands.defect import as_table, as_text, candidates, compare, explanation, parse_bandwidth
+    from basisgen.commands.defect import as_table, as_text, candidates, compare, parse_bandwidth, words
 
     table: dict[str, object] = {"in": into, "out": out_type, "gated": options["gated"]}
     for key in ("voxel_spacing", "dilation"):
@@ -183,7 +183,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
         say(json.dumps([one.describe() for one in comparisons], indent=1))
         return
     print_table(as_table(comparisons), as_text(comparisons))
-    say(f"\n{explanation(comparisons)}")
+    say(f"\n{words(comparisons)}")
 
 
 @main.command(short_help="Re-check a package independently.")
@@ -360,7 +360,7 @@ def show(
     say(text)
 
 
-@main.command(short_help="Start a project that runs as it is.")
+@main.command(short_help="Start a project that runs as it is.", help=HELP)
 @click.argument("name")
 @click.option("--preset", type=click.Choice(list(PRESETS)), required=True, help="What the project does.")
 @click.option(
@@ -371,20 +371,7 @@ def show(
 )
 @explains_errors
 def new(name: str, preset: str, out: Path) -> None:
-    """Start a project in a new directory NAME: spec, data, network, training and property tests. It runs as it is.
-
-    \b
-    tetris          eight shapes, learnt in one orientation and recognised in all
-    segmentation    a U-Net that finds vessels in any direction
-    classification  point clouds as densities, told apart in any orientation
-    volumes         scans of two classes, one rare, from NIfTI or npz files
-    sphere          constellations on the sphere, told apart in any orientation
-    molecule        energies and forces of small molecules
-
-    \b
-    Example:
-      basisgen new shapes --preset tetris
-    """
+    """See presets.HELP."""
     from basisgen.commands.new.project import project, write_project
 
     content = project(name, preset)

@@ -3,6 +3,7 @@
     fields.png           a scalar, a vector and a degree-2 field before and after a rotation
     signals.png          a signal on the sphere, the same rotated, and errors of activations
     grids.png            the samples of the four grids
+    networks.png         a classifier and a U-Net, convolution by convolution
     mixing.png           the mixing sets of one degree as graphs, and what products cost
     report.png           the top of a package's report; report-phone.png, report-dark.png: the same narrow, and dark
 
@@ -27,6 +28,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs.network_pictures import networks  # noqa: E402
 from docs.signal_pictures import grids, mixing, signals  # noqa: E402
 from runtime import rotate_field  # noqa: E402
 from runtime.so3 import clebsch_gordan  # noqa: E402
@@ -153,7 +155,7 @@ if __name__ == "__main__":
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
     where.mkdir(parents=True, exist_ok=True)
     fields(where / "fields.png")
-    for draw in (signals, grids, mixing):
+    for draw in (networks, signals, grids, mixing):
         draw(where / f"{draw.__name__}.png")
         _shrink(where / f"{draw.__name__}.png")
     report(where)

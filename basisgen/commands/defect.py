@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 from rich.console import JustifyMethod
@@ -38,6 +38,7 @@ RADIALS: tuple[Mapping[str, object], ...] = (
 )
 COLUMNS = ("taps", "radial family", "profiles", "filters", "weights", "per pair", "random", "worst")
 MISSING = "-"
+GOOD_RANDOM, GOOD_WORST = 0.1, 0.3
 BANDWIDTHS = (Fraction(1, 20), Fraction(2))
 
 
@@ -179,6 +180,39 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
     return "\n".join(aligned([COLUMNS, *(comparison.cells for comparison in comparisons)], left=2))
 
 
+def words(comparisons: Sequence[Comparison]) -> str:
+    """What is printed below the table: what it says, and what to take."""
+    return f"{explanation(comparisons)}\n\n{recommendation(comparisons)}"
+
+
+def recommendation(comparisons: Sequence[Comparison]) -> str:
+    """The lines to paste into a spec: the fewest taps, and with them the most weights, that are equivariant enough.
+
+    Enough: every field is reached, the defect of random weights is at most GOOD_RANDOM and the worst at most GOOD_WORST.
+    Of equals the first line, which is the fastest.
+    """
+    good = [
+        (one.candidate.layer.grid.size, one.figures.weights, one)
+        for one in comparisons
+        if one.figures is not None
+        and not one.figures.silent_terms
+        and one.figures.random <= GOOD_RANDOM
+        and one.figures.worst <= GOOD_WORST
+    ]
+    rule = f"every field reached, random at most {GOOD_RANDOM}, worst at most {GOOD_WORST}"
+    if not good:
+        return f"recommended: none of these ({rule}). Try a larger --kernel-size, or leave out the highest degree."
+    size, _, best = min(good, key=lambda entry: (prod(entry[0]), -entry[1]))
+    radial = ", ".join(f"{key} = {_as_toml(value)}" for key, value in best.candidate.radial.items())
+    return "\n".join(
+        [
+            f"recommended: the fewest taps, and with them the most weights ({rule}):",
+            f"  kernel_size = {size[0] if len(set(size)) == 1 else list(size)}",
+            f"  radial = {{ {radial} }}",
+        ]
+    )
+
+
 def explanation(comparisons: Sequence[Comparison]) -> str:
     """What the columns say, and what some candidates cannot do."""
     degrees = next(comparison.figures.profiles for comparison in comparisons if comparison.figures)
@@ -233,6 +267,13 @@ def _weights_of_pair(plan: ConvPlan) -> dict[str, int]:
         out, into = plan.spec.gives.terms[path.out_term].irrep, plan.spec.into.terms[path.in_term].irrep
         weights[f"{out}<-{into}"][path.J] = path.profiles
     return {pair: sum(profiles.values()) for pair, profiles in weights.items()}
+
+
+def _as_toml(value: object) -> str:
+    """A setting of a radial family as a spec has it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    return str(value) if not isinstance(value, str) or value.replace(".", "", 1).isdigit() else f'"{value}"'
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from basisgen.cli import main
 from basisgen.commands.defect import COLUMNS, MISSING, RADIALS, as_table, candidates, compare
 from basisgen.pipeline import compile_package
-from basisgen.spec import parse_layer, single_layer_package
+from basisgen.spec import parse_layer, parse_package, single_layer_package
 from basisgen.volumes.sampling.defect import Gaussian
 
 LAYER = ("4x0 + 2x1", "2x0 + 3x2")
@@ -130,3 +130,19 @@ def test_output_that_stays_zero_is_noted() -> None:
 def test_mistakes_are_explained(arguments: tuple[str, ...], message: str) -> None:
     result = _run(*arguments)
     assert result.exit_code == 2 and message in result.stderr and result.stdout == ""
+
+
+def test_it_ends_with_lines_to_paste_that_compile() -> None:
+    printed = _run("1x0 + 2x1", "2x0 + 2x1", "--kernel-size", "3", "--kernel-size", "5").stdout
+    *_, size, radial = printed.rstrip().splitlines()
+    assert size.strip() == "kernel_size = 3"
+    spec = "\n".join(
+        ['name = "pasted"', "[[conv]]", 'name = "Conv"', 'in = "1x0 + 2x1"', 'out = "2x0 + 2x1"', size, radial]
+    )
+    (layer,) = parse_package(spec).layers
+    assert layer.describe()["kernel_size"] == [3, 3, 3]
+
+
+def test_where_no_line_is_good_enough_it_says_so() -> None:
+    printed = _run("1x0", "1x4", "--kernel-size", "3").stdout
+    assert "recommended: none of these" in printed
