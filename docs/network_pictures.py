@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib import pyplot
@@ -33,7 +34,7 @@ def _classifier(axes: Axes) -> None:
     for place, name in zip(places, names, strict=True):
         _box(axes, place, name, STRONG)
     _arrow(axes, (0, 0), places[0], "blur, stride 2")
-    for before, after in zip(places[:-1], places[1:], strict=True):
+    for before, after in pairwise(places):
         _arrow(axes, before, after, "low-pass, stride 2")
     _box(axes, (4.9, -3.0), "mean,\nlinear", PALE)
     _arrow(axes, places[-1], (4.9, -3.0), "")

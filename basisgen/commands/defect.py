@@ -38,7 +38,7 @@ RADIALS: tuple[Mapping[str, object], ...] = (
 )
 COLUMNS = ("taps", "radial family", "profiles", "filters", "weights", "per pair", "random", "worst")
 MISSING = "-"
-GOOD_RANDOM, GOOD_WORST = 0.1, 0.3
+GOOD_RANDOM, GOOD_WORST = 0.12, 0.3
 BANDWIDTHS = (Fraction(1, 20), Fraction(2))
 
 
@@ -188,7 +188,7 @@ def words(comparisons: Sequence[Comparison]) -> str:
 def recommendation(comparisons: Sequence[Comparison]) -> str:
     """The lines to paste into a spec: the fewest taps, and with them the most weights, that are equivariant enough.
 
-    Enough: every field is reached, the defect of random weights is at most GOOD_RANDOM and the worst at most GOOD_WORST.
+    Enough: every field is reached, the defect of random weights is at most GOOD_RANDOM, the worst at most GOOD_WORST.
     Of equals the first line, which is the fastest.
     """
     good = [
@@ -206,7 +206,8 @@ def recommendation(comparisons: Sequence[Comparison]) -> str:
     radial = ", ".join(f"{key} = {_as_toml(value)}" for key, value in best.candidate.radial.items())
     return "\n".join(
         [
-            f"recommended: the fewest taps, and with them the most weights ({rule}):",
+            "recommended: the fewest taps, and with them the most weights",
+            f"  # {rule}",
             f"  kernel_size = {size[0] if len(set(size)) == 1 else list(size)}",
             f"  radial = {{ {radial} }}",
         ]
