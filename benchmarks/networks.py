@@ -1,7 +1,7 @@
 """Whole networks at equal training time: ours, and what a user would take instead.
 
     python benchmarks/networks.py [--tasks shapes textures modelnet10] [--modelnet10 FILE] [--shares 1 0.125]
-                                  [--seconds 20] [--seeds 2] [--contestants NAME ..] [--out DIR]
+                                  [--seconds 20] [--seeds 2] [--contestants NAME ..] [--costs-only] [--out DIR]
 
     basisgen            the ready network of a table [network], with the defaults: see SPECS
     usual CNN           3^3 convolutions, batch norm, ReLU, 16 to 64 channels; for textures a U-Net of them
@@ -226,7 +226,7 @@ def contest(task: tasks.Task, names: Sequence[str], seed: int, seconds: float) -
 def costs(task: tasks.Task, names: Sequence[str], rounds: int = 9) -> dict[str, Row]:
     """Time of a step and of inference, what is kept for backward, weights; contestants in turns."""
     volumes, labels = task.train(tasks.upright(task.samples))
-    volumes, labels = (part[: BATCH[task.name]] for part in (volumes, labels))
+    volumes, labels = (part[: BATCH[task.name]].clone() for part in (volumes, labels))
     with ExitStack() as stack:
         models = {name: CONTESTANTS[name].make(task, stack) for name in names}
         kept = {name: _kept(model, volumes, labels) for name, model in models.items()}
@@ -283,6 +283,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=[1.0, 0.125], help="of the training data")
     parser.add_argument("--seconds", type=float, default=20.0, help="of training, for each network")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--costs-only", action="store_true", help="train nothing: times, memory and weights alone")
     parser.add_argument("--contestants", nargs="+", default=_installed(), choices=list(CONTESTANTS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -292,8 +293,9 @@ def main() -> None:
             parser.error("modelnet10 needs --modelnet10 FILE")
         for share in given.shares:
             task = _task(name, max(16, round(share * SAMPLES[name])), given.modelnet10)
-            of_seeds = [contest(task, given.contestants, seed, given.seconds) for seed in range(given.seeds)]
-            price = costs(task, given.contestants) if share == max(given.shares) else None
+            seeds = range(0 if given.costs_only else given.seeds)
+            of_seeds = [contest(task, given.contestants, seed, given.seconds) for seed in seeds]
+            price = costs(task, given.contestants) if share == max(given.shares) else {}
             _keep(given, task, share, of_seeds, price)
 
 
@@ -313,7 +315,7 @@ def _task(name: str, samples: int, modelnet10: Path | None) -> tasks.Task:
 
 
 def _keep(
-    given: argparse.Namespace, task: tasks.Task, share: float, seeds: list[dict[str, Row]], price: dict[str, Row] | None
+    given: argparse.Namespace, task: tasks.Task, share: float, seeds: list[dict[str, Row]], price: dict[str, Row]
 ) -> None:
     path = given.out / "networks.json"
     given.out.mkdir(parents=True, exist_ok=True)
@@ -325,15 +327,10 @@ def _keep(
         "specs": SPECS,
     }
     entry = record.setdefault(task.name, {})
-    entry[f"{share:g}"] = {
-        "samples": task.samples,
-        "tested": task.tested,
-        "size": task.size,
-        "seconds": given.seconds,
-        "seeds": seeds,
-    }
-    if price is not None:
-        entry["costs"] = price
+    if seeds:
+        facts = {"samples": task.samples, "tested": task.tested, "size": task.size, "seconds": given.seconds}
+        entry[f"{share:g}"] = {**facts, "seeds": seeds}
+    entry["costs"] = {**entry.get("costs", {}), **price}
     path.write_text(json.dumps(record, indent=1) + "\n")
     (given.out / "networks.md").write_text(page(record))
 
@@ -354,8 +351,8 @@ def page(record: Row) -> str:
                 "",
                 f"## {task}, {entry['samples']} volumes to train on",
                 "",
-                f"{entry['size']}^3 voxels; {entry['seconds']:g} s of training each; mean of {len(entry['seeds'])} "
-                f"seeds; {entry['tested']} volumes tested.",
+                f"{entry['size']}^3 voxels; {entry['seconds']:g} s of training each; {_seeds(len(entry['seeds']))}; "
+                f"{entry['tested']} volumes tested.",
                 "",
                 "| network | weights | step | inference | kept | an epoch, s | upright | turned | time to equal |",
                 "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -363,6 +360,10 @@ def page(record: Row) -> str:
             lines += [_line(name, entry["seeds"], record[task].get("costs", {})) for name in entry["seeds"][0]]
     specs = (f"\n```toml\n[network]\n{text}\n```" for text in setting["specs"].values())
     return "\n".join([*lines, "", "The networks of ours, but for `out` and `even`:", *specs]) + "\n"
+
+
+def _seeds(number: int) -> str:
+    return "one seed" if number == 1 else f"mean of {number} seeds"
 
 
 def _line(name: str, seeds: list[dict[str, Row]], price: dict[str, Row]) -> str:

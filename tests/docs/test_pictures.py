@@ -33,7 +33,7 @@ def test_the_command_makes_the_pictures(tmp_path: Path) -> None:
     command = [sys.executable, "docs/make_pictures.py", str(tmp_path)]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     made = {path.name for path in tmp_path.glob("*.png")}
-    assert made == {"fields.png", "signals.png", "grids.png", "mixing.png"} | (
+    assert made == {"fields.png", "networks.png", "signals.png", "grids.png", "mixing.png"} | (
         {"report.png", "report-dark.png", "report-phone.png"} if find_chromium() else set()
     )
     for name in made:
