@@ -173,6 +173,12 @@ COMMANDS = {
     "benchmark of a network": _benchmark(
         "network_equivariance", "--seeds 1 --rotations 2 --epochs 1", r"\| .*, trained 1 epochs \|", kinds=ALL
     ),
+    "benchmark of whole networks": _benchmark(
+        "networks",
+        "--tasks shapes --shares 0.04 --seconds 0.2 --seeds 1",
+        r"shapes 16 seed 0 basisgen: .*'turned'",
+        kinds=("json", "md"),
+    ),
     "benchmark of spheres": _benchmark(
         "spheres",
         "--limits 4 --transforms 4 --rotations 4",
