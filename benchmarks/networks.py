@@ -383,7 +383,7 @@ def _time_to_equal(name: str, seeds: list[dict[str, Row]]) -> str:
     if REFERENCE not in seeds[0]:
         return ""
     goal = statistics.mean(rows[REFERENCE]["turned"] for rows in seeds)
-    points = zip(*(rows[name]["curve"] for rows in seeds), strict=True)
+    points = zip(*(rows[name]["curve"] for rows in seeds), strict=False)
     for point in points:
         if statistics.mean(value for _, value in point) >= goal:
             return f"{statistics.mean(share for share, _ in point):.2f}"
