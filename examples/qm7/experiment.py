@@ -140,7 +140,8 @@ def build(name: str, preset: Preset) -> nn.Module:
 def input_of(name: str, preset: Preset) -> Input:
     """What a network is told."""
     if name in preset.kernels:
-        return ElementDensities(preset.kernels[name].shells)
+        config = preset.kernels[name]
+        return Potentials(config.limit, double=True) if config.shells is None else ElementDensities(config.shells)
     if name in preset.potentials:
         return Potentials(preset.potentials[name].limits[0])
     assert preset.shells is not None

@@ -1,6 +1,7 @@
 """The picture, and the page of the molecules that carry the error.
 
-curves.png      error over the epochs on a part of the test molecules, and over the size of the training set
+curves.png      error over the epochs on a part of the test molecules, and over the size of the training set, for those
+                folds that were run with all sizes
 molecules.md    of every network on the whole training set: the molecules with the largest errors of each fold
 """
 
@@ -81,9 +82,13 @@ def _picture(finished: list[tuple[Path, Outcome]], path: Path) -> None:
         own = [(place, outcome) for place, outcome in finished if outcome.case.network == network]
         for number, curve in enumerate(_curves(own)):
             left.plot(*zip(*curve, strict=True), color=colour, linewidth=0.9, label=None if number else network)
-        sizes = defaultdict(list)
+        seeds = defaultdict(set)  # of each size; the curve is of those that all sizes have
         for _, outcome in own:
-            sizes[outcome.train_samples].append(outcome.scores)
+            seeds[outcome.case.setting].add(outcome.case.seed)
+        common, sizes = set.intersection(*seeds.values()), defaultdict(list)
+        for _, outcome in own:
+            if outcome.case.seed in common:
+                sizes[outcome.train_samples].append(outcome.scores)
         for score, style in (("RMSE", "s--"), ("MAE", "o-")):
             means = [(n, sum(s[score] for s in found) / len(found)) for n, found in sorted(sizes.items())]
             right.plot(*zip(*means, strict=True), style, markersize=4, color=colour, label=f"{network}, {score}")

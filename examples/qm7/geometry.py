@@ -82,10 +82,15 @@ class ElementDensities:
 
 @dataclass(frozen=True)
 class Potentials:
-    """Potentials of the five elements, as Cohen et al. 2018 have them; degrees < limit."""
+    """Potentials of the five elements, as Cohen et al. 2018 have them; degrees < limit. double: in float64."""
 
     limit: int
-    dtype: ClassVar[torch.dtype] = torch.float32
+    double: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of positions and signals."""
+        return torch.float64 if self.double else torch.float32
 
     def signals(self, positions: Tensor, kinds: Tensor, centres: int) -> list[Tensor]:
         """U of each degree, (molecule, element and order, centre)."""

@@ -1,6 +1,7 @@
-"""Ours: kernel ridge regression on invariants that a compiled product makes of the densities about every centre.
+"""Ours: kernel ridge regression on invariants that a compiled product makes of the signals about every centre.
 
-    p_i      degree-0 products of all pairs of densities (element, radius) about centre i, degree by degree
+    p_i      degree-0 products of all pairs of signals about centre i, degree by degree: of densities (element, radius),
+             or of potentials (element), each divided by the atomic number of the element
     x_i      principal components of p_i over the centres of an element, divided by their deviation^whitening
     k(i, j)  exp(-|x_i - x_j|^2 / (2 sigma^2)) for centres of one element, else 0
     K(A, B)  sum over centres i of A and j of B of  k(i, j)
@@ -32,17 +33,21 @@ LEAST = 1e-3  # deviation of a component that is kept, in units of the largest
 class KernelConfig:
     """Settings of a kernel.
 
-    shells          radial functions of the densities
+    shells          radial functions of the densities; without them the signals are potentials
+    limit           band limit of the potentials
     near, power     a density at radius r is multiplied by 1 / (1 + (r / near)^power); bohr
+    slope           signals of degree l are multiplied by (1 + l)^-slope
     components      principal components, at most
     whitening       0: components as they are; 1: all of equal deviation
     sigma           of the Gaussian; x has a mean square distance from its mean of 1
     ridge           lambda, in units of the mean of the kernel's diagonal
     """
 
-    shells: Shells
+    shells: Shells | None = None
+    limit: int = 0
     near: float = 4.0
     power: float = 4.0
+    slope: float = 0.0
     components: int = 300
     whitening: float = 0.5
     sigma: float = 2.4
@@ -64,12 +69,17 @@ class Centres:
 class KernelRidge(nn.Module):
     """Energies of molecules from those of the training molecules, in double precision; call `fit` first.
 
-    package: with `Pairs`, degree 0 of the products of all pairs of densities: for every element every radius.
+    package: with `Pairs`, degree 0 of the products of all pairs of signals: for every element every radius, if any.
     """
 
     def __init__(self, package: ModuleType, config: KernelConfig) -> None:
         super().__init__()
         self.config, self.pairs = config, package.Pairs()
+        if config.shells is None:
+            self.weights = 1 / torch.tensor(ELEMENTS, dtype=torch.float64)  # (copy)
+        else:
+            radii = torch.tensor(config.shells.radii, dtype=torch.float64)
+            self.weights = (1 / (1 + (radii / config.near) ** config.power)).repeat(len(ELEMENTS))  # (copy)
         self.maps: dict[int, tuple[Tensor, Tensor]] = {}  # of an element: mean (pair), map (pair, component)
         self.trained: dict[int, Centres] = {}
         self.alpha = torch.empty(0, dtype=torch.float64)  # (training molecule)
@@ -91,11 +101,10 @@ class KernelRidge(nn.Module):
 
     def invariants(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Elements (molecule, centre), -1 where there is none, and p of the centres that are there (centre, pair)."""
-        radii = torch.tensor(self.config.shells.radii, dtype=torch.float64)
-        weights = 1 / (1 + (radii / self.config.near) ** self.config.power)
         degrees = []
         for degree, signal in enumerate(batch.signals):
-            scaled = signal * weights.repeat_interleave(2 * degree + 1)[:, None]  # (molecule, element, row, centre)
+            copies = signal.reshape(len(signal), -1, 2 * degree + 1, signal.shape[-1])  # (molecule, copy, m, centre)
+            scaled = copies * self.weights[:, None, None] * (1 + degree) ** -self.config.slope
             degrees.append(scaled.flatten(1, 2).movedim(2, 1)[batch.centre])  # (centre, channel)
         kinds = torch.where(batch.centre, batch.kinds[:, : batch.centre.shape[1]], -1)
         return kinds, self.pairs(torch.cat(degrees, 1))

@@ -186,7 +186,13 @@ def test_the_kernel_is_its_formula_and_the_solution_solves(molecules: Molecules)
 
 
 @pytest.mark.parametrize(
-    ("preset_name", "name"), [("tiny", "ours"), ("tiny", "ours-network"), ("tiny_published", "cobb-tree")]
+    ("preset_name", "name"),
+    [
+        ("tiny", "ours"),
+        ("tiny", "ours-network"),
+        ("tiny_published", "ours-potentials"),
+        ("tiny_published", "cobb-tree"),
+    ],
 )
 def test_turned_molecules_have_the_same_energy(molecules: Molecules, preset_name: str, name: str) -> None:
     preset = load_preset(Preset, HERE / "presets" / f"{preset_name}.toml")
@@ -230,7 +236,11 @@ def test_scores_of_known_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset_name", "networks"), [("tiny", ("ours", "ours-network")), ("tiny_published", ("cobb-tree", "cobb-reduced"))]
+    ("preset_name", "networks"),
+    [
+        ("tiny", ("ours", "ours-network")),
+        ("tiny_published", ("ours-potentials", "cobb-tree", "cobb-reduced")),
+    ],
 )
 def test_a_tiny_run_leaves_results(made: Path, tmp_path: Path, preset_name: str, networks: tuple[str, ...]) -> None:
     arguments = ["--preset", preset_name, "--data", str(made), "--out", str(tmp_path / "runs")]
@@ -243,5 +253,5 @@ def test_a_tiny_run_leaves_results(made: Path, tmp_path: Path, preset_name: str,
     assert (place / "curves.png").stat().st_size > 1000
     assert "| folds |" in (place / "results.md").read_text()
     worst = (place / "molecules.md").read_text()
-    assert worst.count("| molecule | formula |") == 2 and f"## {networks[0]}, fold 0" in worst
+    assert worst.count("| molecule | formula |") == len(networks) and f"## {networks[0]}, fold 0" in worst
     assert page(load(made), []) == "# QM7: where the errors are\n"
