@@ -36,7 +36,6 @@ from runtime.spheres.signals import (
     smooth,
     sphere_points,
 )
-from runtime.spheres.zonal import ZonalConv
 
 __all__ = [
     "Cobb",
@@ -58,7 +57,6 @@ __all__ = [
     "SphereMean",
     "SphericalBlock",
     "WeightedAveragePool",
-    "ZonalConv",
     "area_means",
     "as_channels",
     "as_packed",

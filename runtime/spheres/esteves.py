@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from runtime.spheres.pooling import SphereMean, WeightedAveragePool
 from runtime.spheres.signals import as_channels, as_packed, signal_type
 from runtime.spheres.specs import spec_text
-from runtime.spheres.zonal import ZonalConv
+
+BRANCHES = ("First", "Second")
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,25 @@ class EstevesConfig:
         return [self.size >> sum(pool < layer for pool in self.pools) for layer in range(len(self.widths))]
 
     def spec(self, name: str = "esteves") -> str:
-        """The spec of the package to compile: a transform of one signal for each size, `Transform64`, .."""
-        transform = {"kind": "transform", "grid": "driscoll_healy"}
+        """The spec of the package to compile: a transform of one signal for each size, `Transform64`, ..; and the
+        filters of each layer in both branches, `First1`, `Second1`, `First2`, .."""
+        return spec_text(name, self.spec_layers())
+
+    def spec_layers(self) -> list[dict[str, Any]]:
+        """The same as tables."""
         sizes = sorted(set(self.sizes), reverse=True)
-        layers = [{**transform, "name": f"Transform{n}", "in": signal_type(1, n // 2)} for n in sizes]
-        return spec_text(name, layers)
+        transform = {"kind": "transform", "grid": "driscoll_healy"}
+        layers: list[dict[str, Any]] = [
+            {**transform, "name": f"Transform{n}", "in": signal_type(1, n // 2)} for n in sizes
+        ]
+        for layer, (width, size) in enumerate(zip(self.widths, self.sizes, strict=True)):
+            before, limit = (self.widths[layer - 1] if layer else 1), size // 2
+            for branch in BRANCHES:
+                arriving = 2 * before if branch == "First" and layer in self.pools else before
+                ends = {"in": signal_type(arriving, limit), "out": signal_type(width, limit)}
+                anchors = min(self.anchors, limit)
+                layers.append({"kind": "zonal", "name": f"{branch}{layer + 1}", **ends, "anchors": anchors})
+        return layers
 
 
 class Esteves(nn.Module):
@@ -63,7 +78,13 @@ class Esteves(nn.Module):
         config = config or EstevesConfig()
         self.pools = config.pools
         transforms = {n: getattr(package, f"Transform{n}")() for n in set(config.sizes)}
-        self.branches = nn.ModuleList(_branch(config, transforms, joined=first) for first in (True, False))
+        self.branches = nn.ModuleList(
+            nn.ModuleList(
+                ZonalBlock(transforms[size], getattr(package, f"{branch}{layer}")(bias=False))
+                for layer, size in enumerate(config.sizes, 1)
+            )
+            for branch in BRANCHES
+        )
         self.pooling = nn.ModuleList(
             WeightedAveragePool(_colatitudes(transforms[config.sizes[pool]])) for pool in config.pools
         )
@@ -98,12 +119,15 @@ class Esteves(nn.Module):
 
 
 class ZonalBlock(nn.Module):
-    """Zonal convolution between samples, batch norm without scale, PReLU for each channel."""
+    """Zonal convolution between samples, batch norm without scale, PReLU for each channel.
 
-    def __init__(self, transform: nn.Module, channels: int, out_channels: int, anchors: int) -> None:
+    transform, conv: generated layers, the transform of one signal.
+    """
+
+    def __init__(self, transform: Any, conv: Any) -> None:
         super().__init__()
-        self.transform: Any = transform
-        self.conv = ZonalConv(channels, out_channels, transform.band_limit, anchors=anchors)  # type: ignore[arg-type]
+        self.transform, self.conv = transform, conv
+        out_channels: int = conv.signals_out
         self.norm = nn.BatchNorm2d(out_channels, affine=False)
         self.shift = nn.Parameter(torch.zeros(out_channels, 1, 1))
         self.activation = nn.PReLU(out_channels, 0.1)
@@ -119,15 +143,6 @@ class ZonalBlock(nn.Module):
         output = self.transform.synthesis(mixed.flatten(0, 1)).reshape(batch, mixed.shape[1], *samples.shape[2:])
         activated: Tensor = self.activation(self.norm(output) + self.shift)
         return activated
-
-
-def _branch(config: EstevesConfig, transforms: dict[int, nn.Module], *, joined: bool) -> nn.ModuleList:
-    blocks, channels = [], 1
-    for layer, (width, size) in enumerate(zip(config.widths, config.sizes, strict=True)):
-        arriving = 2 * channels if joined and layer in config.pools else channels
-        blocks.append(ZonalBlock(transforms[size], arriving, width, min(config.anchors, size // 2)))
-        channels = width
-    return nn.ModuleList(blocks)
 
 
 def _colatitudes(transform: Any) -> Tensor:

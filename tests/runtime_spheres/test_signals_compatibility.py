@@ -28,7 +28,6 @@ from runtime.spheres.pooling import Invariants, SpectralPool, SphereMean, Weight
 from runtime.spheres.rings import panorama_rings
 from runtime.spheres.signals import RandomSignalRotation, signal_type
 from runtime.spheres.specs import spec_text
-from runtime.spheres.zonal import ZonalConv
 
 pytestmark = [
     pytest.mark.slow,
@@ -111,7 +110,6 @@ CASES = [
         (16,),
     ),
     Case("RotationActivation", lambda package: RotationActivation(package(ROTATIONS).Grid(), F.silu, limit=2), (20,)),
-    Case("ZonalConv", lambda _: ZonalConv(4, 3, 4, anchors=3, bias=True)),
     Case("FragmentNorm", lambda _: FragmentNorm(TYPE)),
     Case("BatchNorm", lambda _: rt.BatchNorm(TYPE)),
     Case("FieldDropout", lambda _: rt.FieldDropout(TYPE, 0.3)),

@@ -17,7 +17,6 @@ from runtime.spheres.normalization import FragmentNorm
 from runtime.spheres.pooling import Invariants, SpectralPool
 from runtime.spheres.signals import rotate_signal, signal_type
 from runtime.spheres.specs import spec_text
-from runtime.spheres.zonal import ZonalConv
 
 GOAL = 3e-7
 GOAL_OF_TWO = 1e-6
@@ -38,7 +37,6 @@ def error(layer, in_type, out_type, draws=6):
 
 
 LAYERS = {
-    "ZonalConv": lambda: ZonalConv(3, 4, LIMIT, bias=True),
     "Linear": lambda: rt.Linear(TYPE, TYPE),
     "FragmentNorm": lambda: FragmentNorm(TYPE),
     "BatchNorm": lambda: rt.BatchNorm(TYPE),
@@ -57,8 +55,13 @@ def test_strict_layers_are_equivariant_to_the_goal(name):
     assert found <= GOAL
 
 
-CORRELATIONS = """
+GENERATED = """
 name = "strict"
+[[layer]]
+kind = "zonal"
+name = "Zonal"
+in = "3x0..31"
+out = "4x0..31"
 [[layer]]
 kind = "sphere_conv"
 name = "OnSphere"
@@ -77,21 +80,22 @@ gammas = 3
 """
 
 
-@pytest.mark.parametrize("name", ["OnSphere", "OnRotations"])
-def test_a_generated_correlation(compiled, name):
-    layer = getattr(compiled(CORRELATIONS), name)()
+@pytest.mark.parametrize("name", ["Zonal", "OnSphere", "OnRotations"])
+def test_a_generated_convolution(compiled, name):
+    layer = getattr(compiled(GENERATED), name)()
     found = error(layer, as_field_type(layer.in_type), as_field_type(layer.out_type))
     print(f"{name}: {found:.1e}")
     assert found <= GOAL
 
 
 def block_spec(limit, mixing):
-    """Twice: product, norm, linear map; degrees fall to half of the limit."""
+    """Filters, then twice: product, norm, linear map; degrees fall to half of the limit."""
     whole, half = f"4x0..{limit - 1}", f"4x0..{limit // 2 - 1}"
     product = {"kind": "product", "mixing": mixing, "degrees": f"0..{limit // 2 - 1}"}
     return spec_text(
         "blocks",
         [
+            {"kind": "zonal", "name": "Filter", "in": whole, "out": whole, "anchors": 4},
             {**product, "name": "Product1", "in": whole},
             {"kind": "linear", "name": "Mix1", "in": "Product1", "out": half},
             {**product, "name": "Product2", "in": "Mix1"},
@@ -104,11 +108,11 @@ def block_spec(limit, mixing):
 @pytest.mark.parametrize("mixing", ["tree", "reduced"])
 def test_blocks_one_after_another(compiled, limit, mixing):
     package = compiled(block_spec(limit, mixing))
-    zonal = ZonalConv(4, 4, limit, anchors=4)
+    zonal = package.Filter(bias=False)
     first = SphericalBlock(package.Product1(), after=package.Mix1(), norm=FragmentNorm)
     second = SphericalBlock(package.Product2(), after=package.Mix2(), norm=FragmentNorm)
-    one = error(nn.Sequential(zonal, first), zonal.in_type, first.out_type)
-    two = error(nn.Sequential(zonal, first, second), zonal.in_type, second.out_type)
+    one = error(nn.Sequential(zonal, first), as_field_type(zonal.in_type), first.out_type)
+    two = error(nn.Sequential(zonal, first, second), as_field_type(zonal.in_type), second.out_type)
     print(f"L = {limit}, {mixing}: one block {one:.1e}, two {two:.1e}")
     assert one <= GOAL and two <= GOAL_OF_TWO
 

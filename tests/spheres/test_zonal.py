@@ -32,7 +32,7 @@ from basisgen.verify.spheres import zonal as verifier
 from basisgen.verify.spheres.statement import StatementError, Term, Zonal
 from basisgen.verify.verdict import Verdict
 from basisgen.verify.verify import verify_package
-from runtime.spheres.zonal import ZonalConv
+from runtime.spheres.signals import as_packed, evaluate, sphere_points
 from tests.spheres.test_verify_spheres import _forged
 
 SPEC = """
@@ -117,12 +117,27 @@ def test_equivariant_and_as_many_as_said(package: ModuleType, files: Files, name
     )
 
 
-def test_a_generated_zonal_convolution_equals_the_runtimes(package: ModuleType) -> None:
-    """Which was written from the source without the compiler, and is tested against the integral."""
-    ours, theirs = package.Whole(dtype=torch.float64), ZonalConv(2, 3, 5, anchors=5, bias=True).double()
-    theirs.load_state_dict({key: value for key, value in ours.state_dict().items() if key != "_extra_state"})
-    x = torch.randn(4, 50, 2, dtype=torch.float64)
-    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-13, atol=1e-13)
+def test_the_convolution_is_the_integral(package: ModuleType) -> None:
+    """2 pi times the sum over signals of the integral over v of h(angle of u and v) f(v), over many points."""
+    layer = package.Whole(dtype=torch.float64)
+    with torch.no_grad():
+        layer.bias += 0.3
+    fields = torch.randn(1, layer.in_channels, dtype=torch.float64)
+    points, places = sphere_points(20_000), sphere_points(7)
+    cosine = places @ points.T  # (place, point)
+    legendre = [torch.ones_like(cosine), cosine]
+    for l in range(2, 5):
+        legendre.append(((2 * l - 1) * cosine * legendre[-1] - (l - 1) * legendre[-2]) / l)
+    # h(angle) = sum over l of  h_l sqrt((2l+1) / 4 pi) P_l(cos angle); with an anchor at each degree h_l is the weight
+    norms = [math.sqrt((2 * l + 1) / (4 * math.pi)) for l in range(5)]
+    filters = torch.einsum(
+        "ilo,l,lpv->oipv", layer.weight.detach(), torch.tensor(norms).double(), torch.stack(legendre)
+    )
+    signals = evaluate(as_packed(fields, layer.in_type)[0], points)  # (signal in, point)
+    wanted = 2 * math.pi * torch.einsum("oipv,iv->op", filters, signals) * 4 * math.pi / len(points)
+    found = evaluate(as_packed(layer(fields), layer.out_type)[0], places)  # (signal out, place)
+    offset = 0.3 / math.sqrt(4 * math.pi)  # of the bias, a coefficient of degree 0
+    torch.testing.assert_close(found, wanted + offset, atol=1e-3, rtol=1e-3)
 
 
 def test_initial_weights_are_the_sources(package: ModuleType) -> None:
