@@ -83,15 +83,63 @@ int64_t place(const Run& r, const Field& f, const Shape& s, int64_t start, int32
     return ((r.batch * f.rows + start) * s.channels + r.channel * dim) * s.sites + r.site;
 }
 
+// Squares of SIDE x SIDE numbers are transposed in registers, where the compiler has shuffles.
+constexpr int SIDE = 8;
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLES
+#endif
+#endif
+
+template <typename T> void transpose_square(const T* from, int64_t from_step, T* to, int64_t to_step) {
+#ifdef SHUFFLES
+    typedef T Row __attribute__((vector_size(SIDE * sizeof(T))));
+    Row a[SIDE], b[SIDE];
+    for (int i = 0; i < SIDE; ++i) std::memcpy(&a[i], from + i * from_step, sizeof(Row));
+    // three times: rows i and i + 4 are interleaved to rows 2 i and 2 i + 1, which turns the bits of (row, column) by one
+#define INTERLEAVE(X, Y) \
+    for (int i = 0; i < SIDE / 2; ++i) { \
+        Y[2 * i] = __builtin_shufflevector(X[i], X[i + SIDE / 2], 0, 8, 1, 9, 2, 10, 3, 11); \
+        Y[2 * i + 1] = __builtin_shufflevector(X[i], X[i + SIDE / 2], 4, 12, 5, 13, 6, 14, 7, 15); \
+    }
+    INTERLEAVE(a, b)
+    INTERLEAVE(b, a)
+    INTERLEAVE(a, b)
+#undef INTERLEAVE
+    for (int i = 0; i < SIDE; ++i) std::memcpy(to + i * to_step, &b[i], sizeof(Row));
+#else
+    for (int i = 0; i < SIDE; ++i)
+        for (int j = 0; j < SIDE; ++j) to[j * to_step + i] = from[i * from_step + j];
+#endif
+}
+
+// (row, column) -> (column, row): squares first, the last ones overlapping those before
+template <typename T> void transpose(const T* from, int64_t rows, int64_t columns, int64_t from_step, T* to, int64_t to_step) {
+    if (rows < SIDE || columns < SIDE) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) to[j * to_step + i] = from[i * from_step + j];
+        return;
+    }
+    for (int64_t i = 0; i < rows; i += SIDE) {
+        const int64_t r = i + SIDE <= rows ? i : rows - SIDE;
+        for (int64_t j = 0; j < columns; j += SIDE) {
+            const int64_t c = j + SIDE <= columns ? j : columns - SIDE;
+            transpose_square(from + r * from_step + c, from_step, to + c * to_step + r, to_step);
+        }
+    }
+}
+
 // (lane, component) -> (component, lane) and back; dimensions of low degrees are known to the compiler
 template <typename T, int D> void to_rows(const T* from, T* rows, int count, int32_t dim) {
     const int32_t d = D ? D : dim;
+    if (d >= SIDE) return transpose(from, count, d, d, rows, Tile<T>::width);
     for (int w = 0; w < count; ++w)
         for (int32_t m = 0; m < d; ++m) rows[m * Tile<T>::width + w] = from[w * d + m];
 }
 
 template <typename T, int D> void of_rows(T* to, const T* rows, int count, int32_t dim) {
     const int32_t d = D ? D : dim;
+    if (d >= SIDE) return transpose(rows, d, count, Tile<T>::width, to, d);
     for (int w = 0; w < count; ++w)
         for (int32_t m = 0; m < d; ++m) to[w * d + m] = rows[m * Tile<T>::width + w];
 }
