@@ -9,8 +9,8 @@ A filter is a real factor of |x|, to 60 digits, times an integer polynomial, exa
 
     phi(|x|) Y_JM(x/|x|) = sqrt(N) phi(|x|) |x|^-J * P_JM(x)
 
-P_JM is even or odd in each of x, y and z, so the taps with x, y, z >= 0 tell the others. What remains in doubt are
-numbers within 10^-40 of the middle between two float64.
+P_JM is even or odd in each of x, y and z, so the taps with x, y, z >= 0 tell the others. Where phi is small, exact
+arithmetic tells whether it is 0. What remains in doubt are numbers within 10^-40 of the middle between two float64.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from basisgen.verify.polynomials import Polynomial
 from basisgen.verify.statement import PARTS, Certificate, Filters, Harmonic, Products, Root
+from basisgen.verify.surds import vanishes
 from basisgen.verify.tensors import Form, Shape, Tensor
 
 Exact = NDArray[np.object_]  # of Python's integers, or of mpmath numbers
@@ -138,8 +139,8 @@ def _exact_filters(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmon
             continue
         at_origin = J > 0 and radii[0] == 0
         if (formula, at_origin) not in profiles:
-            r = np.array([_root(Fraction(square, unit**2)) for square in radii[at_origin:]], object)
-            profiles[formula, at_origin] = [mpmath.mpf(0)] * at_origin + list(evaluate_profile(formula, r) + 0 * r)
+            lengths = [Fraction(square, unit**2) for square in radii[at_origin:]]
+            profiles[formula, at_origin] = [mpmath.mpf(0)] * at_origin + _profile_values(formula, lengths)
         if J not in polynomials:
             polynomials = {J: [_evaluate(harmonic.polynomial, axes) for harmonic in harmonics[J].values()]}
         radial = [
@@ -154,6 +155,17 @@ def _exact_filters(filters: Filters, harmonics: Mapping[int, Mapping[int, Harmon
             # (x, y, z) of the octant -> (tap)
             exact[row] = _unfolded(np.array(rounded).reshape(*map(len, axes)), filters.size, polynomial)
         yield np.s_[start:stop], f"element J = {J}, profile {formula}", exact
+
+
+def _profile_values(formula: str, squares: Sequence[Fraction]) -> list[Any]:
+    """phi(r) for each r^2: to 60 digits, and 0 where it is 0, which rounding would hide."""
+    r = np.array([_root(square) for square in squares], object)
+    values = list(evaluate_profile(formula, r) + 0 * r)
+    small = mpmath.mpf(10) ** (-DIGITS // 2) * max(map(abs, values), default=0)
+    return [
+        mpmath.mpf(0) if abs(value) <= small and vanishes(parsed_profile(formula), square) else value
+        for square, value in zip(squares, values, strict=True)
+    ]
 
 
 def _evaluate(polynomial: Polynomial, axes: Sequence[Exact]) -> Exact:
@@ -193,7 +205,7 @@ def _nearest(mantissa: int, exponent: int, factor: int) -> float:
 
 
 def _exact_products(filters: Filters, products: Products, part: str) -> Iterator[Part]:
-    """E, or h_a(t) = (2^a a!)^(-1/2) H_a(t) exp(-t^2/2) at the taps of an axis, t = x/s; mpmath's own H_a."""
+    """E, or h_a(t) = (2^a a!)^(-1/2) H_a(t) exp(-t^2/2) at the taps of an axis, t = x/s."""
     if part == "products":
         indices = (i for i in itertools.product(range(products.levels + 1), repeat=3) if sum(i) <= products.levels)
         columns = {index: column for column, index in enumerate(sorted(indices, key=lambda i: (sum(i), i)))}
@@ -208,11 +220,20 @@ def _exact_products(filters: Filters, products: Products, part: str) -> Iterator
     exact = np.zeros((products.levels + 1, n))
     for tap in range(n):
         x = (tap - Fraction(n - 1, 2)) * pitch
-        t = (-1 if x < 0 else 1) * _root(x**2 / products.square_scale)
-        for a in range(products.levels + 1):
-            value = mpmath.hermite(a, t) * mpmath.exp(-(t**2) / 2) / mpmath.sqrt(2**a * math.factorial(a))
-            exact[a, tap] = _nearest(*_factor(value), 1)
+        square = x**2 / products.square_scale
+        t = (-1 if x < 0 else 1) * _root(square)
+        for a, even in enumerate(_hermite(products.levels, square)):
+            norm = mpmath.exp(-(t**2) / 2) / mpmath.sqrt(2**a * math.factorial(a))
+            exact[a, tap] = _nearest(*_factor(even.numerator * t ** (a % 2) * norm / even.denominator), 1)
     yield np.s_[:], f"functions of {part}", exact
+
+
+def _hermite(levels: int, square: Fraction) -> list[Fraction]:
+    """H_a(t), without the factor t of odd a, for a = 0 .. levels at t^2: H_(a+1) = 2 t H_a - 2 a H_(a-1), exactly."""
+    values = [Fraction(1), Fraction(2)]
+    for a in range(1, levels):
+        values.append(2 * values[a] * (square if a % 2 else 1) - 2 * a * values[a - 1])
+    return values[: levels + 1]
 
 
 def square_radii(filters: Filters) -> list[Fraction]:
@@ -230,13 +251,18 @@ def evaluate_profile(formula: str, r: Any) -> Any:
     Raises ValueError for anything else: no other name, call or number is ever looked at.
     """
     try:
-        if len(formula) > MAX_FORMULA or "**" in formula or not _FORMULA.fullmatch(formula):
-            raise ValueError
-        return _value(ast.parse(formula.replace("^", "**"), mode="eval").body, r)
+        return _value(parsed_profile(formula), r)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         raise ValueError(
             f"profile {formula!r:.100} is not a formula in r, whole numbers, + - * / ^, parentheses and exp"
         ) from None
+
+
+def parsed_profile(formula: str) -> ast.expr:
+    """The expression of a formula; `evaluate_profile` looks at what is in it."""
+    if len(formula) > MAX_FORMULA or "**" in formula or not _FORMULA.fullmatch(formula):
+        raise ValueError
+    return ast.parse(formula.replace("^", "**"), mode="eval").body
 
 
 def _value(node: ast.expr, r: Any) -> Any:
