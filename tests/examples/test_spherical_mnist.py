@@ -78,6 +78,7 @@ def test_the_public_format_is_read(made: Path) -> None:
         ("train-labels-idx1-ubyte.gz", gzip.compress(struct.pack(">2I", 2049, 3) + bytes(3)), "with 3 labels"),
         ("train-labels-idx1-ubyte.gz", gzip.compress(struct.pack(">2I", 2049, 2) + b"\x0a\x01"), "label of 0 to 9"),
     ],
+    ids=["missing", "no gzip", "short", "too few bytes", "other magic", "other count", "no digit"],
 )
 def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     make(tmp_path, train=2, test=1)
