@@ -6,10 +6,10 @@
 
 for signals f(R) = sum sqrt(2l+1) x[l, m, n] D^l_mn(R), |n| < N, as compiled layers have them (docs/spheres.md).
 Rotations act on m alone. Signals stand as (degree, n, channel, m, batch), m from -(L-1) to L-1 and zero beyond the
-degree: a convolution is one matrix product per degree, and on the grid the batch, not m, is contiguous. That is why
-these layers are plain torch here: the compiled transform, which starts from (batch, channel), takes some three times
-the time for the same samples, and the compiled `rotation_conv` has filters given by values on a grid, not by a smooth
-spectrum.
+degree, so that a convolution is one matrix product per degree. These layers are plain torch here, beside the compiled
+`rotation_conv` and `transform`, for what those lack: filters with a smooth spectrum in place of values on a grid, more
+angles gamma than N needs, which ReLU wants, and coefficients of the lower degrees alone on the way back. With as many
+angles the samples are those of the compiled transform, and a test says so.
 """
 
 from __future__ import annotations

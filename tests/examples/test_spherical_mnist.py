@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import math
 import struct
@@ -15,6 +16,9 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
+from basisgen.emission.write import write_package
+from basisgen.pipeline import compile_package
+from basisgen.spec import parse_package
 from examples.common.files import DataError
 from examples.common.measure import parameter_count
 from examples.common.presets import load_preset
@@ -164,6 +168,30 @@ def test_samples_are_those_of_the_definition() -> None:
             d = wigner_d(degree, turn)[:, degree - h : degree + h + 1] * math.sqrt(2 * degree + 1)
             value += torch.einsum("ncm,mn->c", part, d)
         torch.testing.assert_close(samples[a, g, r, :, 0], value, atol=1e-5, rtol=1e-5)  # tables are float32
+
+
+def test_samples_are_those_of_the_compiled_transform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same angles; another implementation, in another layout, of the same definition."""
+    spec = """name = "same_samples"
+[[layer]]
+kind = "transform"
+name = "Grid"
+in = "2x0..4r3"
+grid = "gauss"
+space = "rotations"
+"""
+    write_package(compile_package(parse_package(spec)), tmp_path / "same_samples")
+    monkeypatch.syspath_prepend(tmp_path)
+    compiled = importlib.import_module("same_samples").Grid()
+    x = _random(5, 3, 2, 3)
+    parts = []
+    for degree in range(5):
+        h = min(degree, 2)
+        own = x[degree, 2 - h : 3 + h, :, 4 - degree : 5 + degree]  # (n, channel, m, batch)
+        parts.append(own.flatten(0, 2).T)
+    samples = RotationGrid(5, 3, 5, 9, 5).double().synthesis(x, torch.zeros(2, dtype=torch.float64))
+    expected = compiled.synthesis(torch.cat(parts, 1))  # (batch, signal, beta, alpha, gamma)
+    torch.testing.assert_close(samples.permute(4, 3, 2, 0, 1), expected, atol=1e-5, rtol=1e-5)
 
 
 def _about(axis: int, angle: float) -> Tensor:

@@ -32,8 +32,8 @@ class Constants(NamedTuple):
     analysis: Tensor  # (n or -n, order m, order n, degree, ring), halved
     synthesis: Tensor  # (n or -n, order m, order n, ring, degree), halved
     weights: Tensor  # (ring): of the mean over beta
-    to_field: Tensor  # int64 (channel): where in (signal, sign of m, sign of n, order m, order n, degree)
-    of_field: Tensor  # int64 (signal, .., degree): which channel; one past the last for nothing
+    to_field: Tensor  # int64 (channel): where in (sign of m, sign of n, order m, order n, degree, signal)
+    of_field: Tensor  # int64 (sign of m, .., signal): which channel; one past the last for nothing
 
 
 class RotationTransform(Transform):
@@ -52,39 +52,40 @@ class RotationTransform(Transform):
 
     def _synthesis(self, field: Tensor, of: Constants) -> Tensor:
         L, N, batch = self.band_limit, self.orders, field.shape[0]
-        values = field.to(of.alpha.dtype)
-        padded = torch.cat([values, values.new_zeros(batch, 1)], 1).index_select(1, of.of_field)
-        parts = padded.reshape(batch * self.signals, 2, 2, L, N, L)  # (.., sign of m, sign of n, m, n, l)
-        # (n or -n, batch and signal, sum or difference, m, n, l) -> (.. and m and n, l, batch and signal and ..)
-        pairs = _meet(parts[:, 0, 0], parts[:, 0, 1], parts[:, 1, 0], parts[:, 1, 1])
-        rows = pairs.permute(0, 3, 4, 5, 1, 2).reshape(2 * L * N, L, batch * self.signals * 2)
-        rings = torch.bmm(of.synthesis.flatten(0, 2), rows)  # (n or -n and m and n, ring, batch and signal and ..)
-        # (n or -n, m, n, ring, batch and signal, ..) -> (n or -n and .., batch and signal, ring, m, n)
-        shaped = rings.reshape(2, L, N, self.rings, batch * self.signals, 2).permute(0, 5, 4, 3, 1, 2)
-        four = torch.stack(_part(shaped[0, 0], shaped[0, 1], shaped[1, 0], shaped[1, 1]), 2)
-        # (batch and signal, ring, sign of m and sign of n, m, n) -> (.., sign of m and m, sign of n and n)
-        waves = four.reshape(-1, 2, L, N).transpose(1, 2).reshape(-1, 2 * L, 2 * N)
-        # (batch and signal and ring, .. m, .. n) @ (.. n, gamma), then (alpha, .. m) @ that
-        over_gamma = waves @ of.gamma.flatten(1).t()
-        samples = of.alpha.flatten(1) @ over_gamma
-        return samples.reshape(batch, *self.shape).to(field.dtype)
+        values = field.to(of.alpha.dtype).t()  # (channel, batch): the batch last, so that orders move as whole rows
+        padded = torch.cat([values, values.new_zeros(1, batch)]).index_select(0, of.of_field)
+        parts = padded.reshape(4, L, N, L, self.signals * batch)  # (sign of m and sign of n, m, n, l, ..)
+        pairs = _meet(*parts.unbind(0))  # (n or -n, m, n, l, sum or difference, signal and batch)
+        rows = pairs.reshape(2 * L * N, L, 2 * self.signals * batch)
+        rings = torch.bmm(of.synthesis.flatten(0, 2), rows)  # (n or -n and m and n, ring, .. and signal and batch)
+        shaped = rings.reshape(2, L, N, self.rings, 2, self.signals * batch)
+        pp, pm, mp, mm = _part(shaped)
+        # (sign of m, m, sign of n, n, ring, signal and batch)
+        waves = torch.stack([torch.stack([pp, pm], 1), torch.stack([mp, mm], 1)])
+        # (alpha, sign of m and m) @ (.., sign of n and n and ring and signal and batch)
+        over_alpha = of.alpha.flatten(1) @ waves.reshape(2 * L, 2 * N * self.rings * self.signals * batch)
+        # (gamma, sign of n and n) @ (alpha, .., ring and signal and batch)
+        samples = of.gamma.flatten(1) @ over_alpha.reshape(self.points, 2 * N, self.rings * self.signals * batch)
+        grid = samples.reshape(self.points, self.turns, self.rings, self.signals, batch)
+        return grid.permute(4, 3, 2, 0, 1).to(field.dtype)  # (batch, signal, ring, alpha, gamma), not moved in memory
 
     def _analysis(self, samples: Tensor, of: Constants) -> Tensor:
         L, N, batch = self.band_limit, self.orders, samples.shape[0]
-        # (batch and signal and ring, alpha, gamma) @ (gamma, sign of n and n), then (sign of m and m, alpha) @ that
-        values = samples.to(of.alpha.dtype).reshape(-1, self.points, self.turns)
-        over_gamma = values @ (of.gamma.flatten(1) / self.turns)
-        waves = (of.alpha.flatten(1).t() / self.points) @ over_gamma
-        parts = waves.reshape(batch * self.signals, self.rings, 2, L, 2, N)  # (.., ring, sign of m, m, sign of n, n)
-        pairs = _meet(parts[:, :, 0, :, 0], parts[:, :, 0, :, 1], parts[:, :, 1, :, 0], parts[:, :, 1, :, 1])
-        # (n or -n, batch and signal, .., ring, m, n) -> (n or -n and m and n, ring, batch and signal and ..)
-        rows = pairs.permute(0, 4, 5, 3, 1, 2).reshape(2 * L * N, self.rings, batch * self.signals * 2)
-        degrees = torch.bmm(of.analysis.flatten(0, 2), rows)  # (n or -n and m and n, degree, batch and signal and ..)
-        # (n or -n, m, n, degree, batch and signal, ..) -> (n or -n, .., batch and signal, m, n, degree)
-        shaped = degrees.reshape(2, L, N, L, batch * self.signals, 2).permute(0, 5, 4, 1, 2, 3)
-        four = torch.stack(_part(shaped[0, 0], shaped[0, 1], shaped[1, 0], shaped[1, 1]), 1)
-        # (batch, signal and sign of m and sign of n and m and n and l)
-        return four.reshape(batch, self.signals * 4 * L * N * L).index_select(1, of.to_field).to(samples.dtype)
+        # (batch, signal, ring, alpha, gamma) -> (alpha, gamma, ring and signal and batch)
+        values = samples.to(of.alpha.dtype).permute(3, 4, 2, 1, 0)
+        grid = values.reshape(self.points, self.turns, self.rings * self.signals * batch)
+        over_gamma = (of.gamma.flatten(1) / self.turns).t() @ grid  # (alpha, sign of n and n, ..)
+        # (sign of m and m, alpha) @ (alpha, sign of n and n and ring and signal and batch)
+        waves = (of.alpha.flatten(1) / self.points).t() @ over_gamma.reshape(self.points, -1)
+        plus, minus = waves.reshape(2, L, 2, N, self.rings, self.signals * batch).unbind(0)  # sign of m
+        # (n or -n, m, n, ring, sum or difference, signal and batch)
+        pairs = _meet(*plus.unbind(1), *minus.unbind(1))
+        rows = pairs.reshape(2 * L * N, self.rings, 2 * self.signals * batch)
+        degrees = torch.bmm(of.analysis.flatten(0, 2), rows)  # (n or -n and m and n, l, .. and signal and batch)
+        shaped = degrees.reshape(2, L, N, L, 2, self.signals * batch)
+        # (sign of m and sign of n and m and n and l and signal, batch)
+        flat = torch.stack(_part(shaped)).reshape(4 * L * N * L * self.signals, batch)
+        return flat.index_select(0, of.to_field).t().contiguous().to(samples.dtype)
 
     def mean(self, samples: Tensor) -> Tensor:
         """The mean over all rotations: (batch, signal, beta, alpha, gamma) -> (batch, signal)."""
@@ -116,12 +117,13 @@ class RotationTransform(Transform):
 
 
 def _meet(pp: Tensor, pm: Tensor, mp: Tensor, mm: Tensor) -> Tensor:
-    """(n or -n, batch and signal, 2, ..): what d_m,n and d_m,-n multiply, of F_++, F_+-, F_-+, F_--."""
-    return torch.stack([torch.stack([pp + mm, mp - pm], 1), torch.stack([pp - mm, mp + pm], 1)])
+    """(n or -n, .., sum or difference, place) of F_++ to F_-- (.., place): what d_m,n and d_m,-n multiply."""
+    return torch.stack([torch.stack([pp + mm, mp - pm], -2), torch.stack([pp - mm, mp + pm], -2)])
 
 
-def _part(u: Tensor, v: Tensor, x: Tensor, y: Tensor) -> list[Tensor]:
+def _part(pairs: Tensor) -> list[Tensor]:
     """The transpose of `_meet`: in the order F_++, F_+-, F_-+, F_--."""
+    (u, v), (x, y) = (both.unbind(-2) for both in pairs.unbind(0))
     return [u + x, y - v, v + y, u - x]
 
 
@@ -169,15 +171,15 @@ def _waves(trigonometric: Tensor, L: int) -> Tensor:
 
 
 def _places(field_type: tuple[tuple[int, int, int | None], ...], L: int, N: int) -> tuple[Tensor, Tensor]:
-    """Where each channel is in (signal, sign of m, sign of n, m, n, l), and the reverse."""
+    """Where each channel is in (sign of m, sign of n, m, n, l, signal), and the reverse."""
     signals, parts = field_type[0][0], []
     for degree in range(L):
         m = torch.arange(-degree, degree + 1)
         n = torch.arange(-min(degree, N - 1), min(degree, N - 1) + 1)[:, None, None]
         k = torch.arange(signals)[:, None]
-        signs = (k * 2 + (m < 0)) * 2 + (n < 0)
-        parts.append((((signs * L + m.abs()) * N + n.abs()) * L + degree).flatten())  # (n, signal, m)
+        orders = (((m < 0) * 2 + (n < 0)) * L + m.abs()) * N + n.abs()
+        parts.append(((orders * L + degree) * signals + k).flatten())  # (n, signal, m)
     place = torch.cat(parts)
-    of_field = torch.full((signals * 4 * L * N * L,), len(place))
+    of_field = torch.full((4 * L * N * L * signals,), len(place))
     of_field[place] = torch.arange(len(place))
     return place, of_field
