@@ -12,7 +12,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -45,11 +45,18 @@ class Kernel:
         counts = torch.bincount(out_row, minlength=self._rows[2]).cumsum(0)
         pointer = torch.cat([counts.new_zeros(1), counts]).int()
         # int16 has the bits of the uint16 the kernel reads
-        table = (pointer, first_row.to(torch.int16), second_row.to(torch.int16), value.contiguous())
-        # arguments of every call, made once: they take longer than a small product
-        self._fields = [argument for dims, _ in fields for argument in sizes_of(dims)]
-        self._table = [pointer_to(part) for part in table]
+        self._kept = [pointer, first_row.to(torch.int16), second_row.to(torch.int16), value.contiguous()]
+        numbers = [tensor.data_ptr() for tensor in self._kept]
+        sizes = [number for dims, _ in fields for number in self._sizes_of(dims)]
+        # in the order of the struct of this name
+        self._constants = torch.tensor([*sizes, *numbers, self._channels])
         self._type = str(value.dtype).removeprefix("torch.")
+        self._functions: dict[str, Callable[..., None]] = {}
+
+    def _sizes_of(self, dims: list[int]) -> list[int]:
+        """A field as the library takes it: where the components of each fragment are, how many fragments and rows."""
+        self._kept.append(torch.tensor(dims, dtype=torch.int32))
+        return [self._kept[-1].data_ptr(), len(dims), sum(dims)]
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The products, of contiguous fields."""
@@ -64,29 +71,16 @@ class Kernel:
         self._call("backward", x, g, x, x if y is None else y, gx, gy)
         return gx, x.new_empty(0) if y is None else gy
 
-    def _call(self, name: str, like: Tensor, *fields: Tensor, more: Sequence[object] = ()) -> None:
-        """A function of the library: `like` has the batch and the sites, `more` goes behind the sizes of the fields."""
-        batch, sites = like.shape[0], prod(like.shape[2:])
+    def _call(self, name: str, like: Tensor, *fields: Tensor) -> None:
+        """A function of the library: `like` has the batch and the sites."""
+        batch, _, *space = like.shape
+        sites = prod(space)
         if batch * sites == 0:
             return
-        pointers = [ctypes.c_void_p(field.data_ptr()) for field in fields]
-        shape = (ctypes.c_int64(batch), ctypes.c_int64(self._channels), ctypes.c_int64(sites))
-        threads = ctypes.c_int32(torch.get_num_threads())
-        library = _library()
-        assert library is not None, "is_available was not asked"
-        getattr(library, f"{name}_{self._type}")(*pointers, *self._fields, *more, *self._table, *shape, threads)
-
-
-def sizes_of(dims: list[int]) -> list[object]:
-    """A field's arguments: components of each fragment, how many fragments, how many rows."""
-    return [pointer_to(torch.tensor(dims, dtype=torch.int32)), ctypes.c_int32(len(dims)), ctypes.c_int64(sum(dims))]
-
-
-def pointer_to(constant: Tensor) -> ctypes.c_void_p:
-    """The address of a tensor's numbers, which it keeps alive."""
-    pointer = ctypes.c_void_p(constant.data_ptr())
-    pointer.tensor = constant  # type: ignore[attr-defined]
-    return pointer
+        if name not in self._functions:
+            self._functions[name] = _function(f"{name}_{self._type}", len(fields))
+        places = [field.data_ptr() for field in fields]
+        self._functions[name](*places, self._constants.data_ptr(), batch, sites, torch.get_num_threads())
 
 
 def is_available() -> bool:
@@ -110,6 +104,16 @@ def _library() -> ctypes.CDLL | None:
     except (OSError, AttributeError):
         return None
     return None
+
+
+def _function(name: str, fields: int) -> Callable[..., None]:
+    """A function of the library, which takes the places of so many fields."""
+    library = _library()
+    assert library is not None, "is_available was not asked"
+    function = getattr(library, name)
+    function.argtypes = [ctypes.c_void_p] * (fields + 1) + [ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]
+    function.restype = None
+    return function
 
 
 def _compiler() -> list[str] | None:

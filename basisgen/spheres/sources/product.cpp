@@ -394,40 +394,47 @@ void backward_projected(const T* g, const T* x, const T* y, const T* w, T* gx, T
     }
 }
 
+// What stays the same from call to call, as whole numbers in order: fields, table, channels, and the projection.
+template <typename T> struct Constants {
+    Field x, y, out;
+    Entries<T> entries;
+    int64_t channels;
+    const int64_t* projection;
+    explicit Constants(const int64_t* k)
+        : x(field(k)), y(field(k + 3)), out(field(k + 6)),
+          entries{at<int32_t>(k[9]), at<uint16_t>(k[10]), at<uint16_t>(k[11]), at<T>(k[12])}, channels(k[13]), projection(k + 14) {}
+    Projection projected() const {
+        const int64_t* k = projection;
+        return {field(k), at<int32_t>(k[3]), at<int32_t>(k[4]), at<int32_t>(k[5]), at<int32_t>(k[6]), k[7]};
+    }
+    template <typename N> static const N* at(int64_t address) { return reinterpret_cast<const N*>(address); }
+    static Field field(const int64_t* k) { return {at<int32_t>(k[0]), static_cast<int32_t>(k[1]), k[2]}; }
+};
+
 }  // namespace
 
-#define FIELD const int32_t *dims_x, int32_t nx, int64_t rx, const int32_t *dims_y, int32_t ny, int64_t ry, const int32_t *dims_o, int32_t no, int64_t ro
-#define TABLE(T) const int32_t *pointer, const uint16_t *a, const uint16_t *b, const T *c
-#define REST int64_t batch, int64_t channels, int64_t sites, int32_t threads
-#define ARGUMENTS {dims_x, nx, rx}, {dims_y, ny, ry}, {dims_o, no, ro}, {pointer, a, b, c}, {batch, channels, sites}, threads
+#define REST const int64_t *constants, int64_t batch, int64_t sites, int32_t threads
+#define PRODUCT k.x, k.y, k.out
+#define SHAPE k.entries, {batch, k.channels, sites}, threads
+#define FUNCTIONS(T, NAME) \
+    void forward_##NAME(const T* x, const T* y, T* out, REST) { \
+        const Constants<T> k(constants); \
+        forward<T>(x, y, out, PRODUCT, SHAPE); \
+    } \
+    void backward_##NAME(const T* g, const T* x, const T* y, T* gx, T* gy, REST) { \
+        const Constants<T> k(constants); \
+        backward<T>(g, x, y, gx, gy, PRODUCT, SHAPE); \
+    } \
+    void forward_projected_##NAME(const T* x, const T* y, const T* w, T* out, REST) { \
+        const Constants<T> k(constants); \
+        forward_projected<T>(x, y, w, out, PRODUCT, k.projected(), SHAPE); \
+    } \
+    void backward_projected_##NAME(const T* g, const T* x, const T* y, const T* w, T* gx, T* gy, T* gw, REST) { \
+        const Constants<T> k(constants); \
+        backward_projected<T>(g, x, y, w, gx, gy, gw, PRODUCT, k.projected(), SHAPE); \
+    }
 
 extern "C" {
-void forward_float32(const float* x, const float* y, float* out, FIELD, TABLE(float), REST) {
-    forward<float>(x, y, out, ARGUMENTS);
-}
-void forward_float64(const double* x, const double* y, double* out, FIELD, TABLE(double), REST) {
-    forward<double>(x, y, out, ARGUMENTS);
-}
-void backward_float32(const float* g, const float* x, const float* y, float* gx, float* gy, FIELD, TABLE(float), REST) {
-    backward<float>(g, x, y, gx, gy, ARGUMENTS);
-}
-void backward_float64(const double* g, const double* x, const double* y, double* gx, double* gy, FIELD, TABLE(double), REST) {
-    backward<double>(g, x, y, gx, gy, ARGUMENTS);
-}
-
-#define PLACES const int32_t *dims_p, int32_t np, int64_t rp, const int32_t *first, const int32_t *count, const int32_t *column, const int32_t *stride, int64_t weights
-#define PROJECTED {dims_x, nx, rx}, {dims_y, ny, ry}, {dims_o, no, ro}, {{dims_p, np, rp}, first, count, column, stride, weights}, {pointer, a, b, c}, {batch, channels, sites}, threads
-
-void forward_projected_float32(const float* x, const float* y, const float* w, float* out, FIELD, PLACES, TABLE(float), REST) {
-    forward_projected<float>(x, y, w, out, PROJECTED);
-}
-void forward_projected_float64(const double* x, const double* y, const double* w, double* out, FIELD, PLACES, TABLE(double), REST) {
-    forward_projected<double>(x, y, w, out, PROJECTED);
-}
-void backward_projected_float32(const float* g, const float* x, const float* y, const float* w, float* gx, float* gy, float* gw, FIELD, PLACES, TABLE(float), REST) {
-    backward_projected<float>(g, x, y, w, gx, gy, gw, PROJECTED);
-}
-void backward_projected_float64(const double* g, const double* x, const double* y, const double* w, double* gx, double* gy, double* gw, FIELD, PLACES, TABLE(double), REST) {
-    backward_projected<double>(g, x, y, w, gx, gy, gw, PROJECTED);
-}
+FUNCTIONS(float, float32)
+FUNCTIONS(double, float64)
 }

@@ -499,7 +499,8 @@ def _gradients(gradient: Tensor, input: Tensor, second: Tensor | None, key: str)
 
 def _ready(field: Tensor) -> Tensor:
     """The tensor, contiguous and in float32 or better."""
-    return field.to(field.dtype if field.dtype == torch.float64 else torch.float32).contiguous()
+    wide = field.dtype in (torch.float32, torch.float64)
+    return (field if wide else field.float()).contiguous()
 
 
 class _Product(torch.autograd.Function):
@@ -512,7 +513,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _differentiate(ctx, gradient, _Gradients.apply)
+        twice = torch.is_grad_enabled()  # a derivative of this one is wanted
+        return _differentiate(ctx, gradient, _Gradients.apply if twice else _gradients)
 
 
 class _Gradients(torch.autograd.Function):

@@ -9,7 +9,6 @@ where it is made, and made again in the backward pass. Memory is that of the inp
 in cache.
 """
 
-import ctypes
 import functools
 from math import prod
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._compiled import MAX_ROWS, Kernel, is_available, pointer_to, sizes_of
+from ._compiled import MAX_ROWS, Kernel, is_available
 from ._product import (
     _CLASSES,
     _LIBRARY,
@@ -162,21 +161,22 @@ class ProjectedKernel(Kernel):
         fields = [(field.dims, field.channels) for field in (table.first, table.second, table.out)]
         super().__init__(fields, table.out_row, table.first_row, table.second_row, table.value.to(dtype))
         self._out_channels = sum(projection.out._sizes)
-        places = [pointer_to(place) for place in _places(projection)]
-        weights = sum(prod(shape) for shape in projection.shapes)
-        self._more = [*sizes_of(projection.out.dims), *places, ctypes.c_int64(weights)]
+        places, weights = _places(projection), sum(prod(shape) for shape in projection.shapes)
+        self._kept += places
+        more = [*self._sizes_of(projection.out.dims), *(place.data_ptr() for place in places), weights]
+        self._constants: Tensor = torch.cat([self._constants, torch.tensor(more)])
 
     def forward_projected(self, x: Tensor, y: Tensor | None, w: Tensor) -> Tensor:
         """The projected products, of contiguous fields."""
         out = x.new_empty(x.shape[0], self._out_channels, *x.shape[2:])
-        self._call("forward_projected", x, x, x if y is None else y, w, out, more=self._more)
+        self._call("forward_projected", x, x, x if y is None else y, w, out)
         return out
 
     def backward_projected(self, g: Tensor, x: Tensor, y: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of both fields, of one field their sum and nothing, and of the weights."""
         gx, gw = torch.empty_like(x), torch.zeros_like(w)
         gy = gx if y is None else torch.empty_like(y)
-        self._call("backward_projected", x, g, x, x if y is None else y, w, gx, gy, gw, more=self._more)
+        self._call("backward_projected", x, g, x, x if y is None else y, w, gx, gy, gw)
         return gx, x.new_empty(0) if y is None else gy, gw
 
 
@@ -258,7 +258,8 @@ class _Projected(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _differentiate(ctx, gradient, _Gradients.apply)
+        twice = torch.is_grad_enabled()  # a derivative of this one is wanted
+        return _differentiate(ctx, gradient, _Gradients.apply if twice else _gradients)
 
 
 class _Gradients(torch.autograd.Function):
