@@ -114,9 +114,9 @@ def test_compiled_stock_and_plain_products_agree(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("batch", [1, 5, 33])
+@pytest.mark.parametrize(("batch", "channels"), [(1, 3), (5, 13), (33, 3), (9, 8)])  # fewer than 8, a square, more
 def test_compiled_and_stock_differ_by_the_order_of_their_sums_alone(
-    compile_and_import: Callable[[str], ModuleType], dtype: torch.dtype, batch: int
+    compile_and_import: Callable[[str], ModuleType], dtype: torch.dtype, batch: int, channels: int
 ) -> None:
     """Every number is a sum of n terms c f g: either way is within n + 2 roundings of the exact sum of their sizes.
 
@@ -124,7 +124,7 @@ def test_compiled_and_stock_differ_by_the_order_of_their_sums_alone(
     gives the same bits with one thread and two, and again; so does the stock way again.
     """
     package = compile_and_import(
-        'name = "two_ways"\n[[layer]]\nkind = "product"\nname = "P"\nin = "3x0..9"\nmixing = "tree"\n'
+        f'name = "two_ways"\n[[layer]]\nkind = "product"\nname = "P"\nin = "{channels}x0..9"\nmixing = "tree"\n'
     )
     shared = sys.modules[f"{package.__name__}._product"]
     if not shared.is_available():
