@@ -6,9 +6,10 @@ Ours, exact in the rotations, as nothing is sampled:
     h  = f x f                                 all products of each channel with itself, compiled
     b  = <f_i, f_j> of equal degree, <h_i, f_j>, and the scalars of f          power and triple correlations
     c  = B (ln(1 + |b|) sign(b) - mean) / deviation                            B: principal components
-    class scores = sum over training shapes t of  a_t exp(-|c - c_t|^2 / s^2),   (K + ridge) a = +-1
+    class scores = sum over training shapes t of  a_t exp(-|c - c_t|^2 / s^2),   (K + ridge N) a = +-1
 
-s is the median distance of training shapes. Nothing is trained by gradients.
+s is the median distance of training shapes; N is diagonal, the number of training shapes of each one's class over the
+mean of these numbers, so that all classes weigh alike. Nothing is trained by gradients.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Correlations:
 
     components: int = 200
     whitening: float = 0.2
-    ridge: float = 0.05
+    ridge: float = 0.15
 
 
 class CorrelationNetwork(nn.Module):
@@ -78,8 +79,10 @@ class CorrelationNetwork(nn.Module):
         self.shapes = self.components(copies.flatten(0, 1))  # (copy and shape, component)
         self.width = torch.cdist(self.shapes[:: len(copies)], self.shapes[:: len(copies)]).median()
         system = self._kernel(self.shapes).double()
-        system.diagonal().add_(self.sizes.ridge)
-        targets = 2 * nn.functional.one_hot(labels.repeat(len(copies)), self.classes).double() - 1
+        counts = labels.bincount(minlength=self.classes).double()
+        classes = labels.repeat(len(copies))  # (copy and shape)
+        system.diagonal().add_(self.sizes.ridge * (counts / counts.mean())[classes])
+        targets = 2 * nn.functional.one_hot(classes, self.classes).double() - 1
         self.weights = torch.cholesky_solve(targets, torch.linalg.cholesky(system)).to(self.shapes)
 
     def _fit_components(self, signals: Tensor) -> None:

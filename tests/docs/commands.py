@@ -198,6 +198,7 @@ COMMANDS = {
     ),
     "experiment on digits": _experiment(rf"spherical_mnist( --preset {DIGITS})?{OPTIONS}", preset=DIGITS),
     "experiment on molecules": _experiment(rf"qm7( --preset {MOLECULES})?{OPTIONS}", preset=MOLECULES),
+    "experiment on signals of shapes": _experiment(rf"modelnet10_sphere( --preset quick)?{OPTIONS}", preset="quick"),
     "experiment of the paper, data made": _experiment(
         r"(tetris|fibres) --preset paper( --seeds \d+)?", " --network steerable", preset="paper"
     ),
