@@ -127,6 +127,6 @@ def test_what_it_cannot_build_is_one_clear_line(compile_and_import: Compile) -> 
         runtime.network(package, depth=3)
     with pytest.raises(ValueError, match="norm = 'layer' is not one of batch, instance, none"):
         runtime.network(package, norm="layer")
-    fields = compile_and_import(_text("encoder", 'out = "1x1"', 'fields = "2x0 + 1x1"', name="fields"))
+    fields = compile_and_import(_text("encoder", 'out = "1x1"', 'fields = "2x0 + 1x1"', name="vector_encoder"))
     with pytest.raises(ValueError, match="invariant scalars"):
         runtime.Classifier(runtime.network(fields), 3)

@@ -111,7 +111,7 @@ FORGERIES: dict[str, tuple[Callable[[Content], None], str]] = {
         r"in another shape 0\.weight \(model\)",
     ),
     "weights missing": (drop("model", "0.weight"), r"lacks 0\.weight \(model\)"),
-    "weights more": (put("model", "x", value=torch.zeros(1)), r"the model has not, x \(model\)"),
+    "weights more": (put("model", "x", value=torch.zeros(1)), r"it has, and the model lacks, x \(model\)"),
     "model a text": (put("model", value="weights"), "holds no weights: model is a str"),
     "model of numbers": (put("model", value={1: torch.zeros(1)}), "holds no weights"),
     "statistics whole": (
