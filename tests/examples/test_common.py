@@ -232,7 +232,7 @@ def test_committed_results_are_those_of_the_networks_that_are_built_now(results:
     command = rf"python -m examples\.{name} --preset (\w+)(?: --data (\S+))?(?: --out \S+)?(?: --seeds \d+)?"
     preset, data = re.fullmatch(command, committed["command"]).groups()
     if data is not None:  # another file than the usual one lies beside it
-        usual = importlib.import_module(f"examples.{name}.data").VARIABLE
+        usual = importlib.import_module(f"examples.{name.removesuffix('_sphere')}.data").VARIABLE
         data = Path(os.environ.get(usual, "absent")).with_name(data)
     try:
         study = importlib.import_module(f"examples.{name}.experiment").prepare(preset, data)

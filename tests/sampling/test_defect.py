@@ -84,6 +84,7 @@ def test_eigenfilters_have_the_figures_of_the_design(size: int, J: int) -> None:
             assert figure - 1e-3 <= measured <= 1.6 * figure + 1e-6
 
 
+@pytest.mark.slow
 def test_the_small_figures_of_the_prototype_are_those_of_a_cut_spectrum() -> None:
     total, typed = eigenfilter_energies_by_quadrature(5, 1, end=3 * W0)
     assert smallest_defects(total, typed, 2) == pytest.approx([0.013, 0.102], rel=0.1)

@@ -139,6 +139,7 @@ def test_a_wrong_weight_shows(package: ModuleType, way: str) -> None:
     assert (ours(x) - before).detach().abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Fused", "Two"])
 def test_derivatives_of_first_and_second_order(package: ModuleType, way: str, name: str) -> None:
     module = getattr(package, name)(dtype=torch.float64)
