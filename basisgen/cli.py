@@ -119,10 +119,10 @@ def conv(into: str, out_type: str, family: str | None, radial: tuple[str, ...], 
     for key in ("kernel_size", "voxel_spacing", "dilation"):
         table[key] = value_of(options[key])
     layer = parse_layer({**table, "gated": options["gated"], "execution": options["execution"]})
-    for note in check_meaning(into, out_type):
-        say(note, error=True)
     flags = {key: options[key] for key in ("out", "check", "force", "verbose")}
     compile_to(spec=single_layer_package(options["name"], layer), **flags)
+    for note in check_meaning(into, out_type):
+        say(note, error=True)
 
 
 @main.command(short_help="Compare filters for a layer, before training.")
