@@ -84,6 +84,15 @@ class LayerPlan(Protocol):
         """What the manifest says of it, as plain JSON values."""
 
 
+class PlanDefaults:
+    """What holds of the plan of most kinds: a degree that nothing reaches is refused in the spec."""
+
+    @property
+    def silent_terms(self) -> tuple[str, ...]:
+        """No term: every output is reached."""
+        return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Contribution:
     """What the layers of one kind bring to a package together."""

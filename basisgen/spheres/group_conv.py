@@ -23,7 +23,7 @@ from fractions import Fraction
 from typing import Any
 
 from basisgen.errors import SpecError
-from basisgen.layer import Contribution, Kind, SpecDefaults
+from basisgen.layer import Contribution, Kind, PlanDefaults, SpecDefaults
 from basisgen.reading import check_keys, exact_number, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
@@ -119,7 +119,7 @@ class RotationConvSpec(GroupConvSpec):
 
 
 @dataclass(frozen=True, eq=False)
-class GroupConvPlan:
+class GroupConvPlan(PlanDefaults):
     """One correlation and its table."""
 
     spec: GroupConvSpec
@@ -146,11 +146,6 @@ class GroupConvPlan:
     def multiply_adds(self) -> int:
         """The multiply-adds of one sample at one site."""
         return sum(into * out * (2 * l + 1) for l, (into, out) in enumerate(self.spec.multiplicities))
-
-    @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """No term: every output is reached."""
-        return ()
 
     def facts(self) -> dict[str, Any]:
         """See LayerPlan."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from basisgen.errors import SpecError
-from basisgen.layer import Contribution, Kind, SpecDefaults
+from basisgen.layer import Contribution, Kind, PlanDefaults, SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType, Irrep
 from basisgen.spheres import source
@@ -60,7 +60,7 @@ class LinearSpec(SpecDefaults):
 
 
 @dataclass(frozen=True, eq=False)
-class LinearPlan:
+class LinearPlan(PlanDefaults):
     """One linear map, and the dimension of all."""
 
     spec: LinearSpec
@@ -74,11 +74,6 @@ class LinearPlan:
     def dimension(self) -> int:
         """The dimension of all equivariant linear maps between the types."""
         return sum(into * out for into, out in multiplicities(self.spec).values())
-
-    @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """No term: every output is reached."""
-        return ()
 
     @property
     def multiply_adds(self) -> tuple[int, int]:

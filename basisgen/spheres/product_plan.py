@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from basisgen.layer import PlanDefaults
 from basisgen.so3.field_type import Irrep
 from basisgen.spheres.mixing import Degrees, Mixing, cost
 from basisgen.spheres.product_spec import ProductSpec
 
 
 @dataclass(frozen=True, eq=False)
-class ProductPlan:
+class ProductPlan(PlanDefaults):
     """One product: its paths, and how many of all there are."""
 
     spec: ProductSpec
@@ -32,11 +33,6 @@ class ProductPlan:
         products = {term.irrep: term.multiplicity // spec.channels for term in spec.products.terms}
         terms = spec.projected.terms if spec.projected else ()
         return {term.irrep: (term.multiplicity // spec.channels, products[term.irrep]) for term in terms}
-
-    @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """None: a degree that no product reaches is refused."""
-        return ()
 
     @cached_property
     def entries(self) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from basisgen.errors import SpecError
-from basisgen.layer import Array, Contribution, Kind, SpecDefaults
+from basisgen.layer import Array, Contribution, Kind, PlanDefaults, SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
@@ -110,7 +110,7 @@ class TransformSpec(SpecDefaults):
 
 
 @dataclass(frozen=True, eq=False)
-class TransformPlan:
+class TransformPlan(PlanDefaults):
     """One transform and its tables."""
 
     spec: TransformSpec
@@ -144,11 +144,6 @@ class TransformPlan:
         if N is None:
             return self.rings * 2 * L * (self.points + L)
         return self.rings * (4 * L * N * (L + self.turns) + 2 * L * self.points * self.turns)
-
-    @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """No term: every output is reached."""
-        return ()
 
     def facts(self) -> dict[str, Any]:
         """See LayerPlan."""

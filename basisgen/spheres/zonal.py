@@ -21,7 +21,7 @@ import numpy as np
 
 from basisgen.algebra.linear import rank
 from basisgen.errors import ProofError, SpecError
-from basisgen.layer import Array, Contribution, Kind, SpecDefaults
+from basisgen.layer import Array, Contribution, Kind, PlanDefaults, SpecDefaults
 from basisgen.reading import check_keys, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
@@ -96,7 +96,7 @@ class ZonalSpec(SpecDefaults):
 
 
 @dataclass(frozen=True, eq=False)
-class ZonalPlan:
+class ZonalPlan(PlanDefaults):
     """One zonal convolution, and the dimension of all."""
 
     spec: ZonalSpec
@@ -112,11 +112,6 @@ class ZonalPlan:
     def dimension(self) -> int:
         """The dimension of all equivariant linear maps between the signals."""
         return self.spec.L * self.spec.filters
-
-    @property
-    def silent_terms(self) -> tuple[str, ...]:
-        """No term: every output is reached."""
-        return ()
 
     @property
     def multiply_adds(self) -> tuple[int, int]:

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 def rings_and_weights(grid: str, L: int) -> tuple[list[Fraction] | None, list[tuple[Real, Real]], list[Real]]:
     """theta / pi, None for gauss; (cos, sin) of every ring; weights, none of `mw`."""
-    angles = _angles(grid, L)
+    angles = ring_angles(grid, L)
     if angles is None:
         return None, *_gauss(L)
     return angles, [cos_sin(angle) for angle in angles], [_weight(grid, L, angle) for angle in angles]
@@ -33,11 +33,10 @@ def rings_and_weights(grid: str, L: int) -> tuple[list[Fraction] | None, list[tu
 
 def waves(grid: str, L: int, kept: int) -> list[list[Real]]:
     """trig_m at the points of a ring of a grid of band limit L, |m| < kept."""
-    points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
-    return [[_trig(m, Fraction(2 * p, points)) for m in range(1 - kept, kept)] for p in range(points)]
+    return [[_trig(m, angle) for m in range(1 - kept, kept)] for angle in point_angles(grid, L)]
 
 
-def _angles(grid: str, L: int) -> list[Fraction] | None:
+def ring_angles(grid: str, L: int) -> list[Fraction] | None:
     """theta / pi of the rings; None for gauss."""
     if grid == "mw":
         return [Fraction(2 * t + 1, 2 * L - 1) for t in range(L)]
@@ -46,6 +45,12 @@ def _angles(grid: str, L: int) -> list[Fraction] | None:
     if grid == "equiangular":
         return [Fraction(t, 2 * L - 1) for t in range(2 * L)]
     return None
+
+
+def point_angles(grid: str, L: int) -> list[Fraction]:
+    """phi / pi of the points of a ring."""
+    points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
+    return [Fraction(2 * p, points) for p in range(points)]
 
 
 def cos_sin(angle: Fraction) -> tuple[Real, Real]:

@@ -22,9 +22,9 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-FIXED = 320  # bits of the products of `mw`
+from basisgen.verify.spheres.rings import FIXED, Array, point_angles, ring_angles
+
 ZERO = 1 << (FIXED - 200)  # what is smaller there is 0: there are such zeros, of algebraic coincidence
-Array = NDArray[np.float64]
 Fixed = NDArray[np.object_]  # of Python's integers
 
 _LIMB = 16  # bits
@@ -34,7 +34,7 @@ def expected(name: str, grid: str, L: int, kept: int | None = None) -> dict[str,
     """The four tensors of one transform on a grid of band limit L, of degrees below `kept`, all unless given."""
     kept = kept or L
     bits = 400 + 3 * L
-    angles = _angles(grid, L)
+    angles = ring_angles(grid, L)
     cos, sin = _gauss(L, bits)[:2] if angles is None else _columns([_cos_sin(angle, bits) for angle in angles])
     synthesis, analysis = [], []
     if grid != "mw":
@@ -45,25 +45,13 @@ def expected(name: str, grid: str, L: int, kept: int | None = None) -> dict[str,
         synthesis.append(_floats(rows, power, bits))
         if grid != "mw":
             analysis.append(_floats(rows * weights >> bits, power, bits))
-    points = 2 * L - 1 if grid in ("mw", "gauss") else 2 * L
-    trig = np.array([[_trig(m, Fraction(2 * p, points), bits) for m in range(1 - kept, kept)] for p in range(points)])
+    trig = np.array([[_trig(m, angle, bits) for m in range(1 - kept, kept)] for angle in point_angles(grid, L)])
     return {
         f"{name}_analysis": np.concatenate(analysis or list(_analysis_of_mw(L, kept, bits))),
         f"{name}_synthesis": np.concatenate(synthesis),
         f"{name}_trig": _nearest(trig, bits),
         f"{name}_cos": _nearest(cos, bits),
     }
-
-
-def _angles(grid: str, L: int) -> list[Fraction] | None:
-    """theta / pi of the rings; None for gauss."""
-    if grid == "mw":
-        return [Fraction(2 * t + 1, 2 * L - 1) for t in range(L)]
-    if grid == "driscoll_healy":
-        return [Fraction(2 * t + 1, 4 * L) for t in range(2 * L)]
-    if grid == "equiangular":
-        return [Fraction(t, 2 * L - 1) for t in range(2 * L)]
-    return None
 
 
 def _cos_sin(angle: Fraction, bits: int) -> tuple[int, int]:
