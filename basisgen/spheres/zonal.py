@@ -216,7 +216,7 @@ def gather(layers: Sequence[ZonalPlan], proven: Mapping[Claim, ProvenInterpolati
         for layer in layers
     }
     section = {"solution": SOLUTION, "proved": PROVED, "layers": claimed}
-    return Contribution(tensors, {"zonal": section}, {}, source.shared("zonal.py"))
+    return Contribution(tensors, {"zonal": section}, {}, source.shared("linear.py", "zonal.py"))
 
 
 def _stem(spec: ZonalSpec) -> tuple[str, str]:

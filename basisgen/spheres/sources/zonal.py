@@ -14,13 +14,10 @@ which keeps the size of samples through a rectifier.
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ._constants import At, tensors
-from ._layer import GeneratedLayer
-
-FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
+from ._linear import EquivariantLinear, Irrep, _text
 
 
 class Constants(NamedTuple):
@@ -29,37 +26,23 @@ class Constants(NamedTuple):
     table: Tensor  # (degree, anchor)
 
 
-class ZonalConvolution(GeneratedLayer):
+class ZonalConvolution(EquivariantLinear):
     """Signals (batch, channel in, *space) -> (batch, channel out, *space); any axes may follow.
 
     Every signal out is a sum of signals in, each convolved with a separate zonal filter. bias: one number for each
-    signal out, at degree 0.
+    signal out, at degree 0. Weights are (signal in, anchor, signal out).
     """
 
     basisgen_kind = "zonal"
 
-    in_type: FieldType
-    out_type: FieldType
     anchors: int
-    table: str  # its name in basis.safetensors
-
-    def __init__(
-        self, bias: bool = True, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = _size(self.in_type), _size(self.out_type)
-        self.signals, self.signals_out = self.in_type[0][0], self.out_type[0][0]
-        # (signal in, anchor, signal out)
-        self.weight = nn.Parameter(
-            torch.empty(self.signals, self.anchors, self.signals_out, device=device, dtype=dtype)
-        )
-        self.bias = nn.Parameter(self.weight.new_empty(self.signals_out)) if bias else None
-        self.reset_parameters()
+    basis_sha256: str
+    table: str  # the name in it
 
     @classmethod
     def words(cls) -> str:
         """See GeneratedLayer."""
-        return f"{_text(cls.in_type)} -> {_text(cls.out_type)}, {cls.anchors} anchors"
+        return f"{super().words()}, {cls.anchors} anchors"
 
     def reset_parameters(self) -> None:
         """Draws weights as in the source and sets the bias to zero."""
@@ -74,46 +57,19 @@ class ZonalConvolution(GeneratedLayer):
         # (degree, anchor) @ (signal in, anchor, signal out) -> (degree, signal out, signal in)
         return (constants.table.to(self.weight.dtype) @ self.weight).permute(1, 2, 0)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """The convolution of (batch, channel in, *space)."""
-        self._check(input)
-        batch, space = input.shape[0], input.shape[2:]
-        sites = math.prod(space)
-        sizes = [self.signals * (2 * degree + 1) for _, degree, _ in self.in_type]
-        parts = []
-        for degree, (matrix, part) in enumerate(zip(self.spectrum(), input.split_with_sizes(sizes, 1), strict=False)):
-            # (signal out, signal in) @ (batch, signal in, component and site)
-            mixed = matrix @ part.reshape(batch, self.signals, (2 * degree + 1) * sites)
-            if degree == 0 and self.bias is not None:
-                mixed = mixed + self.bias[:, None].to(mixed.dtype)
-            # (batch, signal out, component and site) -> (batch, channel, site)
-            parts.append(mixed.reshape(batch, self.signals_out * (2 * degree + 1), sites))
-        return torch.cat(parts, 1).reshape(batch, self.out_channels, *space)
-
     def extra_repr(self) -> str:
         """The line `print(module)` shows."""
         return f"{_text(self.in_type)} -> {_text(self.out_type)}, anchors={self.anchors}, bias={self.bias is not None}"
 
-    def _check(self, input: Tensor) -> None:
-        if input.ndim < 2 or input.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{type(self).__name__} takes a field (batch, {self.in_channels}, ...), got {tuple(input.shape)}"
-            )
-        if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(self.weight.device.type):
-            raise ValueError(
-                f"{type(self).__name__} has weights of {self.weight.dtype}, got a field of {input.dtype}. "
-                "Convert one of them with .to(dtype)."
-            )
+    def _weight_shape(self) -> tuple[int, ...]:
+        self.signals, self.signals_out = self.in_type[0][0], self.out_type[0][0]
+        return self.signals, self.anchors, self.signals_out
+
+    def _factors(self) -> dict[Irrep, list[tuple[str, Tensor]]]:
+        """The matrix of every degree: (signal out, signal in)."""
+        terms = zip(self.out_type, self.spectrum(), strict=True)
+        return {(degree, parity): [("dense", matrix)] for (_, degree, parity), matrix in terms}
 
     @classmethod
     def _make_constants(cls, at: At) -> Constants:
         return Constants(at(tensors(cls.basis_sha256)[cls.table]))
-
-
-def _size(field_type: FieldType) -> int:
-    return sum(multiplicity * (2 * degree + 1) for multiplicity, degree, _ in field_type)
-
-
-def _text(field_type: FieldType) -> str:
-    letters = {1: "e", -1: "o", None: ""}
-    return " + ".join(f"{multiplicity}x{degree}{letters[parity]}" for multiplicity, degree, parity in field_type)
