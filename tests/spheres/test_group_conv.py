@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from fractions import Fraction
 from types import ModuleType
 
@@ -63,16 +62,6 @@ out = "2x0..1r"
 grid = "equatorial"
 """
 LAYERS = ("Conv1", "Conv2", "Around", "All", "AllOfSphere", "Few")
-
-
-@pytest.fixture(scope="module")
-def package() -> Iterator[ModuleType]:
-    from basisgen.emission.imported import imported
-    from basisgen.pipeline import compile_package
-    from basisgen.spec import parse_package
-
-    with imported(compile_package(parse_package(SPEC)), "correlations") as module:
-        yield module
 
 
 def matrices(grid: RotationGrid) -> list[np.ndarray]:

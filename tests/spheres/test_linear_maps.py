@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -40,16 +39,6 @@ out = "9x0 + 3x1"
 maps = ["uniform"]
 channels = 3
 """
-
-
-@pytest.fixture(scope="module")
-def package() -> Iterator[ModuleType]:
-    from basisgen.emission.imported import imported
-    from basisgen.pipeline import compile_package
-    from basisgen.spec import parse_package
-
-    with imported(compile_package(parse_package(SPEC)), "maps") as module:
-        yield module
 
 
 @pytest.mark.parametrize("name", ["Dense", "Constrained", "Uniform"])

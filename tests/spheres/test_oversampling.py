@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load, save
 
-from basisgen.commands.recompile import recompile
-from basisgen.emission.imported import imported
 from basisgen.errors import SpecError
-from basisgen.pipeline import compile_package
 from basisgen.spec import KINDS, parse_layer, parse_package
 from basisgen.spheres.activation_error import FUNCTIONS, RingAnalysis, activation_error
 from basisgen.spheres.harmonic_tables import tables
 from basisgen.spheres.sphere_grid import Sampling
 from basisgen.verify.spheres import transforms
 from basisgen.verify.spheres.statement import StatementError, read_statement
-from basisgen.verify.verify import verify_package
 from runtime.so3 import random_rotations
 from runtime.spheres.activation import SphereActivation
 from runtime.spheres.signals import rotate_signal
-from tests.spheres.test_verify_spheres import _forged
+from tests.spheres.forging import Files, forged_files, verdict_on
 
 SPEC = """
 name = "verified"
@@ -49,18 +43,6 @@ oversampling = 1.5
 function = "tanh"
 spectrum = [1, 0.5, 0.25, 0.125]
 """
-Files = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def files() -> Files:
-    return compile_package(parse_package(SPEC))
-
-
-@pytest.fixture(scope="module")
-def package(files: Files) -> Iterator[ModuleType]:
-    with imported(files, "verified") as module:
-        yield module
 
 
 def test_samples_are_exact_and_the_error_is_the_predicted_one(package: ModuleType, files: Files) -> None:
@@ -87,17 +69,10 @@ def test_module_and_note_state_the_predicted_error(files: Files) -> None:
 
 
 def test_verify_accepts_its_own_and_rejects_other_numbers(files: Files, tmp_path: Path) -> None:
-    def report(files: Files, name: str) -> Any:
-        place = tmp_path / name / "verified"
-        place.mkdir(parents=True)
-        for file, body in files.items():
-            (place / file).write_bytes(body)
-        return verify_package(place, recompile=recompile, seed=1)
-
-    assert report(files, "own").verified
+    assert verdict_on(files, tmp_path / "own").verified
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
     values["transform_mw_12_6_analysis"][3, 2] = np.nextafter(values["transform_mw_12_6_analysis"][3, 2], 9)
-    forged = report(_forged(files, tensors=save(values)), "forged")
+    forged = verdict_on(forged_files(files, tensors=save(values)), tmp_path / "forged")
     assert not forged.verified and any("transform_mw_12_6_analysis" in line for line in forged.complaints)
 
 

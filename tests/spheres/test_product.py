@@ -54,16 +54,6 @@ NAMES = ["Square", "Tree", "Fragments", "Two"]
 Inputs = tuple[torch.Tensor, ...]
 
 
-@pytest.fixture(scope="module")
-def package() -> Iterator[ModuleType]:
-    from basisgen.emission.imported import imported
-    from basisgen.pipeline import compile_package
-    from basisgen.spec import parse_package
-
-    with imported(compile_package(parse_package(SPEC)), "products") as module:
-        yield module
-
-
 def _inputs(module: Any, *shape: int, dtype: torch.dtype = torch.float64, batch: int = 2) -> Inputs:
     sizes = [module.in_channels] if module.second_type is None else [module.in_channels, module.second_channels]
     return tuple(torch.randn(batch, size, *shape, dtype=dtype) for size in sizes)

@@ -6,7 +6,6 @@ import copy
 import json
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,14 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from basisgen.commands.recompile import recompile
-from basisgen.emission.imported import imported
 from basisgen.errors import SpecError
-from basisgen.pipeline import compile_package
-from basisgen.spec import parse_layer, parse_package
+from basisgen.spec import parse_layer
 from basisgen.verify.spheres.statement import StatementError, read_statement
-from basisgen.verify.verdict import Verdict
-from basisgen.verify.verify import verify_package
+from tests.spheres.forging import Files, forged_files, verdict_on
 
 SPEC = """
 name = "verified"
@@ -71,18 +66,6 @@ maps = ["uniform"]
 channels = 2
 """
 PAIRS = [("Fused", "Whole", "Mix"), ("Two", "WholeTwo", "MixTwo")]
-Files = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def files() -> Files:
-    return compile_package(parse_package(SPEC))
-
-
-@pytest.fixture(scope="module")
-def package(files: Files) -> Iterator[ModuleType]:
-    with imported(files, "verified") as module:
-        yield module
 
 
 @pytest.fixture(params=["compiled", "stock"])
@@ -226,16 +209,8 @@ def test_torch_compile_in_training(package: ModuleType, way: str, name: str) -> 
         torch.testing.assert_close(value, right)
 
 
-def _verify(files: Mapping[str, bytes], directory: Path) -> Verdict:
-    place = directory / "verified"
-    place.mkdir()
-    for name, body in files.items():
-        (place / name).write_bytes(body)
-    return verify_package(place, recompile=recompile, seed=1)
-
-
 def test_verify_runs_and_counts_it(files: Files, tmp_path: Path) -> None:
-    verdict = _verify(files, tmp_path)
+    verdict = verdict_on(files, tmp_path)
     assert verdict.verified, verdict.as_text()
     (layers,) = (check for check in verdict.checks if check.name == "layers")
     assert layers.passed and "too large" not in layers.how
@@ -253,9 +228,7 @@ def test_the_verifier_counts_the_weights(files: Files) -> None:
 
 
 def test_verify_rejects_other_code(files: Files, tmp_path: Path) -> None:
-    from tests.spheres.test_verify_spheres import _forged
-
-    verdict = _verify(_forged(files, _projected__py=files["_projected.py"] + b"\n"), tmp_path)
+    verdict = verdict_on(forged_files(files, _projected__py=files["_projected.py"] + b"\n"), tmp_path)
     assert any("_projected.py" in complaint for complaint in verdict.complaints)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from math import comb
 from types import ModuleType
@@ -92,16 +91,6 @@ SPEC = 'name = "rotations"\n' + "".join(
     for grid in GRIDS
     for N in (1, 2, 5)
 )
-
-
-@pytest.fixture(scope="module")
-def package() -> Iterator[ModuleType]:
-    from basisgen.emission.imported import imported
-    from basisgen.pipeline import compile_package
-    from basisgen.spec import parse_package
-
-    with imported(compile_package(parse_package(SPEC)), "rotations") as module:
-        yield module
 
 
 def values(field: torch.Tensor, N: int, rotations: np.ndarray) -> torch.Tensor:

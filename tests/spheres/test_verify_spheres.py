@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from basisgen.commands.recompile import recompile
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from basisgen.spheres.harmonic_tables import tables
@@ -32,8 +30,7 @@ from basisgen.verify.spheres.statement import (
     Transform,
     read_statement,
 )
-from basisgen.verify.verdict import Verdict
-from basisgen.verify.verify import verify_package
+from tests.spheres.forging import Files, forged_files, verdict_on
 
 SPEC = """
 name = "verified"
@@ -97,39 +94,10 @@ out = "1x0"
 kernel_size = 3
 radial = { family = "shells" }
 """
-Files = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def files() -> Files:
-    return compile_package(parse_package(SPEC))
-
-
-def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Verdict:
-    place = directory / "verified"
-    place.mkdir()
-    for name, body in files.items():
-        (place / name).write_bytes(body)
-    return verify_package(place, run=run, recompile=recompile, seed=1)
-
-
-def _forged(files: Files, **changed: bytes) -> Files:
-    """Files with others in their place, and every digest made to fit."""
-    names = {"tensors": "basis.safetensors", "certificate": "certificate.json"}
-    result = dict(files)
-    for key, body in changed.items():
-        result[names.get(key, key.replace("__", "."))] = body
-    old, new = (hashlib.sha256(of["basis.safetensors"]).hexdigest().encode() for of in (files, result))
-    result = {name: body.replace(old, new) if name.endswith(".py") else body for name, body in result.items()}
-    manifest = result["manifest.json"].decode()
-    for name, body in files.items():
-        if name != "manifest.json":
-            manifest = manifest.replace(hashlib.sha256(body).hexdigest(), hashlib.sha256(result[name]).hexdigest())
-    return {**result, "manifest.json": manifest.encode()}
 
 
 def test_packages_of_sphere_layers_are_verified(files: Files, tmp_path: Path) -> None:
-    verdict = _verify(files, tmp_path)
+    verdict = verdict_on(files, tmp_path)
     assert verdict.verified, verdict.as_text()
     assert {"paths", "couplings", "transforms", "linear", "sphere_conv", "rotation_conv", "layers"} <= {
         check.name for check in verdict.checks if check.passed
@@ -144,7 +112,7 @@ def test_nothing_is_written_outside_of_a_temporary_directory(
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    verdict = _verify(files, tmp_path)
+    verdict = verdict_on(files, tmp_path)
     assert verdict.verified, verdict.as_text()
     assert not list(home.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["home", "verified"]
 
@@ -163,7 +131,7 @@ def test_what_is_run_is_bounded_for_all_layers_together() -> None:
 
 @pytest.mark.slow
 def test_packages_with_convolutions_and_sphere_layers_are_verified(tmp_path: Path) -> None:
-    verdict = _verify(compile_package(parse_package(SPEC + CONVOLUTION)), tmp_path)
+    verdict = verdict_on(compile_package(parse_package(SPEC + CONVOLUTION)), tmp_path)
     assert verdict.verified, verdict.as_text()
     assert {"law", "kernel", "paths", "layers"} <= {check.name for check in verdict.checks if check.passed}
 
@@ -265,7 +233,7 @@ def test_changed_numbers_are_refused(
 ) -> None:
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
     change(values)
-    verdict = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
+    verdict = verdict_on(forged_files(files, tensors=save(values)), tmp_path, run=False)
     assert not verdict.verified
     found = {check.name: check for check in verdict.checks}
     assert found[line].complaints and found["taps"].complaints, verdict.as_text()
@@ -275,7 +243,7 @@ def test_another_encoding_of_the_tensors_is_refused(files: Files, tmp_path: Path
     body = files["basis.safetensors"]
     length = int.from_bytes(body[:8], "little")
     padded = (length + 8).to_bytes(8, "little") + body[8 : 8 + length] + b" " * 8 + body[8 + length :]
-    verdict = _verify(_forged(files, tensors=padded), tmp_path, run=False)
+    verdict = verdict_on(forged_files(files, tensors=padded), tmp_path, run=False)
     assert not verdict.verified and "header" in " ".join(verdict.complaints)
 
 
@@ -283,8 +251,8 @@ def test_another_encoding_of_the_tensors_is_refused(files: Files, tmp_path: Path
     "name", ["_product.py", "_product.cpp", "_compiled.py", "_linear.py", "_group_conv.py", "tree.py", "grid.py"]
 )
 def test_changed_code_is_refused(files: Files, name: str, tmp_path: Path) -> None:
-    forged = _forged(files, **{name.replace(".", "__"): files[name] + b"\n"})
-    verdict = _verify(forged, tmp_path, run=False)
+    forged = forged_files(files, **{name.replace(".", "__"): files[name] + b"\n"})
+    verdict = verdict_on(forged, tmp_path, run=False)
     assert any(name in complaint for complaint in verdict.complaints)
 
 

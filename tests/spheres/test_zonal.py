@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import pickle
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,20 +19,15 @@ from click.testing import CliRunner
 from safetensors.numpy import load, save
 
 from basisgen.cli import main
-from basisgen.commands.recompile import recompile
-from basisgen.emission.imported import imported
 from basisgen.errors import ProofError, SpecError
-from basisgen.pipeline import compile_package
 from basisgen.so3.field_type import parse_field_type
 from basisgen.so3.wigner import field_matrix
-from basisgen.spec import parse_layer, parse_package
+from basisgen.spec import parse_layer
 from basisgen.spheres.zonal import Interpolation, interpolation, prove, tabulate
 from basisgen.verify.spheres import zonal as verifier
 from basisgen.verify.spheres.statement import StatementError, Term, Zonal
-from basisgen.verify.verdict import Verdict
-from basisgen.verify.verify import verify_package
 from runtime.spheres.signals import as_packed, evaluate, sphere_points
-from tests.spheres.test_verify_spheres import _forged
+from tests.spheres.forging import Files, forged_files, verdict_on
 
 SPEC = """
 name = "verified"
@@ -51,18 +45,6 @@ in = "2x0..4n"
 out = "3x0..4n"
 anchors = 5
 """
-Files = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def files() -> Files:
-    return compile_package(parse_package(SPEC))
-
-
-@pytest.fixture(scope="module")
-def package(files: Files) -> Iterator[ModuleType]:
-    with imported(files, "verified") as module:
-        yield module
 
 
 @pytest.mark.parametrize(("L", "anchors"), [(1, 1), (2, 1), (2, 2), (16, 8), (13, 5), (32, 8), (128, 128)])
@@ -170,16 +152,8 @@ def test_a_layer_acts_at_every_place_and_its_state_is_its_weights(package: Modul
     assert per_sample.shape == x.shape
 
 
-def _verify(files: Mapping[str, bytes], directory: Path, run: bool = True) -> Verdict:
-    place = directory / "verified"
-    place.mkdir()
-    for name, body in files.items():
-        (place / name).write_bytes(body)
-    return verify_package(place, run=run, recompile=recompile, seed=1)
-
-
 def test_packages_of_zonal_layers_are_verified(files: Files, tmp_path: Path) -> None:
-    verdict = _verify(files, tmp_path)
+    verdict = verdict_on(files, tmp_path)
     assert verdict.verified, verdict.as_text()
     assert {"zonal", "layers"} <= {check.name for check in verdict.checks if check.passed}
 
@@ -204,14 +178,14 @@ def _more(values: dict[str, Any]) -> None:
 def test_changed_numbers_are_refused(files: Files, change: Any, tmp_path: Path) -> None:
     values = {name: value.copy() for name, value in load(files["basis.safetensors"]).items()}
     change(values)
-    verdict = _verify(_forged(files, tensors=save(values)), tmp_path, run=False)
+    verdict = verdict_on(forged_files(files, tensors=save(values)), tmp_path, run=False)
     found = {check.name: check for check in verdict.checks}
     assert not verdict.verified and (found["zonal"].complaints or change is _more), verdict.as_text()
 
 
 @pytest.mark.parametrize("name", ["_zonal.py", "falling.py"])
 def test_changed_code_is_refused(files: Files, name: str, tmp_path: Path) -> None:
-    verdict = _verify(_forged(files, **{name.replace(".", "__"): files[name] + b"\n"}), tmp_path, run=False)
+    verdict = verdict_on(forged_files(files, **{name.replace(".", "__"): files[name] + b"\n"}), tmp_path, run=False)
     assert any(name in complaint for complaint in verdict.complaints)
 
 
