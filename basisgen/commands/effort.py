@@ -70,10 +70,10 @@ def _of_transform(layer: TransformSpec) -> float:
     L, N = layer.of_grid, layer.N
     rings = L if layer.grid in (Sampling.MW, Sampling.GAUSS) else 2 * L
     numbers = L * L * rings + points_of_ring(layer.grid, L) * L
-    seconds = 2e-6 * numbers * (1 + L / 64)
+    seconds = 3.3e-6 * numbers * (1 + L / 64)
     if layer.grid is Sampling.MW:
         seconds *= 2
-    return seconds * (1 if N is None else 20 * N) * (2 if layer.oversampling.activation else 1)
+    return seconds * (1 if N is None else 12 * N) * (2 if layer.oversampling.activation else 1)
 
 
 def _of_filter(layer: GroupConvSpec) -> float:
