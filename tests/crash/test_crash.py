@@ -228,7 +228,6 @@ def test_an_interrupted_compile_is_one_line_and_the_old_package(tmp_path: Path, 
     # the command itself, with a Ctrl-C at the moment it has planned the package
     code = (
         "import os, signal, basisgen.pipeline as pipeline, basisgen.emission.render as render\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def interrupted(plan): os.killpg(0, signal.SIGINT)\n"
         "render.render = interrupted\n"
         "from basisgen.cli import main\n"

@@ -145,8 +145,6 @@ def test_a_signal_before_the_first_step_leaves_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
-    if before is signal.SIG_IGN:
-        pytest.skip(f"{number.name} is ignored here, as under nohup")
     with pytest.raises(Interrupted) as stopped:
         train(nn.Linear(3, 2), Signalling(SAMPLES, number, 1), config(), tmp_path / "run")
     assert stopped.value.code == 128 + number and not (tmp_path / "run").exists()
