@@ -171,6 +171,29 @@ def required(table: Mapping[str, object], key: str, where: str) -> object:
     return table[key]
 
 
+def one_of(key: str, value: object, known: Collection[str]) -> str:
+    """The value if it is one of a few words; raises SpecError."""
+    if not isinstance(value, str) or value not in known:
+        raise SpecError(f"{key} = {quoted(value)} is not one of {', '.join(known)}.")
+    return value
+
+
+def flag(table: Mapping[str, object], key: str, default: bool) -> bool:
+    """The value of a key that is true or false; raises SpecError."""
+    value = table.get(key, default)
+    if not isinstance(value, bool):
+        raise SpecError(f"{key} = {quoted(value)} is not true or false.")
+    return value
+
+
+def whole(table: Mapping[str, object], key: str, default: int, least: int, most: int) -> int:
+    """The value of a key that is a whole number within bounds; raises SpecError."""
+    value = table.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise SpecError(f"{key} = {quoted(value)} is not a whole number from {least} to {most}.")
+    return value
+
+
 def sub_table(value: object, where: str) -> Mapping[str, object]:
     """The value if it is a table; raises SpecError."""
     if not isinstance(value, Mapping):

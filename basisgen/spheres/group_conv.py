@@ -24,7 +24,7 @@ from typing import Any
 
 from basisgen.errors import SpecError
 from basisgen.layer import Contribution, Kind, PlanDefaults, SpecDefaults
-from basisgen.reading import check_keys, exact_number, quoted, required
+from basisgen.reading import check_keys, exact_number, one_of, quoted, required, whole
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
 from basisgen.spheres.fixed_point import Floats
@@ -186,13 +186,11 @@ def parse(kind: str, name: str, table: Mapping[str, object]) -> GroupConvSpec:
 
 def _grid(table: Mapping[str, object], L: int, on_sphere: bool) -> RotationGrid:
     """Defaults are those of the public code: rings near the identity, or 2L points on the equator."""
-    names = [shape.value for shape in Shape]
-    value = required(table, "grid", "it")
-    if not isinstance(value, str) or value not in names:
-        raise SpecError(f"grid = {quoted(value)} is not one of {', '.join(names)}.")
-    near = value == Shape.NEAR_IDENTITY.value
-    alphas, betas = _count(table, "alphas", 8 if near else 2 * L), _count(table, "betas", 3 if near else 1, MAX_RINGS)
-    gammas = 1 if on_sphere else _count(table, "gammas", 8 if near else 1)
+    shape = Shape(one_of("grid", required(table, "grid", "it"), [shape.value for shape in Shape]))
+    near = shape is Shape.NEAR_IDENTITY
+    alphas = whole(table, "alphas", 8 if near else 2 * L, 1, MAX_POINTS)
+    betas = whole(table, "betas", 3 if near else 1, 1, MAX_RINGS)
+    gammas = 1 if on_sphere else whole(table, "gammas", 8 if near else 1, 1, MAX_POINTS)
     max_beta = _angle(table, "max_beta", Fraction(1, 8) if near else Fraction(0), Fraction(1 if near else "1/2"))
     max_gamma = Fraction(0) if on_sphere else _angle(table, "max_gamma", Fraction(2 if near else 0), Fraction(2))
     if near and not max_beta:
@@ -204,14 +202,7 @@ def _grid(table: Mapping[str, object], L: int, on_sphere: bool) -> RotationGrid:
             )
     if alphas * betas * gammas > MAX_POINTS:
         raise SpecError(f"the filters have {alphas * betas * gammas} points, the limit is {MAX_POINTS}. Take fewer.")
-    return RotationGrid(Shape(value), alphas, betas, gammas, max_beta, max_gamma)
-
-
-def _count(table: Mapping[str, object], key: str, default: int, most: int = MAX_POINTS) -> int:
-    value = table.get(key, default)
-    if type(value) is not int or not 1 <= value <= most:
-        raise SpecError(f"{key} = {quoted(value)} is not a whole number from 1 to {most}.")
-    return value
+    return RotationGrid(shape, alphas, betas, gammas, max_beta, max_gamma)
 
 
 def _angle(table: Mapping[str, object], key: str, default: Fraction, most: Fraction) -> Fraction:

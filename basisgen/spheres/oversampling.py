@@ -18,7 +18,7 @@ from math import ceil
 from typing import Any
 
 from basisgen.errors import SpecError
-from basisgen.reading import exact_number, quoted
+from basisgen.reading import exact_number, one_of, quoted
 from basisgen.spheres.activation_error import FUNCTIONS, OVERSAMPLING, RingAnalysis, activation_error
 from basisgen.spheres.sphere_grid import Sampling
 
@@ -110,12 +110,11 @@ def _activation(table: Mapping[str, object], L: int) -> Activation | None:
                     f'{key} is given without the function it is for. Say function = "relu", or leave it out.'
                 )
         return None
-    if not isinstance(function, str) or function not in FUNCTIONS:
-        raise SpecError(f"function = {quoted(function)} is not one of {', '.join(FUNCTIONS)}.")
+    name = one_of("function", function, FUNCTIONS)
     most = exact_number(table["max_error"]) if "max_error" in table else None
     if "max_error" in table and (most is None or not 0 < most <= 1):
         raise SpecError(f"max_error = {quoted(table['max_error'])} is not a number above 0, 1 at most, as 0.03.")
-    return Activation(function, _spectrum(table.get("spectrum", 0), L), None if most is None else float(most))
+    return Activation(name, _spectrum(table.get("spectrum", 0), L), None if most is None else float(most))
 
 
 def _spectrum(value: object, L: int) -> Spectrum:

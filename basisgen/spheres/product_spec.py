@@ -23,7 +23,7 @@ from typing import Any
 
 from basisgen.errors import SpecError
 from basisgen.layer import SpecDefaults
-from basisgen.reading import check_keys, quoted, required
+from basisgen.reading import check_keys, flag, quoted, required
 from basisgen.so3.field_type import FieldType, Irrep, Term, parse_field_type
 from basisgen.spheres.couplings import MAX_DEGREE
 from basisgen.spheres.mixing import Degrees, Mixing, Pair, cost, mixing_set
@@ -162,9 +162,7 @@ def parse_product(name: str, table: Mapping[str, object]) -> ProductSpec:
     if (pairs := len(factors[0].terms) * len(factors[-1].terms)) > MAX_PAIRS:
         raise SpecError(f"the factors have {pairs} pairs of terms, the limit is {MAX_PAIRS}. Join terms of one irrep.")
     channels = _channels(table.get("channels"), factors)
-    self_products = table.get("self_products")
-    if self_products is not None and not isinstance(self_products, bool):
-        raise SpecError(f"self_products = {quoted(self_products)} is not true or false.")
+    self_products = flag(table, "self_products", False) if table.get("self_products") is not None else None
     mixing = _mixing(required(table, "mixing", "it"), factors)
     projected = _projected(table["out"], channels) if "out" in table else None
     degrees = _degrees(table, mixing, factors, projected)

@@ -21,7 +21,7 @@ import numpy as np
 
 from basisgen.errors import SpecError
 from basisgen.layer import Array, Contribution, Kind, PlanDefaults, SpecDefaults
-from basisgen.reading import check_keys, quoted, required
+from basisgen.reading import check_keys, one_of, quoted, required
 from basisgen.so3.field_type import FieldType
 from basisgen.spheres import source
 from basisgen.spheres.harmonic_tables import Tables, tables
@@ -164,26 +164,19 @@ def parse_transform(name: str, table: Mapping[str, object]) -> TransformSpec:
     """
     table = {key: value for key, value in table.items() if value is not None}
     check_keys(table, ("kind", "name", "in", *OPTIONS), "it")
-    space = Space(_one_of("space", table.get("space", Space.SPHERE.value), Space))
+    space = Space(one_of("space", table.get("space", Space.SPHERE.value), [space.value for space in Space]))
     into = (rotation_type if space is Space.ROTATIONS else signal_type)(required(table, "in", "it"), "in")
     if len(into.terms) > MAX_BAND_LIMIT:
         raise SpecError(
             f"in = {quoted(table['in'])}: band limit {len(into.terms)} is over the limit, {MAX_BAND_LIMIT}."
         )
-    grid = Sampling(_one_of("grid", required(table, "grid", "it"), Sampling))
+    grid = Sampling(one_of("grid", required(table, "grid", "it"), [sampling.value for sampling in Sampling]))
     if space is Space.ROTATIONS:
         spec = TransformSpec(name, into, grid, Oversampling(), space)
         _check_rotations(spec, table)
         return spec
     oversampling = parse_oversampling(table, grid, len(into.terms), MAX_BAND_LIMIT)
     return TransformSpec(name, into, grid, oversampling, space)
-
-
-def _one_of(key: str, value: object, names: type[Enum]) -> str:
-    known = [name.value for name in names]
-    if not isinstance(value, str) or value not in known:
-        raise SpecError(f"{key} = {quoted(value)} is not one of {', '.join(known)}.")
-    return value
 
 
 def _check_rotations(spec: TransformSpec, table: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from basisgen.errors import SpecError
 from basisgen.layer import SpecDefaults
-from basisgen.reading import check_keys, exact_number, quoted, required, sub_table
+from basisgen.reading import check_keys, exact_number, flag, one_of, quoted, required, sub_table
 from basisgen.so3.field_type import FieldType, parse_field_type
 from basisgen.volumes.execution import Execution
 from basisgen.volumes.kernels.constraint import allowed_degrees
@@ -96,9 +96,7 @@ def parse_conv(name: str, table: Mapping[str, object]) -> ConvSpec:
     check_keys(table, ("kind", "name", "in", "out", *OPTIONS), "it")
     into, out = (read_field_type(key, required(table, key, "it")) for key in ("in", "out"))
     check_one_group(into, out)
-    gated = table.get("gated", False)
-    if not isinstance(gated, bool):
-        raise SpecError(f"gated = {quoted(gated)} is not true or false.")
+    gated = flag(table, "gated", False)
     grid = VoxelGrid(
         _triple(_integer(table, "kernel_size", MAX_KERNEL_SIZE)),
         _triple(read_spacing(table.get("voxel_spacing", 1))),
@@ -219,15 +217,13 @@ def _triple(values: list[_T]) -> tuple[_T, _T, _T]:
 
 
 def _execution(value: object, radial: RadialFamily) -> Execution:
-    choices = [choice.value for choice in Execution]
-    if value not in choices:
-        raise SpecError(f"execution = {quoted(value)} is not one of {', '.join(choices)}.")
-    if value == Execution.SEPARABLE.value and not radial.separable:
+    named = Execution(one_of("execution", value, [choice.value for choice in Execution]))
+    if named is Execution.SEPARABLE and not radial.separable:
         raise SpecError(
             f"execution = 'separable' needs filters that are products of functions of x, y and z, which "
             f'\'{radial.name}\' ones are not. Set radial = {{ family = "separable" }}, or execution = "auto".'
         )
-    return Execution(value)
+    return named
 
 
 def _option(value: object) -> str:

@@ -20,7 +20,7 @@ from math import ceil
 from typing import Any
 
 from basisgen.errors import SpecError
-from basisgen.reading import check_keys, exact_number, quoted, required, sub_table
+from basisgen.reading import check_keys, exact_number, flag, one_of, quoted, required, sub_table, whole
 from basisgen.so3.field_type import FieldType, Term
 from basisgen.volumes.conv_spec import MAX_KERNEL_SIZE, check_one_group, read_field_type, read_spacing
 from basisgen.volumes.sampling.families import RadialFamily
@@ -128,18 +128,18 @@ def parse_network(table: Mapping[str, object]) -> NetworkSpec:
     Raises SpecError: one line that names the key, quotes the value and shows the cure.
     """
     check_keys(table, OPTIONS, "[network]")
-    kind = _choice(table, "kind", KINDS, None)
+    kind = one_of("kind", required(table, "kind", "[network]"), KINDS)
     into, out = (read_field_type(key, required(table, key, "[network]")) for key in ("in", "out"))
     fields = _fields(table)
     for other in (out, *fields):
         check_one_group(into, other)
-    even, fine = _flag(table, "even", True), _flag(table, "fine", False)
-    size = _integer(table, "kernel_size", 3, 1, MAX_KERNEL_SIZE)
+    even, fine = flag(table, "even", True), flag(table, "fine", False)
+    size = whole(table, "kernel_size", 3, 1, MAX_KERNEL_SIZE)
     if size % 2 == 0:
         raise SpecError(
             f"kernel_size = {size} is even, and a network keeps its grids centred by odd kernels. Take 3 or 5."
         )
-    stem = _integer(table, "stem_size", 6 if even and not fine else 5, 1, MAX_KERNEL_SIZE)
+    stem = whole(table, "stem_size", 6 if even and not fine else 5, 1, MAX_KERNEL_SIZE)
     if (not fine and (stem % 2 == 0) != even) or (fine and stem % 2 == 0):
         right = "even" if even and not fine else "odd"
         raise SpecError(
@@ -150,7 +150,7 @@ def parse_network(table: Mapping[str, object]) -> NetworkSpec:
         raise SpecError(f"deep_supervision is a key of a unet, and this is kind = '{kind}'. Leave it out.")
     if kind != "classifier" and "features" in table:
         raise SpecError(f"features is a key of a classifier, and this is kind = '{kind}'. Leave it out.")
-    residual = _flag(table, "residual", False)
+    residual = flag(table, "residual", False)
     return NetworkSpec(
         kind,
         into,
@@ -165,10 +165,10 @@ def parse_network(table: Mapping[str, object]) -> NetworkSpec:
         even,
         fine,
         residual,
-        _choice(table, "norm", NORMS, "batch"),
-        _choice(table, "activation", ACTIVATIONS, "gate"),
+        one_of("norm", table.get("norm", "batch"), NORMS),
+        one_of("activation", table.get("activation", "gate"), ACTIVATIONS),
         _dropout(table),
-        _flag(table, "deep_supervision", False),
+        flag(table, "deep_supervision", False),
     )
 
 
@@ -259,12 +259,12 @@ def _fields(table: Mapping[str, object]) -> tuple[FieldType, ...]:
             raise SpecError(
                 f"fields = {quoted(given)} lists the fields of each level: 1 to {MAX_DEPTH} of them, and no growth."
             )
-        depth = _integer(table, "depth", len(given), 1, MAX_DEPTH)
+        depth = whole(table, "depth", len(given), 1, MAX_DEPTH)
         if depth != len(given):
             raise SpecError(f"fields lists {len(given)} levels, and depth = {depth}. Leave depth out.")
         return tuple(read_field_type("fields", entry) for entry in given)
-    first, growth = read_field_type("fields", given), _integer(table, "growth", 2, 1, MAX_GROWTH)
-    depth = _integer(table, "depth", 2, 1, MAX_DEPTH)
+    first, growth = read_field_type("fields", given), whole(table, "growth", 2, 1, MAX_GROWTH)
+    depth = whole(table, "depth", 2, 1, MAX_DEPTH)
     return tuple(
         FieldType(tuple(Term(term.multiplicity * growth**level, term.irrep) for term in first.terms))
         for level in range(depth)
@@ -289,7 +289,7 @@ def _convs(table: Mapping[str, object], depth: int, kind: str, residual: bool) -
 
 
 def _features(table: Mapping[str, object], last: FieldType, out: FieldType) -> FieldType:
-    count = _integer(table, "features", min(last.dimension, 256), 1, 4096)
+    count = whole(table, "features", min(last.dimension, 256), 1, 4096)
     return FieldType((Term(count, out.terms[0].irrep),))
 
 
@@ -321,24 +321,3 @@ def _dropout(table: Mapping[str, object]) -> Fraction:
     if number is None or not 0 <= number < 1:
         raise SpecError(f"dropout = {quoted(given)} is not a share of fields from 0 to below 1, for example 0.1.")
     return number
-
-
-def _integer(table: Mapping[str, object], key: str, default: int, least: int, most: int) -> int:
-    value = table.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise SpecError(f"{key} = {quoted(value)} is not a whole number from {least} to {most}.")
-    return value
-
-
-def _flag(table: Mapping[str, object], key: str, default: bool) -> bool:
-    value = table.get(key, default)
-    if not isinstance(value, bool):
-        raise SpecError(f"{key} = {quoted(value)} is not true or false.")
-    return value
-
-
-def _choice(table: Mapping[str, object], key: str, known: tuple[str, ...], default: str | None) -> str:
-    value = required(table, key, "[network]") if default is None else table.get(key, default)
-    if not isinstance(value, str) or value not in known:
-        raise SpecError(f"{key} = {quoted(value)} is not one of {', '.join(known)}.")
-    return value
