@@ -286,6 +286,12 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent), "OMP_NUM_THREADS": "1"}
 
 
+def test_python_runs_the_package_as_the_command() -> None:
+    command = [sys.executable, "-m", "basisgen", "--version"]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("basisgen, version ")
+
+
 @pytest.mark.parametrize("command", ["verify", "report", "tune"])
 def test_what_is_no_package_is_one_line(command: str) -> None:
     Path("empty").mkdir()
