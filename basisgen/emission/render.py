@@ -66,6 +66,8 @@ def _network(network: NetworkSpec, name: str, made_by: str) -> str:
     """The module that says how the convolutions follow one another."""
     order = expand(network)
     used = dict.fromkeys(name for names in (*order.down, *order.up, order.heads) for name in names)
+    if order.sphere is not None:
+        used[order.sphere] = None
     return template("basisgen.emission", "templates", "network.py.jinja").render(
         made_by=made_by,
         name=name,

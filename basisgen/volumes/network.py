@@ -7,6 +7,8 @@
 
 Every convolution gives fields with their gates; the fields of a level are those of the level above, times `growth`. A
 U-Net goes up again by JoinN, .., Join1, whose input is the coarser fields followed by the finer ones, and ends in Head.
+With activation = "sphere" there are no gates: the fields of a level are functions on the sphere at every voxel, which
+the transform Sphere samples.
 Pure: equal tables, equal layers. `runtime.network` builds the network of a package.
 """
 
@@ -28,12 +30,12 @@ from basisgen.volumes.sampling.registry import DEFAULT_FAMILY, parse_radial
 
 KINDS = ("classifier", "encoder", "unet")
 NORMS = ("batch", "instance", "none")
-ACTIVATIONS = ("gate", "smooth", "norm")
-MAX_DEPTH, MAX_CONVS, MAX_GROWTH = 6, 16, 4
-OF_UNET = ("deep_supervision",)
+ACTIVATIONS = ("gate", "smooth", "norm", "sphere")
+MAX_DEPTH, MAX_CONVS, MAX_GROWTH, MAX_GRID_LIMIT = 6, 16, 4, 32
+OF_UNET, OF_SPHERE = ("deep_supervision",), ("grid_limit",)
 OPTIONS = (
     *("kind", "in", "out", "fields", "depth", "growth", "convs", "features", "kernel_size", "stem_size"),
-    *("voxel_spacing", "radial", "even", "fine", "residual", "norm", "activation", "dropout", *OF_UNET),
+    *("voxel_spacing", "radial", "even", "fine", "residual", "norm", "activation", "dropout", *OF_UNET, *OF_SPHERE),
 )
 Triple = tuple[int, int, int]
 Spacing = tuple[Fraction, Fraction, Fraction]
@@ -63,6 +65,7 @@ class NetworkSpec:
     activation: str
     dropout: Fraction
     deep_supervision: bool
+    grid_limit: int | None  # with activation = "sphere": band limit of the grid
 
     @property
     def depth(self) -> int:
@@ -109,6 +112,7 @@ class NetworkSpec:
             "activation": self.activation,
             "dropout": str(self.dropout),
             **({"deep_supervision": self.deep_supervision} if self.kind == "unet" else {}),
+            **({} if self.grid_limit is None else {"grid_limit": self.grid_limit}),
         }
 
 
@@ -116,10 +120,11 @@ class NetworkSpec:
 class Expansion:
     """The layers of a network, and where they stand: names of convolutions for each level, from fine to coarse."""
 
-    layers: tuple[Mapping[str, object], ...]  # tables of [[conv]], in the order of the network
+    layers: tuple[Mapping[str, object], ...]  # tables of [[layer]], in the order of the network
     down: tuple[tuple[str, ...], ...]
     up: tuple[tuple[str, ...], ...]  # of a U-Net, from fine to coarse; one level fewer
     heads: tuple[str, ...]  # of a U-Net: at level 1, and with deep supervision at the levels below
+    sphere: str | None = None  # the transform, with activation = "sphere"
 
 
 def parse_network(table: Mapping[str, object]) -> NetworkSpec:
@@ -151,6 +156,7 @@ def parse_network(table: Mapping[str, object]) -> NetworkSpec:
     if kind != "classifier" and "features" in table:
         raise SpecError(f"features is a key of a classifier, and this is kind = '{kind}'. Leave it out.")
     residual = flag(table, "residual", False)
+    activation = one_of("activation", table.get("activation", "gate"), ACTIVATIONS)
     return NetworkSpec(
         kind,
         into,
@@ -166,9 +172,10 @@ def parse_network(table: Mapping[str, object]) -> NetworkSpec:
         fine,
         residual,
         one_of("norm", table.get("norm", "batch"), NORMS),
-        one_of("activation", table.get("activation", "gate"), ACTIVATIONS),
+        activation,
         _dropout(table),
         flag(table, "deep_supervision", False),
+        _grid_limit(table, activation, (*fields, *((out,) if kind == "encoder" else ()))),
     )
 
 
@@ -183,7 +190,7 @@ def expand(network: NetworkSpec) -> Expansion:
             "name": name,
             "in": str(into),
             "out": str(out),
-            "gated": gated and network.activation != "norm",
+            "gated": gated and network.activation in ("gate", "smooth"),
             "kernel_size": list(_stem_taps(network) if stem else _taps(network.kernel_size, network.spacings[level])),
             "voxel_spacing": [str(length) for length in _relative(network.spacings[level])],
             "radial": {"family": network.radial.name, **network.radial.describe()},
@@ -191,8 +198,17 @@ def expand(network: NetworkSpec) -> Expansion:
         return name
 
     down = _down(network, conv)
-    if network.kind != "unet":
-        return Expansion(tuple(layers.values()), down, (), ())
+    up, heads = _up(network, conv) if network.kind == "unet" else ((), ())
+    sphere = None
+    if network.grid_limit is not None:
+        sphere = "Sphere"
+        signal = f"1x0..{network.grid_limit - 1}{'n' if network.into.has_parity else ''}"
+        layers[sphere] = {"kind": "transform", "name": sphere, "in": signal, "grid": "driscoll_healy"}
+    return Expansion(tuple(layers.values()), down, up, heads, sphere)
+
+
+def _up(network: NetworkSpec, conv: Any) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The way up of a U-Net, and its heads, both from fine to coarse."""
     up = []
     for level in range(network.depth - 1, 0, -1):
         fine, coarse = network.fields[level - 1], network.fields[level]
@@ -200,11 +216,11 @@ def expand(network: NetworkSpec) -> Expansion:
         again = [conv(f"Same{level}", fine, fine, level) for _ in range(max(network.convs[level - 1], 1) - 1)]
         up.append((conv(f"Join{level}", joined, fine, level), *again))
     levels = range(1, network.depth if network.deep_supervision else 2)
-    heads = [
+    heads = tuple(
         conv("Head" if level == 1 else f"Head{level}", network.fields[level - 1], network.out, level, gated=False)
         for level in levels
-    ]
-    return Expansion(tuple(layers.values()), down, tuple(reversed(up)), tuple(heads))
+    )
+    return tuple(reversed(up)), heads
 
 
 def _down(network: NetworkSpec, conv: Any) -> tuple[tuple[str, ...], ...]:
@@ -301,6 +317,35 @@ def _scalars(kind: str, out: FieldType) -> FieldType:
             f'{"e" if out.has_parity else ""}\'. For other fields take kind = "encoder".'
         )
     return out
+
+
+def _grid_limit(table: Mapping[str, object], activation: str, fields: tuple[FieldType, ...]) -> int | None:
+    """The band limit of the grid of samples, even so that turns of the cube map the grid to itself."""
+    if activation != "sphere":
+        if "grid_limit" in table:
+            raise SpecError(f"grid_limit is a key of activation = 'sphere', and this is '{activation}'. Leave it out.")
+        return None
+    largest = max(map(_band_limit, fields))
+    limit = whole(table, "grid_limit", largest + 2 - largest % 2, 2, MAX_GRID_LIMIT)
+    if limit % 2 or limit < largest:
+        raise SpecError(
+            f"grid_limit = {limit} is not an even number of at least {largest}, the band limit of the fields."
+        )
+    return limit
+
+
+def _band_limit(fields: FieldType) -> int:
+    """Of functions on the sphere, or of scalars alone; raises SpecError for other fields."""
+    degrees, copies = (tuple(of) for of in zip(*((t.irrep.degree, t.multiplicity) for t in fields.terms), strict=True))
+    natural = all(term.irrep.parity in (None, (-1) ** term.irrep.degree) for term in fields.terms)
+    if not any(degrees):
+        return 1
+    if degrees != tuple(range(len(degrees))) or len(set(copies)) > 1 or not natural:
+        raise SpecError(
+            f"activation = 'sphere' takes functions on the sphere at every voxel, and '{fields.brief()}' is not K of "
+            f"them: Kx0..L-1, for example '4x0..2{'n' if fields.has_parity else ''}'."
+        )
+    return len(degrees)
 
 
 def _spacing(table: Mapping[str, object]) -> Spacing:

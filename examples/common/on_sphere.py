@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import runtime
 from runtime.fields import FieldType, channel_count
-from runtime.spheres import SphereActivation, as_channels, as_packed
+from runtime.spheres import SphereActivation
 
 
 class OnSphere(runtime.FieldLayer):
@@ -29,7 +29,7 @@ class OnSphere(runtime.FieldLayer):
         self.signals = _signals(self.in_type)
         functions = [torch.tanh if terms[0].is_odd_scalar else function for terms in self.signals]
         self.activations = nn.ModuleList(
-            SphereActivation(transform, function, limit=len(terms), cube=True)
+            SphereActivation(transform, function, limit=len(terms), cube=True, signals=terms[0].multiplicity)
             for terms, function in zip(self.signals, functions, strict=True)
         )
 
@@ -37,12 +37,7 @@ class OnSphere(runtime.FieldLayer):
         """(batch, channel, x, y, z) -> the same shape."""
         self.check(fields)
         parts = torch.split(fields, [channel_count(terms) for terms in self.signals], 1)
-        outputs = []
-        for terms, activation, part in zip(self.signals, self.activations, parts, strict=True):
-            packed = as_packed(part, terms)  # (batch, copy, coefficient, x, y, z)
-            active = activation(packed.flatten(0, 1))  # (batch and copy, coefficient, x, y, z)
-            outputs.append(as_channels(active.unflatten(0, packed.shape[:2])))
-        return torch.cat(outputs, 1)
+        return torch.cat([activation(part) for activation, part in zip(self.activations, parts, strict=True)], 1)
 
 
 class Unchanged(runtime.FieldLayer):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runtime.constants import constant
-from runtime.fields import FieldType, as_field_type, channel_count, voxels_last
+from runtime.fields import FieldType, as_field_type, channel_count, describe, voxels_last
 from runtime.layer import FieldLayer, is_autocast
 from runtime.so3 import wigner_d
 from runtime.spheres.signals import as_channels, as_packed
@@ -30,7 +30,8 @@ class SphereActivation(FieldLayer):
 
     transform: a generated one, with `field_type`, `synthesis` and `analysis`; its band limit is the grid's. limit: band
     limit of the input, at most the grid's; a grid of twice that is twofold oversampling. out_limit: of the output, that
-    of the input unless given. function: any pointwise one, or a module with weights (PReLU).
+    of the input unless given. function: any pointwise one, or a module with weights (PReLU). signals: how many there
+    are, as many as the transform has unless given; a transform of one signal serves any number.
 
     On the fields of a volume it acts at every voxel: `8x0 + 8x1 + 8x2 + 8x3` are 8 functions on the sphere there. Turns
     of the cube map voxels to voxels, yet commute with it only as well as other rotations do. With `cube` they commute
@@ -39,7 +40,8 @@ class SphereActivation(FieldLayer):
     times the time, and the error under other rotations falls too. On grids of few samples, and with `cube`, a
     generated transform is applied as one matrix each way, faster than in its steps.
 
-    Raises ValueError if a limit is beyond the grid's, if it is not a transform, or if its grid does not suit `cube`.
+    Raises ValueError if a limit is beyond the grid's, if it is not a transform, if its grid does not suit `cube`, or
+    for another number of signals than the transform's, unless that is 1.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SphereActivation(FieldLayer):
         limit: int | None = None,
         out_limit: int | None = None,
         cube: bool = False,
+        signals: int | None = None,
     ) -> None:
         grid = _grid_type(transform)
         largest = max(term.degree for term in grid) + 1
@@ -61,9 +64,10 @@ class SphereActivation(FieldLayer):
                     f"{type(self).__name__} has a grid of band limit {largest}, which does not carry a limit of "
                     f"{value}. Compile a transform of a larger field, or take 1 to {largest}."
                 )
-        super().__init__(_below(limit, grid), _below(out_limit, grid))
+        self._copies = _copies(transform, grid, signals)
+        super().__init__(_times(self._copies, _below(limit, grid)), _times(self._copies, _below(out_limit, grid)))
         self.transform, self.function = transform, function
-        self._missing = channel_count(grid) - self.in_channels
+        self._missing = channel_count(grid) - channel_count(_below(limit, grid))
         self._limits = (limit, out_limit)
         self.cube = cube
         if cube:
@@ -101,9 +105,15 @@ class SphereActivation(FieldLayer):
         voxels = flat.shape[2]
         # (batch, channel, voxel) -> (batch and voxel, channel)
         signals = flat.transpose(1, 2).reshape(batch * voxels, self.in_channels)
+        if self._copies > 1:  # one by one: (batch and voxel and copy, coefficient)
+            signals = as_packed(signals, self.in_type).flatten(0, 1)
         transform: Any = self.transform
-        samples = self.function(transform.synthesis(F.pad(signals, (0, self._missing))))
-        kept: Tensor = transform.analysis(samples)[:, : self.out_channels]  # lower degrees come first
+        samples = transform.synthesis(F.pad(signals, (0, self._missing)))  # (.., signal, ring, point)
+        together = (batch * voxels, self._copies * samples.shape[1], *samples.shape[2:])
+        values = self.function(samples.reshape(together)).reshape(samples.shape)
+        kept: Tensor = transform.analysis(values)[:, : self.out_channels // self._copies]  # lower degrees come first
+        if self._copies > 1:  # (batch and voxel and copy, coefficient) -> (batch and voxel, channel)
+            kept = as_channels(kept.reshape(batch * voxels, self._copies, kept.shape[1]))
         # (batch and voxel, channel) -> (batch, channel, *space)
         return kept.reshape(batch, voxels, self.out_channels).transpose(1, 2).reshape(batch, self.out_channels, *space)
 
@@ -123,6 +133,22 @@ def _grid_type(transform: nn.Module) -> FieldType:
         )
     given: Any = transform.field_type
     return as_field_type(given)
+
+
+def _copies(transform: nn.Module, grid: FieldType, signals: int | None) -> int:
+    """How many signals share the transform of one; 1 where it has as many as there are."""
+    if signals is None or all(term.multiplicity == signals for term in grid):
+        return 1
+    if type(signals) is not int or signals < 1 or any(term.multiplicity > 1 for term in grid):
+        raise ValueError(
+            f"signals = {signals!r}: {type(transform).__name__} is a transform of {describe(grid)}. Leave signals out, "
+            "or compile a transform of one signal, such as 1x0..3, which serves any number."
+        )
+    return signals
+
+
+def _times(copies: int, field_type: FieldType) -> FieldType:
+    return as_field_type([(copies * term.multiplicity, term.degree, term.parity) for term in field_type])
 
 
 def _check_turns(transform: Any) -> None:

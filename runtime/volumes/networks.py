@@ -28,6 +28,7 @@ from runtime.dropout import FieldDropout
 from runtime.fields import FieldType, as_field_type, channel_count
 from runtime.layer import FieldLayer, check_equal_types, field_types_of
 from runtime.normalization import BatchNorm, InstanceNorm
+from runtime.spheres.activation import SphereActivation
 from runtime.volumes.blocks import LayerFactory, ResidualBlock, strided_low_pass
 from runtime.volumes.resampling import GlobalMean, LowPass, Upsample, with_sizes
 from runtime.volumes.sizes import fit_volume
@@ -66,12 +67,21 @@ def network(package: ModuleType, **changes: Any) -> FieldLayer:
             "the spec. Change it under [network], and compile again."
         )
     settings = {"norm": order.norm, "activation": order.activation, "dropout": order.dropout, **changes}
-    for key, known in (("norm", NORMS), ("activation", ACTIVATIONS)):
+    on_sphere = {"sphere": partial(_on_sphere, order.sphere)} if hasattr(order, "sphere") else {}
+    for key, known in (("norm", NORMS), ("activation", {**ACTIVATIONS, **on_sphere})):
         if isinstance(settings[key], str):
             if settings[key] not in known:
-                raise ValueError(f"{key} = {settings[key]!r} is not one of {', '.join(known)}.")
+                cure = ' Compile with activation = "sphere".' if settings[key] == "sphere" else ""
+                raise ValueError(f"{key} = {settings[key]!r} is not one of {', '.join(known)}.{cure}")
             settings[key] = known[settings[key]]
     return _BUILDERS[order.kind](order, **settings)
+
+
+def _on_sphere(transform: type[nn.Module], fields: FieldType) -> FieldLayer:
+    """ReLU of functions on the sphere at every voxel, on samples, exact under turns of the cube; `Gate` for scalars."""
+    if not any(term.degree for term in fields):
+        return Gate(fields)
+    return SphereActivation(transform(), limit=len(fields), cube=True, signals=fields[0].multiplicity)
 
 
 class Encoder(FieldLayer):

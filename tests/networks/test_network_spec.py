@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,6 +79,38 @@ def test_an_encoder_gives_what_it_is_asked_for() -> None:
     assert _layers(spec)[-1] == ("Last", "4x0e + 2x1o", "6x0e + 2x1o", True)
 
 
+def test_functions_on_the_sphere_have_no_gates_and_one_transform() -> None:
+    lines = ('kind = "unet"', 'in = "1x0e"', 'out = "2x0e"', 'fields = "2x0..2n"', 'activation = "sphere"')
+    spec = _package(*lines)
+    assert not any(gated for *_, gated in _layers(spec))
+    assert spec.expansion is not None and spec.expansion.sphere == "Sphere"
+    assert str(spec.layers[-1].into) == "1x0e + 1x1o + 1x2e + 1x3o"
+    assert str(_package(*lines, "grid_limit = 6").layers[-1].into).endswith("1x5o")
+    assert _package(*UNET).expansion.sphere is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('fields = "4x0 + 2x1"', "takes functions on the sphere at every voxel, and '4x0 + 2x1' is not K of them"),
+        ('fields = ["2x0..1", "2x1"]', "and '2x1' is not K of them: Kx0..L-1, for example '4x0..2'"),
+        ('fields = "2x0..2"\ngrid_limit = 5', "grid_limit = 5 is not an even number of at least 3"),
+        ('fields = "2x0..2"\ngrid_limit = 2', "grid_limit = 2 is not an even number of at least 3"),
+        ('fields = "2x0..2"\ngrid_limit = 1000', "grid_limit = 1000 is not a whole number from 2 to 32"),
+    ],
+)
+def test_functions_on_the_sphere_are_refused_in_one_line(line: str, message: str) -> None:
+    lines = ('kind = "classifier"', 'in = "1x0"', 'out = "3x0"', 'activation = "sphere"')
+    with pytest.raises(SpecError, match=re.escape(message)) as refused:
+        _package(*lines, line)
+    assert str(refused.value).startswith("[network]") and "\n" not in str(refused.value)
+
+
+def test_other_activations_have_no_grid() -> None:
+    with pytest.raises(SpecError, match="grid_limit is a key of activation = 'sphere', and this is 'gate'"):
+        _package(*CLASSIFIER, "grid_limit = 4")
+
+
 def test_the_coarse_axis_is_the_last_to_be_halved_and_has_fewer_taps() -> None:
     spec = _package(*CLASSIFIER[:-1], 'fields = "4x0 + 2x1"', "depth = 3", "voxel_spacing = [1, 1, 3]", "convs = 1")
     assert spec.network is not None
@@ -100,6 +133,7 @@ def test_levels_of_one_shape_of_voxel_share_their_filters() -> None:
 
 
 fields = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2)), min_size=1, max_size=3, unique_by=lambda t: t[1])
+signals = st.builds("{}x0..{}".format, st.integers(1, 4), st.integers(1, 3))
 tables = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(KINDS),
@@ -115,6 +149,7 @@ tables = st.fixed_dictionaries(
         "voxel_spacing": st.sampled_from([1, [1, 1, 3], ["1/2", 1, 4]]),
     }
 )
+tables |= st.builds(lambda table, of: {**table, "fields": of, "activation": "sphere"}, tables, signals)
 
 
 @given(tables)
@@ -124,7 +159,7 @@ def test_types_meet_along_the_whole_network(table: dict[str, object]) -> None:
     layers = {str(layer["name"]): layer for layer in order.layers}
     assert len(layers) == len(order.layers)
     used = {name for names in (*order.down, *order.up, order.heads) for name in names}
-    assert used == set(layers)
+    assert used | ({order.sphere} - {None}) == set(layers)
     way = [name for level in order.down for name in level]
     assert layers[way[0]]["in"] == str(network.into)
     for left, right in pairwise(way):

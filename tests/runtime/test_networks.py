@@ -41,6 +41,9 @@ def _spread_statistics(model: nn.Module, size: tuple[int, int, int]) -> nn.Modul
         ("unet", ('out = "1x0 + 1x1"', 'fields = "2x0 + 1x1"', "even = false", 'activation = "smooth"'), (9, 9, 9)),
         ("unet", (*SMALL, "fine = false", 'norm = "none"'), (8, 8, 8)),
         ("unet", (*SMALL, "voxel_spacing = [1, 1, 2]"), (8, 8, 4)),
+        ("classifier", (SMALL[0], 'fields = "2x0..2"', 'activation = "sphere"'), (8, 8, 8)),
+        ("encoder", ('out = "2x0 + 2x1"', 'fields = "2x0..1"', 'activation = "sphere"', "residual = true"), (8, 8, 8)),
+        ("unet", (SMALL[0], 'fields = "1x0..1"', 'activation = "sphere"', "grid_limit = 4"), (8, 8, 8)),
     ],
 )
 def test_turns_of_the_grid_commute_with_every_kind(
@@ -127,6 +130,8 @@ def test_what_it_cannot_build_is_one_clear_line(compile_and_import: Compile) -> 
         runtime.network(package, depth=3)
     with pytest.raises(ValueError, match="norm = 'layer' is not one of batch, instance, none"):
         runtime.network(package, norm="layer")
+    with pytest.raises(ValueError, match=r'not one of gate, smooth, norm\. Compile with activation = "sphere"'):
+        runtime.network(package, activation="sphere")
     fields = compile_and_import(_text("encoder", 'out = "1x1"', 'fields = "2x0 + 1x1"', name="vector_encoder"))
     with pytest.raises(ValueError, match="invariant scalars"):
         runtime.Classifier(runtime.network(fields), 3)

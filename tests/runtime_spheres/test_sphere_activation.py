@@ -70,6 +70,26 @@ def test_fewer_degrees_out():
     assert layer(white(3, 2, 6)).shape == (3, 18) and layer.out_type == signal_type(2, 3)
 
 
+@pytest.mark.parametrize("limit", [4, 12])  # as one matrix, and in the transform's steps
+def test_a_transform_of_one_signal_serves_any_number(compiled, limit):
+    one, three = (generated(compiled, signals, limit, "driscoll_healy") for signals in (1, 3))
+    few = {"limit": 3, "out_limit": 2}
+    layer, wanted = SphereActivation(one, signals=3, **few), SphereActivation(three, **few)
+    assert (layer.in_type, layer.out_type) == (wanted.in_type, wanted.out_type)
+    fields = torch.randn(2, 27, 2, 3, dtype=torch.float64)
+    torch.testing.assert_close(layer(fields), wanted(fields))
+    assert layer(fields[:0]).shape == (0, 12, 2, 3)
+    weights = SphereActivation(one, nn.PReLU(3, dtype=torch.float64), signals=3, **few)  # a weight for each signal
+    assert weights(fields).shape == wanted(fields).shape
+    assert SphereActivation(three, signals=3).in_type == three.field_type
+
+
+@pytest.mark.parametrize("signals", [2, 0, 1.0])
+def test_a_transform_of_several_signals_serves_as_many(signals):
+    with pytest.raises(ValueError, match=f"signals = {signals}: .* a transform of 3x0"):
+        SphereActivation(sphere_transform(3, 4), signals=signals)
+
+
 def test_every_voxel_of_a_volume_by_itself():
     layer = SphereActivation(sphere_transform(2, 5), limit=3)
     fields = torch.randn(2, 18, 2, 3, 4, dtype=torch.float64)
