@@ -116,6 +116,7 @@ COMMANDS = {
         add=" --dry-run --no-index --no-build-isolation",
         says=r"(?s)\A(?!.*does not provide the extra).*Would install basisgen-",
     ),
+    "the command as a module": Typed(r"python -m basisgen", add=" --version", says="basisgen, version "),
     "completion in bash": Typed(
         r'eval "\$\(_BASISGEN_COMPLETE=bash_source basisgen\)"',
         add="; complete -p basisgen",
