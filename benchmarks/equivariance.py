@@ -285,9 +285,9 @@ def benchmark(kernels: list[int], rotations: int) -> dict[str, object]:
                     "matched_to": against if name not in PEERS else None,
                     "filters": {f"{j}<-{l}": count for (j, l), count in convolution.filters.items()},
                     "filters_total": sum(convolution.filters.values()),
-                    "error": round(spectrum.whole, 5),
-                    "error_of_pair": {f"{j}<-{l}": round(error, 5) for (j, l), error in spectrum.pairs.items()},
-                    "error_at_wavelength": {f"{wavelength:g}": round(error, 5) for wavelength, error in at.items()},
+                    "error": _figures(spectrum.whole),
+                    "error_of_pair": {f"{j}<-{l}": _figures(error) for (j, l), error in spectrum.pairs.items()},
+                    "error_at_wavelength": {f"{wavelength:g}": _figures(error) for wavelength, error in at.items()},
                 }
             )
             against = name if name in PEERS else against
@@ -297,6 +297,11 @@ def benchmark(kernels: list[int], rotations: int) -> dict[str, object]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {"field_type": FIELD_TYPE, "samples": rotations * FIELDS, "versions": versions, "rows": rows}
+
+
+def _figures(error: float) -> float:
+    """Four of them: what is left at long waves is small, and ratios of it are quoted."""
+    return float(f"{error:.4g}")
 
 
 def tables(result: dict[str, object]) -> str:
@@ -363,7 +368,7 @@ def _by_wavelength(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
     ratios = [
         error / mine["error_at_wavelength"][wavelength]
         for wavelength, error in theirs["error_at_wavelength"].items()
-        if float(wavelength) >= SMOOTH and mine["error_at_wavelength"][wavelength] > 0
+        if float(wavelength) >= SMOOTH
     ]
     return f"{min(ratios):.2f} to {max(ratios):.1f}"
 
