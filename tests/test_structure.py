@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ STRANGERS = (("volumes", "spheres"),)  # neither imports the other
 ALONE = {"verify": {"verify", "errors"}}  # a room that trusts nothing but these
 
 
+@cache
 def _modules() -> dict[str, ast.Module]:
     paths = [path for path in ROOT.rglob("*.py") if not {"templates", "sources"} & set(path.parts)]
     return {

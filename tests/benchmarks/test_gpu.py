@@ -38,6 +38,7 @@ def result(tmp_path_factory):
     return json.loads((out / "gpu.json").read_text()), (out / "gpu.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_dry_run_fills_every_section(result):
     found, text = result
     assert found["dry"] and "mean nothing" in text
@@ -48,6 +49,7 @@ def test_a_dry_run_fills_every_section(result):
         assert f"## {name}" in text
 
 
+@pytest.mark.slow
 def test_every_mode_of_a_convolution_is_right(result):
     rows = result[0]["sections"]["correctness"]["rows"]
     assert {row["way"] for row in rows} == {"dense", "separable"}
@@ -74,6 +76,7 @@ def test_a_section_survives_the_failure_of_another(gpu, monkeypatch, tmp_path):
     assert len(sections["ceilings"]["rows"]) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU the section runs")
 def test_a_section_in_another_process_tells_why_it_failed(gpu):
     rows, trouble = gpu.apart("ceilings", 60)

@@ -77,6 +77,7 @@ def _kill_writers(tmp_path: Path, old: Files, new: Files, count: int, seed: int)
     return done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.slow
 def test_writers_killed_at_random_moments_leave_a_whole_package(tmp_path: Path, old: Files, new: Files) -> None:
     found = _kill_writers(tmp_path, old, new, count=40, seed=1)
     assert len(found) == 40 and set(found) == {"A", "B"}, found
@@ -271,6 +272,7 @@ def _free(disk: Path) -> int:
     return facts.f_bavail * facts.f_frsize
 
 
+@pytest.mark.slow
 def test_two_compiles_at_once_end_with_one_good_package(tmp_path: Path, old: Files, new: Files) -> None:
     for name, text in (("old.toml", OLD), ("new.toml", NEW)):
         (tmp_path / name).write_text(text)

@@ -377,6 +377,7 @@ def _process(rank: int, folder: Path, place: Path) -> None:
     assert not gloo_threads(), "at the exit they abort the process now and then"
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_weights_of_one(package: ModuleType, tmp_path: Path) -> None:
     mp.spawn(_process, (tmp_path, Path(package.__file__).parent.parent), nprocs=2)
     one = _trained(package, False, slice(None))

@@ -163,7 +163,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         prepare("tiny", tmp_path / "none.npz")
 
 
-@pytest.mark.parametrize("network", ["ours", "esteves"])
+@pytest.mark.parametrize("network", ["ours", pytest.param("esteves", marks=pytest.mark.slow)])
 def test_a_run_writes_its_results(grids: Path, tmp_path: Path, network: str) -> None:
     out = tmp_path / "out"
     options = ["--preset", "tiny", "--data", str(grids), "--network", network, "--out", str(out)]

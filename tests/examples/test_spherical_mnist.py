@@ -286,6 +286,7 @@ def test_networks_have_at_most_so_many_weights(name: str, most: int) -> None:
     assert 0 < parameter_count(build(name, preset)) <= most
 
 
+@pytest.mark.slow
 def test_the_command_runs_on_made_data_and_draws(made: Path, tmp_path: Path) -> None:
     options = [
         "--preset",

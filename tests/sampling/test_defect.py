@@ -138,7 +138,7 @@ def harmonics_at(J: int, directions: Array) -> Array:
     return np.asarray(values.numpy().T)
 
 
-@pytest.mark.parametrize("J", [0, 1, 2, 4])
+@pytest.mark.parametrize("J", [2, *(pytest.param(J, marks=pytest.mark.slow) for J in (0, 1, 4))])
 def test_closed_form_is_the_integral(J: int) -> None:
     grid = cube(5)
     groups = list(Shells().groups(grid, [J]))

@@ -28,6 +28,7 @@ def _taps(processor: str) -> list[list[np.ndarray]]:
     return [[np.array(group) for group in json.loads(line)] for line in run.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="OpenBLAS has these kernels on x86 alone")
 def test_the_kernels_of_another_processor_give_the_same_taps() -> None:
     for one, other in zip(_taps("Nehalem"), _taps("Haswell"), strict=True):
