@@ -1,20 +1,20 @@
 """Equivariant layers for volumes of fields, beside the convolutions that basisgen generates. Needs only torch."""
 
-from runtime.activation import Gate, NormActivation, gated_type
-from runtime.dropout import FieldDropout
-from runtime.fields import FieldType, Term, as_field_type
-from runtime.layer import FieldLayer
-from runtime.lengths import Norm
-from runtime.linear import Linear
-from runtime.normalization import BatchNorm, GroupNorm, InstanceNorm
-from runtime.tensor_product import TensorProductActivation
-from runtime.volumes.blocks import GatedBlock, ResidualBlock
-from runtime.volumes.freeze import freeze
-from runtime.volumes.networks import Classifier, Encoder, Segmenter, deep_supervision, network
-from runtime.volumes.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
-from runtime.volumes.rotate import RandomRotation, curl, gradient, rotate_field, turn_field, voxelize
-from runtime.volumes.sizes import OffCentreWarning, exact_sizes, fit_volume
-from runtime.volumes.unet import UNet
+from .activation import Gate, NormActivation, gated_type
+from .dropout import FieldDropout
+from .fields import FieldType, Term, as_field_type
+from .layer import FieldLayer
+from .lengths import Norm
+from .linear import Linear
+from .normalization import BatchNorm, GroupNorm, InstanceNorm
+from .tensor_product import TensorProductActivation
+from .volumes.blocks import GatedBlock, ResidualBlock
+from .volumes.freeze import freeze
+from .volumes.networks import Classifier, Encoder, Segmenter, deep_supervision, network
+from .volumes.resampling import AveragePool, GlobalMean, LowPass, NormMaxPool, Upsample
+from .volumes.rotate import RandomRotation, curl, gradient, rotate_field, turn_field, voxelize
+from .volumes.sizes import OffCentreWarning, exact_sizes, fit_volume
+from .volumes.unet import UNet
 
 __all__ = [
     "AveragePool",

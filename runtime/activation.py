@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.constants import outside_modes
-from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, has_parity, split_terms, voxels_last
-from runtime.layer import FieldLayer, apply_function
+from .constants import outside_modes
+from .fields import FieldType, FieldTypeLike, Term, as_field_type, describe, has_parity, split_terms, voxels_last
+from .layer import FieldLayer, apply_function
 
 Activation = Callable[[Tensor], Tensor]
 Shapes = Sequence[tuple[int, int] | None]

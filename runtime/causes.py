@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, Term, as_field_type, channel_count, describe, has_parity
-from runtime.so3 import random_rotations
-from runtime.turns import TypedFunction, frozen
-from runtime.volumes.rotate import mix_components
-from runtime.volumes.sizes import exact_sizes, off_centre
+from .fields import FieldType, Term, as_field_type, channel_count, describe, has_parity
+from .so3 import random_rotations
+from .turns import TypedFunction, frozen
+from .volumes.rotate import mix_components
+from .volumes.sizes import exact_sizes, off_centre
 
 _COMPONENTS = "acts on the components of {} one by one. Use Gate or NormActivation, and the norms of runtime."
 

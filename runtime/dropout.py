@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from runtime.fields import FieldTypeLike, copies_to_channels, copy_count
-from runtime.layer import FieldLayer
+from .fields import FieldTypeLike, copies_to_channels, copy_count
+from .layer import FieldLayer
 
 
 class FieldDropout(FieldLayer):

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count
-from runtime.linear import Linear
-from runtime.spheres.conventions import (
+from .fields import FieldType, FieldTypeLike, as_field_type, channel_count
+from .linear import Linear
+from .spheres.conventions import (
     from_complex,
     from_s2fft,
     from_torch_harmonics,

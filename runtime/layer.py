@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe
+from .fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe
 
 _COMPILES_FUNCTIONS = torch.__version__ >= "2.10"  # with gradients, see `apply_function`
 _Number = TypeVar("_Number", int, float)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from runtime.fields import FieldTypeLike, Term, as_field_type, copy_count, has_parity, split_terms
-from runtime.layer import FieldLayer
+from .fields import FieldTypeLike, Term, as_field_type, copy_count, has_parity, split_terms
+from .layer import FieldLayer
 
 
 class Norm(FieldLayer):

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldTypeLike, describe, split_terms, voxels_last
-from runtime.layer import FieldLayer
+from .fields import FieldTypeLike, describe, split_terms, voxels_last
+from .layer import FieldLayer
 
 
 class Linear(FieldLayer):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from runtime.fields import FieldType, FieldTypeLike, copies_to_channels, copy_count, split_terms, voxels_last
-from runtime.layer import FieldLayer, apply_function, takes_operations_apart
+from .fields import FieldType, FieldTypeLike, copies_to_channels, copy_count, split_terms, voxels_last
+from .layer import FieldLayer, apply_function, takes_operations_apart
 
 Count = int | Tensor
 

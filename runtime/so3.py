@@ -13,8 +13,8 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
-from runtime.constants import constant
-from runtime.layer import is_readable
+from .constants import constant
+from .layer import is_readable
 
 
 def spherical_harmonics(degree: int, points: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runtime.fields import FieldType, FieldTypeLike, Term
-from runtime.so3 import random_rotations
-from runtime.testing import SmoothField
+from .fields import FieldType, FieldTypeLike, Term
+from .so3 import random_rotations
+from .testing import SmoothField
 
 
 @st.composite

@@ -5,10 +5,10 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from runtime.constants import constant
-from runtime.fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms, voxels_last
-from runtime.layer import FieldLayer
-from runtime.so3 import coupling
+from .constants import constant
+from .fields import FieldType, FieldTypeLike, Term, as_field_type, describe, split_terms, voxels_last
+from .layer import FieldLayer
+from .so3 import coupling
 
 
 class TensorProductActivation(FieldLayer):

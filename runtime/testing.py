@@ -1,6 +1,6 @@
 """The test that a module is equivariant: f(D_in x) = D_out f(x), exactly where the grid allows, measured elsewhere.
 
-from runtime.testing import assert_equivariant
+from .testing import assert_equivariant
 print(assert_equivariant(GatedBlock(Conv1(), stride=2)))
 """
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from runtime.causes import cause, component_cause
-from runtime.fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe, has_parity
-from runtime.layer import lengths_per_axis, per_axis
-from runtime.so3 import random_rotations
-from runtime.turns import TypedFunction, exact_turns, frozen, or_inf, voxel_spacing_of
-from runtime.volumes.rotate import mix_components
+from .causes import cause, component_cause
+from .fields import FieldType, FieldTypeLike, as_field_type, channel_count, describe, has_parity
+from .layer import lengths_per_axis, per_axis
+from .so3 import random_rotations
+from .turns import TypedFunction, exact_turns, frozen, or_inf, voxel_spacing_of
+from .volumes.rotate import mix_components
 
 Triple = tuple[int, int, int]
 Turn = tuple[tuple[int, ...], ...]  # the rows of its matrix

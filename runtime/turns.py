@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, channel_count, describe
-from runtime.so3 import CUBE_TURNS, cube_turns
-from runtime.volumes.rotate import turn_field
-from runtime.volumes.sizes import OffCentreWarning
+from .fields import FieldType, channel_count, describe
+from .so3 import CUBE_TURNS, cube_turns
+from .volumes.rotate import turn_field
+from .volumes.sizes import OffCentreWarning
 
 _SETTINGS = ("voxel_spacing", "kernel_size", "stride", "padding", "dilation", "scale", "factor")
 

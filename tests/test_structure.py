@@ -122,6 +122,12 @@ def test_runtime_imports_neither_the_compiler_nor_what_it_made() -> None:
         assert not roots & {"basisgen", "generated"}, path
 
 
+def test_runtime_imports_itself_by_relative_names_so_that_it_works_under_any() -> None:
+    for path in (ROOT.parent / "runtime").rglob("*.py"):
+        roots = {name.split(".")[0] for name in _imports(ast.parse(path.read_text()))}
+        assert not roots & {"runtime", "basisgen_runtime"}, path
+
+
 def test_generated_code_imports_torch_and_safetensors_alone() -> None:
     allowed = {"torch", "safetensors", *sys.stdlib_module_names}
     for path in (ROOT.parent / "generated").rglob("*.py"):

@@ -1,17 +1,17 @@
 """Signals on the sphere and the rotation group: data, activations, pooling, whole networks. Needs only torch."""
 
-from runtime.spheres.activation import RotationActivation, SphereActivation
-from runtime.spheres.blocks import InvariantHead, SphericalBlock
-from runtime.spheres.cobb import Cobb, CobbConfig, Hybrid
-from runtime.spheres.cohen import Cohen, CohenConfig
-from runtime.spheres.esteves import Esteves, EstevesConfig
-from runtime.spheres.healpix import from_healpix, healpix_directions, healpix_error, to_healpix
-from runtime.spheres.kondor import Kondor, KondorConfig
-from runtime.spheres.molecules import atom_potentials, neighbour_densities
-from runtime.spheres.normalization import FragmentNorm
-from runtime.spheres.pooling import Invariants, SpectralPool, SphereMean, WeightedAveragePool
-from runtime.spheres.rays import into_unit_ball, mesh_rays, shape_signal, voxel_rays
-from runtime.spheres.rings import (
+from .activation import RotationActivation, SphereActivation
+from .blocks import InvariantHead, SphericalBlock
+from .cobb import Cobb, CobbConfig, Hybrid
+from .cohen import Cohen, CohenConfig
+from .esteves import Esteves, EstevesConfig
+from .healpix import from_healpix, healpix_directions, healpix_error, to_healpix
+from .kondor import Kondor, KondorConfig
+from .molecules import atom_potentials, neighbour_densities
+from .normalization import FragmentNorm
+from .pooling import Invariants, SpectralPool, SphereMean, WeightedAveragePool
+from .rays import into_unit_ball, mesh_rays, shape_signal, voxel_rays
+from .rings import (
     area_means,
     cell_areas,
     directions,
@@ -20,7 +20,7 @@ from runtime.spheres.rings import (
     randomly_rotated,
     rotate_samples,
 )
-from runtime.spheres.signals import (
+from .signals import (
     RandomSignalRotation,
     as_channels,
     as_packed,

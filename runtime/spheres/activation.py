@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.constants import constant
-from runtime.fields import FieldType, as_field_type, channel_count, describe, voxels_last
-from runtime.layer import FieldLayer, is_autocast
-from runtime.so3 import wigner_d
-from runtime.spheres.signals import as_channels, as_packed
+from ..constants import constant
+from ..fields import FieldType, as_field_type, channel_count, describe, voxels_last
+from ..layer import FieldLayer, is_autocast
+from ..so3 import wigner_d
+from .signals import as_channels, as_packed
 
 Function = Callable[[Tensor], Tensor]
 _FEW = 1024  # samples of a grid up to which one matrix is faster than a transform's steps

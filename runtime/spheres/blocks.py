@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, FieldTypeLike, as_field_type
-from runtime.layer import FieldLayer, check_equal_types, field_types_of
-from runtime.spheres.pooling import Invariants
+from ..fields import FieldType, FieldTypeLike, as_field_type
+from ..layer import FieldLayer, check_equal_types, field_types_of
+from .pooling import Invariants
 
 LayerFactory = Callable[[FieldType], FieldLayer]
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runtime.fields import FieldType
-from runtime.spheres.blocks import InvariantHead, SphericalBlock
-from runtime.spheres.cohen import CohenConfig
-from runtime.spheres.normalization import FragmentNorm
-from runtime.spheres.signals import rotation_type, signal_type
-from runtime.spheres.specs import fragments_type, spec_text
+from ..fields import FieldType
+from .blocks import InvariantHead, SphericalBlock
+from .cohen import CohenConfig
+from .normalization import FragmentNorm
+from .signals import rotation_type, signal_type
+from .specs import fragments_type, spec_text
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.spheres.activation import RotationActivation
-from runtime.spheres.signals import rotation_type, signal_type
-from runtime.spheres.specs import spec_text
+from .activation import RotationActivation
+from .signals import rotation_type, signal_type
+from .specs import spec_text
 
 
 @dataclass(frozen=True)

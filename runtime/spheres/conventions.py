@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-from runtime.layer import is_readable
+from ..layer import is_readable
 
 _TOLERANCE = 1e-4  # of the largest coefficient, for a complex signal that is called real
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.spheres.pooling import SphereMean, WeightedAveragePool
-from runtime.spheres.signals import as_channels, as_packed, signal_type
-from runtime.spheres.specs import spec_text
+from .pooling import SphereMean, WeightedAveragePool
+from .signals import as_channels, as_packed, signal_type
+from .specs import spec_text
 
 BRANCHES = ("First", "Second")
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from runtime.spheres.signals import harmonics
+from .signals import harmonics
 
 
 def healpix_directions(nside: int) -> Tensor:

@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.constants import constant
-from runtime.fields import FieldType, as_field_type, split_terms
-from runtime.layer import FieldLayer
-from runtime.linear import Linear
-from runtime.spheres.blocks import head
-from runtime.spheres.normalization import FragmentNorm
-from runtime.spheres.signals import signal_type
-from runtime.spheres.specs import spec_text
+from ..constants import constant
+from ..fields import FieldType, as_field_type, split_terms
+from ..layer import FieldLayer
+from ..linear import Linear
+from .blocks import head
+from .normalization import FragmentNorm
+from .signals import signal_type
+from .specs import spec_text
 
 Pairs = tuple[tuple[tuple[int, int], ...], ...]  # of each degree of the output the (first term, second term)
 

@@ -20,7 +20,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from runtime.spheres.signals import as_channels, harmonics
+from .signals import as_channels, harmonics
 
 _NEAR = 1e-6  # distances below this, in the unit of the positions, have no direction
 

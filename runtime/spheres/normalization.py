@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from runtime.fields import FieldTypeLike, copies_to_channels, copy_count, split_terms, voxels_last
-from runtime.layer import FieldLayer
-from runtime.normalization import has_processes, sum_over_processes
+from ..fields import FieldTypeLike, copies_to_channels, copy_count, split_terms, voxels_last
+from ..layer import FieldLayer
+from ..normalization import has_processes, sum_over_processes
 
 
 class FragmentNorm(FieldLayer):

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldTypeLike, as_field_type, describe, split_terms
-from runtime.layer import FieldLayer
-from runtime.spheres.rings import cell_areas
+from ..fields import FieldTypeLike, as_field_type, describe, split_terms
+from ..layer import FieldLayer
+from .rings import cell_areas
 
 
 class WeightedAveragePool(nn.Module):

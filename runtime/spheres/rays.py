@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runtime.spheres.signals import sphere_points
+from .signals import sphere_points
 
 CHUNK = 1 << 22  # pairs of a ray and a triangle at a time
 

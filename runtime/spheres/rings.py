@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from runtime.so3 import random_rotations
+from ..so3 import random_rotations
 
 
 def directions(colatitudes: Tensor, samples: int, first: float = 0.0) -> Tensor:

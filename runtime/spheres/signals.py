@@ -12,10 +12,10 @@ import math
 import torch
 from torch import Tensor
 
-from runtime.fields import FieldType, FieldTypeLike, as_field_type, describe, split_terms
-from runtime.layer import FieldLayer
-from runtime.so3 import random_rotations, spherical_harmonics
-from runtime.volumes.rotate import mix_components
+from ..fields import FieldType, FieldTypeLike, as_field_type, describe, split_terms
+from ..layer import FieldLayer
+from ..so3 import random_rotations, spherical_harmonics
+from ..volumes.rotate import mix_components
 
 
 def signal_type(multiplicity: int, limit: int) -> FieldType:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runtime.fields import FieldType, as_field_type, describe
+from ..fields import FieldType, as_field_type, describe
 
 Layer = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 """The test that a module commutes with rotations of signals, f(D x) = D f(x), for rotations drawn uniformly.
 
-from runtime.spheres.testing import assert_equivariant
+from .testing import assert_equivariant
 print(assert_equivariant(SphericalBlock(Product1(), after=Mix1())))
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, FieldTypeLike, as_field_type, describe, has_parity
-from runtime.so3 import random_rotations
-from runtime.turns import frozen
-from runtime.volumes.rotate import mix_components
+from ..fields import FieldType, FieldTypeLike, as_field_type, describe, has_parity
+from ..so3 import random_rotations
+from ..turns import frozen
+from ..volumes.rotate import mix_components
 
 Spectrum = Callable[[int], float]
 SPECTRA: dict[str, Spectrum] = {"white": lambda l: 1.0, "falling": lambda l: 1 / (1 + l) ** 2}

@@ -1,12 +1,12 @@
 """The training loop, its configuration and its checkpoints: what to import is listed here."""
 
-from runtime.train.calibration import calibrate
-from runtime.train.config import Precision, TrainConfig, TrainingError
-from runtime.train.log import log_to_stderr
-from runtime.train.loop import classification_metrics, train
-from runtime.train.run import TrainResult
-from runtime.train.stop_signals import Interrupted
-from runtime.train.weights import load_weights
+from .calibration import calibrate
+from .config import Precision, TrainConfig, TrainingError
+from .log import log_to_stderr
+from .loop import classification_metrics, train
+from .run import TrainResult
+from .stop_signals import Interrupted
+from .weights import load_weights
 
 __all__ = [
     "Interrupted",

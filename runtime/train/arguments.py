@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from runtime.train.config import TrainConfig, TrainingError
+from .config import TrainConfig, TrainingError
 
 
 def check_arguments(

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset
 
-from runtime.train.config import TrainConfig, TrainingError
-from runtime.train.processes import Processes, seed_generators
-from runtime.train.samples import Key, length
-from runtime.train.workers import Loader
+from .config import TrainConfig, TrainingError
+from .processes import Processes, seed_generators
+from .samples import Key, length
+from .workers import Loader
 
 
 class Part(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.fields import FieldType, as_field_type, copies_to_channels
-from runtime.generated import has_blocks
+from ..fields import FieldType, as_field_type, copies_to_channels
+from ..generated import has_blocks
 
 __all__ = ["calibrate"]
 

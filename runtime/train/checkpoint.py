@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runtime.train.config import TrainingError
+from .config import TrainingError
 
 FORMAT = "runtime.checkpoint 2"
 BEST = "best.pt"

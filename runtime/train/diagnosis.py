@@ -7,10 +7,10 @@ from enum import IntEnum
 import torch
 from torch import Tensor, nn
 
-from runtime.train.batches import Part
-from runtime.train.samples import noun
-from runtime.train.task import Task
-from runtime.train.trees import named_tensors
+from .batches import Part
+from .samples import noun
+from .task import Task
+from .trees import named_tensors
 
 
 class Phase(IntEnum):

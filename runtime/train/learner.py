@@ -15,11 +15,11 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from runtime.train.arguments import made_optimizer, trained_parameters
-from runtime.train.batches import Part
-from runtime.train.config import TrainConfig, TrainingError
-from runtime.train.penalties import penalties_of
-from runtime.train.task import Task
+from .arguments import made_optimizer, trained_parameters
+from .batches import Part
+from .config import TrainConfig, TrainingError
+from .penalties import penalties_of
+from .task import Task
 
 
 class Learner:

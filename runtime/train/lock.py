@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runtime.train.config import TrainingError
+from .config import TrainingError
 
 try:
     import fcntl

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from runtime.train.config import TrainingError
-from runtime.train.monitor import Row
-from runtime.train.run import LOG, Run
+from .config import TrainingError
+from .monitor import Row
+from .run import LOG, Run
 
 LOG_SECONDS = 30.0  # between lines of the log, except for the first epoch and the last
-logger = logging.getLogger("runtime.train")
+logger = logging.getLogger(__package__)
 
 
 def log_to_stderr() -> None:

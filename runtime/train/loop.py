@@ -28,18 +28,18 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from runtime.train.arguments import check_arguments
-from runtime.train.batches import TrainBatches, ValidationBatches
-from runtime.train.config import TrainConfig, TrainingError
-from runtime.train.learner import Learner
-from runtime.train.lock import locked
-from runtime.train.log import Log
-from runtime.train.processes import Processes, joined_processes
-from runtime.train.restore import facts_of
-from runtime.train.run import Run, TrainResult
-from runtime.train.stop_signals import StopNow, StopSignals
-from runtime.train.task import Forward, Loss, task_of
-from runtime.train.validation import Validation
+from .arguments import check_arguments
+from .batches import TrainBatches, ValidationBatches
+from .config import TrainConfig, TrainingError
+from .learner import Learner
+from .lock import locked
+from .log import Log
+from .processes import Processes, joined_processes
+from .restore import facts_of
+from .run import Run, TrainResult
+from .stop_signals import StopNow, StopSignals
+from .task import Forward, Loss, task_of
+from .validation import Validation
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.train.config import TrainingError
+from .config import TrainingError
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection

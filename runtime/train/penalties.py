@@ -4,8 +4,8 @@ import re
 
 from torch import nn
 
-from runtime.generated import is_generated_conv
-from runtime.train.config import TrainConfig, TrainingError
+from ..generated import is_generated_conv
+from .config import TrainConfig, TrainingError
 
 
 def penalties_of(model: nn.Module, config: TrainConfig) -> list[tuple[nn.Parameter, float, float]]:

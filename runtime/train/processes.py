@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from runtime.train.config import TrainingError
+from .config import TrainingError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store

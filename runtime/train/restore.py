@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from runtime.train.batches import TrainBatches
-from runtime.train.config import TrainConfig, TrainingError, shown
-from runtime.train.learner import Learner
-from runtime.train.monitor import Monitor, Row, monitor_of
-from runtime.train.weights import checked_weights, cpu_state, put_weights
+from .batches import TrainBatches
+from .config import TrainConfig, TrainingError, shown
+from .learner import Learner
+from .monitor import Monitor, Row, monitor_of
+from .weights import checked_weights, cpu_state, put_weights
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection

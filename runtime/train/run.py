@@ -10,17 +10,17 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from runtime.train.batches import Part, TrainBatches
-from runtime.train.checkpoint import BEST, checkpoints, load, rotate, save, step_path
-from runtime.train.config import TrainingError
-from runtime.train.diagnosis import bad_values
-from runtime.train.learner import Learner
-from runtime.train.monitor import Row
-from runtime.train.processes import Processes, seed_generators
-from runtime.train.restore import Facts, Progress, content_of, restore
-from runtime.train.stop_signals import StopSignals
-from runtime.train.validation import NotFiniteError, Validation
-from runtime.train.weights import cpu_state
+from .batches import Part, TrainBatches
+from .checkpoint import BEST, checkpoints, load, rotate, save, step_path
+from .config import TrainingError
+from .diagnosis import bad_values
+from .learner import Learner
+from .monitor import Row
+from .processes import Processes, seed_generators
+from .restore import Facts, Progress, content_of, restore
+from .stop_signals import StopSignals
+from .validation import NotFiniteError, Validation
+from .weights import cpu_state
 
 LOG = "history.csv"
 

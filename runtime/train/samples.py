@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from runtime.train.config import TrainingError
-from runtime.train.processes import seed_generators
-from runtime.train.trees import like, named_tensors
+from .config import TrainingError
+from .processes import seed_generators
+from .trees import like, named_tensors
 
 Key = tuple[int | str, int]  # (epoch, or the name of the pass; index of the sample)
 Sample = tuple[int, Any, Any]  # index, inputs, label

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from runtime.train.batches import Part
-from runtime.train.config import Precision, TrainingError
-from runtime.train.samples import noun
-from runtime.train.trees import map_tensors, shapes
+from .batches import Part
+from .config import Precision, TrainingError
+from .samples import noun
+from .trees import map_tensors, shapes
 
 Loss = Callable[[Any, Any], Tensor]  # (output (batch, ...), label (batch, ...)) -> mean over the batch, ()
 Forward = Callable[[nn.Module, Any], Any]  # (model, inputs) -> output

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from runtime.train.batches import Part, ValidationBatches
-from runtime.train.config import TrainingError
-from runtime.train.monitor import Row
-from runtime.train.processes import Processes
-from runtime.train.stop_signals import StopSignals
-from runtime.train.task import Judged, Task
+from .batches import Part, ValidationBatches
+from .config import TrainingError
+from .monitor import Row
+from .processes import Processes
+from .stop_signals import StopSignals
+from .task import Judged, Task
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection

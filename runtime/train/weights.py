@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.train.checkpoint import load
-from runtime.train.config import TrainingError
+from .checkpoint import load
+from .config import TrainingError
 
 EXTRA_STATE = "_extra_state"  # torch's name; generated layers say there what their weights were made for
 

@@ -22,10 +22,10 @@ from typing import Any, Self
 
 from torch.utils.data import DataLoader, Dataset
 
-from runtime.train.config import TrainConfig, TrainingError
-from runtime.train.processes import WORKER_ENDED, Processes
-from runtime.train.samples import Draws, Key, stack
-from runtime.train.stop_signals import SIGNALS
+from .config import TrainConfig, TrainingError
+from .processes import WORKER_ENDED, Processes
+from .samples import Draws, Key, stack
+from .stop_signals import SIGNALS
 
 
 class Loader:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.activation import Gate
-from runtime.fields import FieldType, channel_count
-from runtime.layer import FieldLayer, check_equal_types, field_types_of, per_axis
-from runtime.linear import Linear
-from runtime.volumes.resampling import LowPass, PerAxis
-from runtime.volumes.sizes import warn_off_centre
+from ..activation import Gate
+from ..fields import FieldType, channel_count
+from ..layer import FieldLayer, check_equal_types, field_types_of, per_axis
+from ..linear import Linear
+from .resampling import LowPass, PerAxis
+from .sizes import warn_off_centre
 
 LayerFactory = Callable[[FieldType], FieldLayer]
 """Makes a layer for a field type, for example BatchNorm, NormActivation or partial(BatchNorm, sync=True)."""

@@ -10,9 +10,9 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from runtime.generated import is_generated_conv
-from runtime.normalization import BatchNorm, channel_affine
-from runtime.volumes.blocks import GatedBlock, ResidualBlock
+from ..generated import is_generated_conv
+from ..normalization import BatchNorm, channel_affine
+from .blocks import GatedBlock, ResidualBlock
 
 _WEIGHT_MAKERS = (BasePruningMethod, WeightNorm, SpectralNorm)
 _HOOKS = (

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.activation import Gate, NormActivation
-from runtime.dropout import FieldDropout
-from runtime.fields import FieldType, as_field_type, channel_count
-from runtime.layer import FieldLayer, check_equal_types, field_types_of
-from runtime.normalization import BatchNorm, InstanceNorm
-from runtime.spheres.activation import SphereActivation
-from runtime.volumes.blocks import LayerFactory, ResidualBlock, strided_low_pass
-from runtime.volumes.resampling import GlobalMean, LowPass, Upsample, with_sizes
-from runtime.volumes.sizes import fit_volume
+from ..activation import Gate, NormActivation
+from ..dropout import FieldDropout
+from ..fields import FieldType, as_field_type, channel_count
+from ..layer import FieldLayer, check_equal_types, field_types_of
+from ..normalization import BatchNorm, InstanceNorm
+from ..spheres.activation import SphereActivation
+from .blocks import LayerFactory, ResidualBlock, strided_low_pass
+from .resampling import GlobalMean, LowPass, Upsample, with_sizes
+from .sizes import fit_volume
 
 Triple = tuple[int, int, int]
 Level = Sequence[type[nn.Module]]

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from runtime.layer import lengths_per_axis
-from runtime.volumes.resampling import LowPass
+from ..layer import lengths_per_axis
+from .resampling import LowPass
 
 Spacing = tuple[float, float, float]
 _EQUAL = 1e-3  # relative: spacings and affines that differ by less are written differently, not measured differently

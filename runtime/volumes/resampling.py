@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.constants import constant
-from runtime.fields import FieldTypeLike, Term, split_terms
-from runtime.layer import FieldLayer, lengths_per_axis, per_axis
+from ..constants import constant
+from ..fields import FieldTypeLike, Term, split_terms
+from ..layer import FieldLayer, lengths_per_axis, per_axis
 
 PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
 PerAxis = int | Iterable[int]  # the same along x, y and z, or one for each

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runtime.fields import FieldTypeLike, as_field_type, channel_count, describe, split_terms, voxels_last
-from runtime.layer import FieldLayer, check_real, is_readable, lengths_per_axis, per_axis
-from runtime.so3 import CUBE_TURNS, cube_turns, random_rotations, wigner_d
+from ..fields import FieldTypeLike, as_field_type, channel_count, describe, split_terms, voxels_last
+from ..layer import FieldLayer, check_real, is_readable, lengths_per_axis, per_axis
+from ..so3 import CUBE_TURNS, cube_turns, random_rotations, wigner_d
 
 Spacing = float | Iterable[float]  # of the voxels, the same along x, y and z or one for each
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.layer import per_axis
+from ..layer import per_axis
 
 _FURTHEST = 64  # voxels that `exact_sizes` goes up or down: six halvings
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from runtime.activation import Gate
-from runtime.fields import FieldType
-from runtime.layer import FieldLayer, check_equal_types, field_types_of, lengths_per_axis, per_axis
-from runtime.volumes.blocks import GatedBlock, LayerFactory, strided_low_pass
-from runtime.volumes.resampling import PerAxis, Upsample, with_sizes
+from ..activation import Gate
+from ..fields import FieldType
+from ..layer import FieldLayer, check_equal_types, field_types_of, lengths_per_axis, per_axis
+from .blocks import GatedBlock, LayerFactory, strided_low_pass
+from .resampling import PerAxis, Upsample, with_sizes
 
 Stage = Sequence[type[nn.Module]]
 
