@@ -14,7 +14,7 @@ from examples.cath.resnet import ResNet34, SteerableResNet34
 from examples.common.cases import Case, Outcome
 from examples.common.files import compiled, find_data
 from examples.common.measure import TEST_SEED, accuracy, agreement, balanced_accuracy, classes
-from examples.common.networks import Network, build_stack
+from examples.common.networks import Network, build_ready, build_stack
 from examples.common.presets import load_preset
 from examples.common.stack import Stack
 from examples.common.study import Study
@@ -41,8 +41,7 @@ class Preset:
     training            on the whole training set
     test_rotations      of `agreement_samples` test domains, for the agreement
     stack               of the networks that are stacks
-    dropout             of whole fields, in the steerable ResNet34
-    low_pass            in the steerable ResNet34: names of the networks that stride behind a low-pass filter
+    dropout             of whole fields, in the paper's steerable ResNet34
     turned              trained on a new random orientation of a domain at every draw, not on the one of its file
     """
 
@@ -54,7 +53,6 @@ class Preset:
     test_rotations: int = 100
     stack: Stack | None = None
     dropout: float = 0.0
-    low_pass: tuple[str, ...] = ()
     turned: bool = True
 
 
@@ -95,8 +93,9 @@ def build(name: str, preset: Preset, class_count: int) -> nn.Module:
     if network.kind == "resnet34":
         return ResNet34(class_count)
     if network.kind == "steerable_resnet34":
-        package, low_pass = compiled(HERE / "specs" / network.spec), name in preset.low_pass
-        return SteerableResNet34(package, preset.raster.size, class_count, dropout=preset.dropout, low_pass=low_pass)
+        return SteerableResNet34(compiled(HERE / "specs" / network.spec), class_count, dropout=preset.dropout)
+    if network.kind == "ready":
+        return build_ready(network, HERE, class_count)
     assert preset.stack is not None
     return build_stack(network, preset.stack, HERE, 1, class_count)
 

@@ -8,7 +8,6 @@ and 256 channels. Stages 2 to 4 begin with a stride of 2.
 
 from __future__ import annotations
 
-from functools import partial
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -22,12 +21,12 @@ BLOCKS = (3, 4, 6, 3)
 class SteerableResNet34(nn.Module):
     """Gated residual blocks, (norm, conv, gate, norm, conv; add; gate), and dropout of whole fields after each.
 
-    package: convolutions `Stem`, `Same<s>` within stage s = 1..4, `Widen<s>` into it for s = 2..4, and `Last`.
-    size: voxels per axis of the input. low_pass: before striding the Gaussian that fits the size of the grid; else the
-    source's average over 3^3 voxels, which on even sizes moves the centre by half a voxel.
+    package: convolutions `Stem`, `Same<s>` within stage s = 1..4, `Widen<s>` into it for s = 2..4, and `Last`. Strides
+    are behind the source's average over 3^3 voxels, which on even sizes moves the centre by half a voxel; ours is the
+    ready network of `specs/paper_optimal.toml`.
     """
 
-    def __init__(self, package: ModuleType, size: int, classes: int, *, dropout: float, low_pass: bool) -> None:
+    def __init__(self, package: ModuleType, classes: int, *, dropout: float) -> None:
         super().__init__()
         stem = runtime.GatedBlock(package.Stem())
         layers: list[nn.Module] = [stem]
@@ -42,11 +41,10 @@ class SteerableResNet34(nn.Module):
                         first(),
                         last(),
                         norm=runtime.BatchNorm,
-                        downsample=partial(_down, size=size, low_pass=low_pass) if widens else None,
+                        downsample=_average if widens else None,
                     )
                 )
                 layers.append(runtime.FieldDropout(layers[-1].out_type, dropout))
-                size = (size + 1) // 2 if widens else size
         out_type = layers[-1].out_type
         self.fields = nn.Sequential(*layers, runtime.GlobalMean(out_type))
         self.classify = nn.Linear(channel_count(out_type), classes)
@@ -94,7 +92,5 @@ class _BasicBlock(nn.Module):
         return nn.functional.relu(self.change(volumes) + self.shortcut(volumes))
 
 
-def _down(field_type: FieldType, *, size: int, low_pass: bool) -> nn.Module:
-    if low_pass:
-        return runtime.LowPass(field_type, 2, kernel_size=6 if size % 2 == 0 else 5)
+def _average(field_type: FieldType) -> nn.Module:
     return runtime.AveragePool(field_type, 3, 2, padding=1)
