@@ -238,12 +238,13 @@ def field_type(value: object, key: str) -> FieldType:
 
 
 def parse_degrees(value: object, largest: int) -> tuple[int, ...]:
-    """`"0..7"`, or a list of whole numbers, increasing; raises SpecError."""
+    """`"0..7"`, `"0"`, or a list of whole numbers; raises SpecError."""
     rule = f'Write text, for example degrees = "0..{largest}", or a list of whole numbers from 0 to {largest}.'
     if isinstance(value, str):
         first, dots, last = value.partition("..")
-        if dots and all(part.strip().isdecimal() and part.isascii() and len(part) < 10 for part in (first, last)):
-            low, high = int(first), int(last)
+        ends = (first, last if dots else first)
+        if all(part.strip().isdecimal() and part.isascii() and len(part) < 10 for part in ends):
+            low, high = map(int, ends)
             if low <= high <= largest:
                 return tuple(range(low, high + 1))
     elif isinstance(value, list) and value and len(value) <= largest + 1:

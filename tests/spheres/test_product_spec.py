@@ -64,6 +64,8 @@ def test_a_description_is_read_back(table: dict[str, object]) -> None:
         ({"mixing": [[0, 1, 1]], "degrees": "0..2"}, "with a list of products"),
         ({"degrees": "0..1000000000"}, "is not a range of degrees"),
         ({"degrees": "3..1"}, "is not a range of degrees"),
+        ({"degrees": "0.."}, "is not a range of degrees"),
+        ({"degrees": "99"}, "is not a range of degrees"),
         ({"degrees": []}, "is not a range of degrees"),
         ({"degrees": [1, 1]}, "is not a range of degrees"),
         ({"degrees": [True]}, "is not a range of degrees"),
@@ -87,6 +89,11 @@ def test_wrong_products_are_one_line(change: dict[str, object], message: str) ->
     with pytest.raises(SpecError, match=message) as error:
         parse_layer({key: value for key, value in table.items() if value is not None})
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_one_degree_may_stand_alone() -> None:
+    one, listed = (parse_product("P", {"in": "2x0..3", "mixing": "all", "degrees": given}) for given in ("2", [2]))
+    assert one == listed and one.degrees == (2,)
 
 
 def test_pairs_of_terms_are_counted_before_they_are_listed() -> None:
