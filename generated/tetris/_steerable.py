@@ -4,7 +4,7 @@
     kernel[m, n](x) = sum over paths and profiles of  weight * scale * C[m, n; J, M] * filter[J, M](x) / |filter[J]|
 
 C are real Clebsch-Gordan coefficients and the filters sampled phi(|x|) Y_JM(x/|x|), both float64 in basis.safetensors.
-The scale gives unit variance per output component for white-noise input of unit variance and weights of unit variance.
+For white noise and weights of unit variance the scale gives unit variance out, averaged over the components of a field.
 
 The weights lie path by path in one vector; `blocks()` says where.
 """
