@@ -1,20 +1,26 @@
-"""What mkdocs does besides: the pages that benchmarks and examples keep beside their code become pages of the site.
+"""What mkdocs does besides: formulas become MathML, pages beside the code of benchmarks and examples pages of the site.
 
-They keep their addresses in the repository, and `docs/` is the root of the site: links between the two are rewritten.
-Links of those pages to files outside the site, code and data, become plain names.
+Formulas are written in TeX between dollars, as repositories show them too, and the site needs no script for them. Pages
+keep their addresses in the repository, and `docs/` is the root of the site: links between the two are rewritten.
+Links of pages elsewhere to files outside the site, code and data, become plain names.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from html import escape, unescape
 from pathlib import Path
 
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+TAG = re.compile(r"\\tag\{(\w+)\}")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -54,3 +60,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{image}[{text}]({posixpath.relpath(address, posixpath.dirname(place))}{anchor or ''})"
 
     return LINK.sub(adapted, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Formulas as MathML, equations with their numbers."""
+
+    def as_mathml(match: re.Match[str]) -> str:
+        element, tex = match[1], unescape(match[2])
+        numbers = [escape(number) for number in TAG.findall(tex)]
+        formula = convert(TAG.sub("", tex).strip(), display="block" if element == "div" else "inline")
+        if "\\" in unescape(formula):
+            raise PluginError(f"{page.file.src_uri}: a formula has a command that MathML has not: {tex}")
+        label = "".join(f'<span class="number" id="equation-{number}">({number})</span>' for number in numbers)
+        return f'<{element} class="formula">{formula}{label}</{element}>'
+
+    return FORMULA.sub(as_mathml, html)
