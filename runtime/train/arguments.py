@@ -13,7 +13,14 @@ from .config import TrainConfig, TrainingError
 
 
 def check_arguments(
-    model: object, config: object, directory: object, loss: object, metrics: object, optimizer: object, forward: object
+    model: object,
+    config: object,
+    directory: object,
+    loss: object,
+    metrics: object,
+    optimizer: object,
+    forward: object,
+    on_epoch: object,
 ) -> None:
     """Raises TrainingError if an argument is not of its kind."""
     if not isinstance(model, nn.Module):
@@ -27,9 +34,9 @@ def check_arguments(
             f"optimizer is a {type(optimizer).__name__}, not a class or function that makes one. "
             f"Write for example optimizer=torch.optim.SGD; train calls it with the parameters and lr."
         )
-    if not callable(loss) or (forward is not None and not callable(forward)):
-        name, value = ("loss", loss) if not callable(loss) else ("forward", forward)
-        raise TrainingError(f"{name} is a {type(value).__name__}, not a function.")
+    for name, value in (("loss", loss), ("forward", forward), ("on_epoch", on_epoch)):
+        if not callable(value) and (value is not None or name == "loss"):
+            raise TrainingError(f"{name} is a {type(value).__name__}, not a function.")
     if metrics is not None and not all(hasattr(metrics, name) for name in ("items", "update", "compute", "clone")):
         raise TrainingError(
             f"metrics is a {type(metrics).__name__}, not a torchmetrics.MetricCollection. "

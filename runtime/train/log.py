@@ -1,16 +1,23 @@
-"""Where a run can be watched: CSV, TensorBoard, the log and, on a terminal, a progress bar; in rank 0 only."""
+"""Where a run can be watched: CSV, TensorBoard, the log and, on a terminal, a progress bar; in rank 0 only.
+
+A function of the caller, `on_epoch`, may take every row too, for W&B, MLflow or a file. Its errors are logged and
+never end a run: an hour of training is worth more than a line on a server.
+"""
 
 import csv
 import logging
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from .config import TrainingError
 from .monitor import Row
 from .run import LOG, Run
+
+OnEpoch = Callable[[Row], object]  # gets a copy of the newest row of the history; what it returns is ignored
 
 LOG_SECONDS = 30.0  # between lines of the log, except for the first epoch and the last
 logger = logging.getLogger(__package__)
@@ -26,8 +33,8 @@ def log_to_stderr() -> None:
 class Log:
     """Shows and writes what a run does; `step` and `epoch` are called after each."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, on_epoch: OnEpoch | None = None) -> None:
+        self._run, self._on_epoch = run, on_epoch
         self._csv: Any = None
         self._board: Any = None
         self._bar: Any = None
@@ -71,6 +78,16 @@ class Log:
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, int(row["epoch"]))
+        self._tell(row)
+
+    def _tell(self, row: Row) -> None:
+        """Give the caller's function the row; say what went wrong in it, and go on."""
+        if self._on_epoch is None:
+            return
+        try:
+            self._on_epoch(dict(row))
+        except Exception:  # of any library, for example a server that is gone
+            logger.warning("on_epoch failed after epoch %d; training goes on.", row["epoch"], exc_info=True)
 
     def _write_row(self, row: Row) -> None:
         run = self._run

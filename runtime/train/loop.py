@@ -33,7 +33,7 @@ from .batches import TrainBatches, ValidationBatches
 from .config import TrainConfig, TrainingError
 from .learner import Learner
 from .lock import locked
-from .log import Log
+from .log import Log, OnEpoch
 from .processes import Processes, joined_processes
 from .restore import facts_of
 from .run import Run, TrainResult
@@ -58,6 +58,7 @@ def train(
     metrics: "MetricCollection | None" = None,
     optimizer: Callable[..., Optimizer] = torch.optim.Adam,
     forward: Forward | None = None,
+    on_epoch: OnEpoch | None = None,
     resume: bool = False,
     go_on: str | None = None,
 ) -> TrainResult:
@@ -72,6 +73,9 @@ def train(
     metrics     of the validation set, for example `classification_metrics(10)`
     optimizer   called as optimizer(parameters, lr=...); the rates of parameter groups keep their ratios to `lr`
     forward     called as forward(model, inputs) instead of model(inputs); all it returns goes to loss and metrics
+    on_epoch    called as on_epoch(row) after every epoch, in the process of rank 0, with a copy of the newest row of
+                the history: column -> number. An error in it is logged, and training goes on; the other processes
+                wait for it. The epoch is not saved yet: a run that is killed and resumed may report it again
     resume      continue from the newest checkpoint in `directory`, if there is one
     go_on       what messages tell a person to do to continue the run, for commands: "add --resume"
 
@@ -80,12 +84,12 @@ def train(
     model or the data set keep their type, with a note that names the samples. Raises Interrupted after saving on
     Ctrl-C, SIGTERM or SIGHUP.
     """
-    check_arguments(model, config, directory, loss, metrics, optimizer, forward)
+    check_arguments(model, config, directory, loss, metrics, optimizer, forward, on_epoch)
     work = _Work(model, data, config, Path(directory), validation, loss, metrics, optimizer, forward)
     go_on = go_on or ("run the same again" if resume else "run the same with resume=True")
     with ExitStack() as stack:
         run = work.started(stack, resume, go_on)
-        _train_epochs(run, stack.enter_context(Log(run)))
+        _train_epochs(run, stack.enter_context(Log(run, on_epoch)))
         run.save()
         return run.result()
 

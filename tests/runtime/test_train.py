@@ -299,6 +299,33 @@ def test_tensorboard_holds_the_history(tmp_path: Path) -> None:
     assert logged == pytest.approx([row["train_loss"] for row in result.history])
 
 
+def test_a_function_of_the_caller_gets_the_rows_of_the_history(tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+
+    def note(row: dict[str, float]) -> None:
+        rows.append(dict(row))
+        row.clear()  # a copy: the history keeps its row
+
+    train(network(), fixed(), config(epochs=2), tmp_path, on_epoch=note)
+    result = train(network(), fixed(), config(epochs=4), tmp_path, on_epoch=note, resume=True)
+    assert rows == list(result.history) and [row["epoch"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_an_error_in_that_function_is_logged_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(row: dict[str, float]) -> None:
+        raise ConnectionError(f"no server {torch.rand(1) < 2}")
+
+    plain = train(network(), fixed(), config(epochs=2), tmp_path / "plain")
+    result = train(network(), fixed(), config(epochs=2), tmp_path / "failing", on_epoch=fail)
+    assert result.history == plain.history and result.last_path.exists()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"on_epoch failed after epoch {epoch}; training goes on." for epoch in (0, 1)
+    ]
+    assert "ConnectionError: no server" in caplog.text
+
+
 class _Stream(io.StringIO):
     def __init__(self, terminal: bool) -> None:
         super().__init__()

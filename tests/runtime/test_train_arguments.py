@@ -80,6 +80,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "None as loss": (lambda d: go(d, linear(), loss=lambda o, y: None), "the loss is a NoneType, not a tensor"),
     "a complex loss": (lambda d: go(d, linear(), loss=lambda o, y: o.sum() * 1j), "is not real: torch.complex64"),
     "a loss for each sample": (lambda d: go(d, linear(), loss=lambda o, y: o.sum(1)), r"the loss has shape \(4,\)"),
+    "no function for epochs": (lambda d: go(d, linear(), on_epoch=[]), "on_epoch is a list, not a function"),
     "no loss": (lambda d: go(d, linear(), loss=None), "loss is a NoneType, not a function"),
     "a detached output": (lambda d: go(d, Wrapped(Tensor.detach)), "the loss does not depend on any weight"),
     "a model without parameters": (lambda d: go(d, Nothing()), "has nothing to learn: it has no parameters"),

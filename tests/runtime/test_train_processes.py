@@ -110,6 +110,8 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, changes: d
     assert len(one) == len(two) == 4
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, abs=1e-5)
+    for name in ("one", "two"):  # by the process of rank 0 alone
+        assert (tmp_path / name / "reported.txt").read_text().split() == ["0", "1", "2", "3"]
     assert [p.name for p in sorted((tmp_path / "two").iterdir())] == [
         p.name for p in sorted((tmp_path / "one").iterdir())
     ]
