@@ -97,7 +97,9 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
     help="auto, dense or separable.",
     shell_complete=completion.executions,
 )
-@click.option("--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for runtime.Gate.")
+@click.option(
+    "--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for basisgen_runtime.Gate."
+)
 @click.option("--name", default="conv", show_default=True, help="The package; its class is Conv.")
 @_OUT
 @_CHECK
@@ -131,7 +133,9 @@ def conv(into: str, out_type: str, family: str | None, radial: tuple[str, ...], 
 @click.option("--kernel-size", multiple=True, required=True, help="Taps per axis: 5, or 5,5,3. May be repeated.")
 @click.option("--voxel-spacing", default="1", show_default=True, help="Physical voxel size: 1, or 1,1,3.")
 @click.option("--dilation", default="1", show_default=True, help="Distance of neighbouring taps in voxels.")
-@click.option("--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for runtime.Gate.")
+@click.option(
+    "--gated", is_flag=True, help="Append one scalar per non-scalar field copy to OUT, for basisgen_runtime.Gate."
+)
 @click.option(
     "--family",
     default=None,

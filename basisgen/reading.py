@@ -26,7 +26,7 @@ ARGUMENTS = {"stride": 2, "padding": 0, "bias": False}  # of generated classes, 
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _MODULES = sys.stdlib_module_names | {
-    *("basisgen", "generated", "runtime", "torch", "safetensors", "numpy"),
+    *("basisgen", "basisgen_runtime", "generated", "runtime", "torch", "safetensors", "numpy"),
     *("filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "triton", "typing_extensions"),
 }  # what generated code imports, and what that imports
 _LOWER_CASE_MODULES = {module.lower() for module in _MODULES}

@@ -1,5 +1,6 @@
 """Equivariant layers for volumes of fields, beside the convolutions that basisgen generates. Needs only torch."""
 
+from . import _once  # noqa: F401
 from .activation import Gate, NormActivation, gated_type
 from .dropout import FieldDropout
 from .fields import FieldType, Term, as_field_type

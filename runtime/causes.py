@@ -17,7 +17,7 @@ from .turns import TypedFunction, frozen
 from .volumes.rotate import mix_components
 from .volumes.sizes import exact_sizes, off_centre
 
-_COMPONENTS = "acts on the components of {} one by one. Use Gate or NormActivation, and the norms of runtime."
+_COMPONENTS = "acts on the components of {} one by one. Use Gate or NormActivation, and the norms of basisgen_runtime."
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _reason(part: nn.Module, function: TypedFunction, given: Tensor, turns: Tens
         if _worst(function, noise, turns) <= tolerance:
             return (
                 f"strides, and at {_times(sizes)} voxels its grid is off centre; at {_times(other)} it is exact. "
-                "Use such sizes (runtime.exact_sizes, runtime.fit_volume), or a kernel of even size for even volumes."
+                "Use such sizes (basisgen_runtime.exact_sizes, fit_volume), or a kernel of even size for even volumes."
             )
     for axis, name in enumerate("xyz"):
         some = turns[turns[:, axis, axis].abs() == 1]

@@ -72,7 +72,7 @@ def _tell(planned: PackagePlan, directory: Path) -> None:
             if planned.spec.network is None or note.startswith("warning"):  # notes are for who places a layer by hand
                 say(note, error=True)
     if planned.spec.network is not None:
-        say(f"{directory}: runtime.network builds the {planned.spec.network.kind} of these layers")
+        say(f"{directory}: basisgen_runtime.network builds the {planned.spec.network.kind} of these layers")
 
 
 def _show(planned: PackagePlan) -> None:

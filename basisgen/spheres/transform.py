@@ -185,7 +185,7 @@ def _check_rotations(spec: TransformSpec, table: Mapping[str, object]) -> None:
         if key in table:
             raise SpecError(
                 f"{key} is for space = 'sphere'. On the rotation group take a higher band limit in `in`, and give the "
-                "signals' own to runtime.spheres.RotationActivation(transform, limit=L)."
+                "signals' own to basisgen_runtime.spheres.RotationActivation(transform, limit=L)."
             )
     # rows (m, n, l), l >= m >= |n|, times rings
     rows = sum((spec.L - m) * min(2 * m + 1, 2 * spec.N - 1) for m in range(spec.L))

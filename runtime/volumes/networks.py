@@ -56,14 +56,14 @@ def network(package: ModuleType, **changes: Any) -> FieldLayer:
     order: Any = getattr(package, "network", None)
     if getattr(order, "kind", None) not in _BUILDERS:
         raise TypeError(
-            f"runtime.network takes a package compiled from a spec with a table [network], and "
+            "network() takes a package compiled from a spec with a table [network], and "
             f"{getattr(package, '__name__', package)!r} has none. Add the table and compile again, or put the layers "
             "together yourself."
         )
     unknown = sorted(changes.keys() - {"norm", "activation", "dropout"})
     if unknown:
         raise TypeError(
-            f"runtime.network takes norm, activation and dropout, not {', '.join(unknown)}: everything else is part of "
+            f"network() takes norm, activation and dropout, not {', '.join(unknown)}: everything else is part of "
             "the spec. Change it under [network], and compile again."
         )
     settings = {"norm": order.norm, "activation": order.activation, "dropout": order.dropout, **changes}

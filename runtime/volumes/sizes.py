@@ -47,7 +47,7 @@ def warn_off_centre(layer: nn.Module, sizes: Sequence[int], name: str) -> None:
     warnings.warn(
         f"{name}: at {_times(sizes)} voxels stride {_times(strides)} leaves the grid off centre, and turns of the "
         f"volume change the output. The nearest exact sizes here are {_times(smaller)} and {_times(larger)}; "
-        "runtime.exact_sizes finds those of a whole network and runtime.fit_volume pads or crops to them. "
+        "basisgen_runtime.exact_sizes finds those of a whole network and fit_volume pads or crops to them. "
         "(At stride 2, even sizes want low_pass_size=6, odd ones 5.)",
         OffCentreWarning,
         stacklevel=3,

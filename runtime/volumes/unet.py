@@ -116,8 +116,9 @@ class UNet(FieldLayer):
             larger = tuple(n - more + p if more else n for n, more, p in zip(sizes, excess, products, strict=True))
             raise ValueError(
                 f"UNet: a volume of {tuple(fields.shape[2:])} voxels cannot be halved and doubled {len(self.strides)} "
-                f"times. The nearest sizes that can are {smaller} and {larger}: pad or crop with runtime.fit_volume. "
-                f"(even={self.even}: sizes are multiples of {tuple(products)}{'' if self.even else ', plus 1'}.)"
+                f"times. The nearest sizes that can are {smaller} and {larger}: pad or crop with "
+                f"basisgen_runtime.fit_volume. (even={self.even}: sizes are multiples of {tuple(products)}"
+                f"{'' if self.even else ', plus 1'}.)"
             )
 
 

@@ -34,9 +34,9 @@ gated = true
 USER = """
 import torch
 from generated.first import Conv1
-from runtime import Gate, GatedBlock, GlobalMean
-from runtime.testing import EquivarianceReport, assert_equivariant
-from runtime.train import TrainConfig, TrainResult
+from basisgen_runtime import Gate, GatedBlock
+from basisgen_runtime.testing import EquivarianceReport, assert_equivariant
+from basisgen_runtime.train import TrainConfig, TrainResult
 
 block: torch.nn.Module = GatedBlock(Conv1(), activation=Gate)
 kernel: torch.Tensor = Conv1().kernel()
@@ -45,17 +45,19 @@ report: EquivarianceReport = assert_equivariant(block, wavelengths=())
 config: TrainConfig = TrainConfig(epochs=1, batch_size=2, learning_rate=0.1)
 """
 
+INSTALLED = {"basisgen": "basisgen", "basisgen_runtime": "runtime"}  # package -> its directory in a checkout
+
 NAMES = """
 import importlib, json, pkgutil, sys
-import basisgen, runtime
-modules = ["basisgen", "runtime"]
-for package in (basisgen, runtime):
+import basisgen, basisgen_runtime
+modules = ["basisgen", "basisgen_runtime"]
+for package in (basisgen, basisgen_runtime):
     modules += [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 missing = []
 for name in modules:
     module = importlib.import_module(name)
     missing += [f"{name}.{public}" for public in getattr(module, "__all__", ()) if not hasattr(module, public)]
-files = sorted({str(m.__file__) for n, m in sys.modules.items() if n.split(".")[0] in ("basisgen", "runtime")})
+files = sorted({str(m.__file__) for n, m in sys.modules.items() if n.split(".")[0] in modules[:2]})
 print(json.dumps({"modules": modules, "missing": missing, "files": files, "version": basisgen.__version__}))
 """
 
@@ -96,12 +98,12 @@ def test_every_public_name_comes_from_the_wheel(built: Path, clean: Path, tmp_pa
     seen = json.loads(_run(clean, tmp_path, "python", "-c", NAMES))
     source = built.parent / "source"
     here = {
-        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
-        for package in ("basisgen", "runtime")
+        ".".join((name, *path.relative_to(source / package).with_suffix("").parts)).removesuffix(".__init__")
+        for name, package in INSTALLED.items()
         for path in (source / package).rglob("*.py")
-        if "templates" not in path.parts
+        if not {"templates", "sources"} & set(path.parts)
     }
-    assert here <= set(seen["modules"]) and not seen["missing"]
+    assert here == set(seen["modules"]) and not seen["missing"]
     assert all(Path(file).is_relative_to(clean) for file in seen["files"])
     assert seen["version"] == basisgen.__version__
 
@@ -117,19 +119,15 @@ def test_wheel_and_sdist_hold_what_is_not_python(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         in_sdist = {name.split("/", 1)[-1] for name in archive.getnames()}
     data = {
-        str(path.relative_to(source))
-        for package in ("basisgen", "runtime")
+        (f"{name}/{path.relative_to(source / package)}", str(path.relative_to(source)))
+        for name, package in INSTALLED.items()
         for path in (source / package).rglob("*")
         if path.is_file() and path.suffix != ".py"
     }
-    assert {"basisgen/py.typed", "runtime/py.typed", "basisgen/commands/new/templates/common/README.md.jinja"} <= data
-    assert data <= in_wheel and data <= in_sdist
-    assert {"LICENSE", "README.md", "pyproject.toml"} <= in_sdist
-    assert {name.split("/")[0] for name in in_wheel} == {
-        "basisgen",
-        "runtime",
-        wheel.name.split("-py")[0] + ".dist-info",
-    }
+    assert {"basisgen/py.typed", "basisgen_runtime/py.typed"} <= {installed for installed, _ in data}
+    assert {installed for installed, _ in data} <= in_wheel and {here for _, here in data} <= in_sdist
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= in_sdist
+    assert {name.split("/")[0] for name in in_wheel} == {*INSTALLED, wheel.name.split("-py")[0] + ".dist-info"}
 
 
 def test_commands_generated_code_and_types(clean: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def network(package: Package, directory: Path) -> str | None:
     return (
         "from torch import nn\n"
         f"{imports(directory, names)}"
-        f"from runtime import {layers}\n\n"
+        f"from basisgen_runtime import {layers}\n\n"
         f"example = nn.Sequential(\n{''.join(lines)}{end})\n"
     )
 
@@ -95,7 +95,7 @@ def test(layer: Layer, directory: Path) -> str:
     lengths = ", ".join(f"{wavelength * longest:g}" for wavelength in TESTED)
     return (
         imports(directory, [layer.name])
-        + "from runtime.testing import assert_equivariant\n\n"
+        + "from basisgen_runtime.testing import assert_equivariant\n\n"
         + f"print(assert_equivariant({layer.name}(), wavelengths=({lengths})))\n"
     )
 

@@ -66,7 +66,8 @@ if __name__ == "__main__":
     limit(int(memory), int(seconds))
     os.set_inheritable(int(pipe), False)
     sys.path[:0] = [place, *sites]
-    sys.modules["basisgen"] = sys.modules["runtime"] = None  # type: ignore[assignment]  # importing them is an error
+    for ours in ("basisgen", "basisgen_runtime", "runtime"):
+        sys.modules[ours] = None  # type: ignore[assignment]  # importing them is an error
     try:
         found = main(Path(place))
     except BaseException as error:
