@@ -25,7 +25,7 @@ _OUT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("generated"),
     show_default=True,
-    help="Directory that holds the packages.",
+    help="Directory that holds the packages: generated, or one inside your own package.",
 )
 _CHECK = click.option("--check", is_flag=True, help="Write nothing; exit 1 with a diff if the package is not current.")
 _LONG = click.option("--long", is_flag=True, help="Go on where checking takes more than half a minute.")
@@ -69,6 +69,7 @@ def compile_command(spec: Path, out: Path, check: bool, force: bool, verbose: bo
     \b
     Example:
       basisgen compile examples/tetris/tetris.toml
+      basisgen compile shapes.toml --out src/mine/kernels
     """
     from basisgen.commands.compile import compile_to, read_spec
 

@@ -60,8 +60,27 @@ def compile_to(
         return
     write_package(content, directory)
     _tell(planned, directory)
+    if name := _name_inside(directory):
+        say(f"{directory}: import it as {name}")
     if verbose:
         _show(planned)
+
+
+def _name_inside(directory: Path) -> str | None:
+    """What a package inside one of the user's is imported as, `mine.kernels.shapes`; None for one that stands alone.
+
+    The user's is the nearest directory around it with an `__init__.py`, or the outermost of those around that; the
+    present directory, where `generated` lies, and what is around it do not count.
+    """
+    place, here = directory.resolve(), Path.cwd()
+    marked = [above for above in place.parents if not here.is_relative_to(above) and (above / "__init__.py").is_file()]
+    if not marked:
+        return None
+    users = marked[0]
+    while users.parent in marked:
+        users = users.parent
+    names = place.relative_to(users.parent).parts
+    return ".".join(names) if all(map(str.isidentifier, names)) else None
 
 
 def _tell(planned: PackagePlan, directory: Path) -> None:
