@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import basisgen
+from basisgen.commands.new.project import project
 from tests.docs.checkout import copy_files, lend_packages
 from tests.docs.page import PAGES
 
@@ -161,6 +162,14 @@ def test_commands_generated_code_and_types(clean: Path, tmp_path: Path) -> None:
         _mypy(clean, tmp_path)
 
 
+@pytest.mark.parametrize("preset", ["segmentation", "molecule", "sphere"])  # between them all kinds but correlations
+def test_strict_mypy_finds_nothing_in_a_package(preset: str, clean: Path, tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text(project("first", preset)["first.toml"])
+    _run(clean, tmp_path, "basisgen", "compile", "first.toml")
+    (tmp_path / "user.py").write_text("import generated.first\n")
+    assert "no issues" in _mypy(clean, tmp_path)
+
+
 def test_a_new_project_trains_and_passes_its_tests_from_elsewhere(clean: Path, tmp_path: Path) -> None:
     _run(clean, tmp_path, "basisgen", "new", "second", "--preset", "tetris")
     _run(clean, tmp_path / "second", "basisgen", "compile", "second.toml")
@@ -170,20 +179,20 @@ def test_a_new_project_trains_and_passes_its_tests_from_elsewhere(clean: Path, t
 
 
 def test_a_users_wheel_with_a_package_inside_works_where_only_the_runtime_is(clean: Path, tmp_path: Path) -> None:
-    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
-    (project / "src" / "mine").mkdir(parents=True)
+    home, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    (home / "src" / "mine").mkdir(parents=True)
     elsewhere.mkdir()
-    (project / "src" / "mine" / "__init__.py").touch()
-    (project / "first.toml").write_text(SPEC)
+    (home / "src" / "mine" / "__init__.py").touch()
+    (home / "first.toml").write_text(SPEC)
     (package_data,) = re.findall(
         r"```toml\n(\[tool\.setuptools\.package-data\]\n.*?)```", PAGES["docs/deployment.md"].read_text("utf-8"), re.S
     )
-    (project / "pyproject.toml").write_text(PROJECT + package_data)
-    _run(clean, project, "basisgen", "compile", "first.toml", "--out", "src/mine/kernels")
+    (home / "pyproject.toml").write_text(PROJECT + package_data)
+    _run(clean, home, "basisgen", "compile", "first.toml", "--out", "src/mine/kernels")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", elsewhere, project], check=True)
+    subprocess.run([*pip, "--target", elsewhere, home], check=True)
     code = "from mine.kernels.first import Conv1; from basisgen_runtime import Gate; print(Conv1().kernel().shape)"
-    assert "Size([5, 1, 3, 3, 3])" in _run(clean, elsewhere, "python", "-c", f"{code}; Gate(Conv1.out_type)")
+    assert "Size([6, 1, 3, 3, 3])" in _run(clean, elsewhere, "python", "-c", f"{code}; Gate(Conv1.out_type)")
     assert "verified" in _run(clean, elsewhere, "basisgen", "verify", "mine/kernels/first")
 
 
@@ -194,7 +203,7 @@ def _mypy(venv: Path, directory: Path) -> str:
         "--python-executable",
         str(venv / "bin" / "python"),
         "--cache-dir",
-        ".cache",
+        str(venv.parent / "mypy"),  # torch is read once
         "user.py",
     ]
     return _run(venv, directory, "python", "-c", program, *arguments)

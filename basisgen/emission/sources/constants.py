@@ -10,12 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+T = TypeVar("T")
 At = Callable[[Tensor], Tensor]  # an exact constant, float64 or integers on the CPU -> the same as a module needs it
 
 # both are added to, never changed
@@ -77,7 +78,7 @@ def _of_fixed_shape(constant: Tensor) -> Tensor:
     return fixed
 
 
-def _outside_modes(make: Callable[..., Any], *arguments: Any) -> Any:
+def _outside_modes(make: Callable[..., T], *arguments: Any) -> T:
     """What a function gives in a new thread, where no mode of the caller is active.
 
     FakeTensorMode, the transforms of torch.func, inference mode and a default device belong to a thread; under any of

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ def _library() -> ctypes.CDLL | None:
     return None
 
 
-def _function(name: str, fields: int) -> Callable[..., None]:
+def _function(name: str, fields: int) -> Any:
     """A function of the library, which takes the places of so many fields."""
     library = _library()
     assert library is not None, "is_available was not asked"

@@ -14,7 +14,7 @@ one fragment of the first field at a time all its products, which stay in cache,
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from math import prod
 from typing import Any, NamedTuple
@@ -330,7 +330,9 @@ def _couplings(basis_sha256: str) -> dict[tuple[int, int, int], tuple[Tensor, Te
         tables["coupling_orders"].long().split_with_sizes(counts),
         tables["coupling_values"].split_with_sizes(counts),
     )
-    return {(l1, l2, l): (*o.unbind(1), v) for (l1, l2, l), o, v in zip(paths, orders, values, strict=True)}
+    return {
+        (l1, l2, l): (o[:, 0], o[:, 1], o[:, 2], v) for (l1, l2, l), o, v in zip(paths, orders, values, strict=True)
+    }
 
 
 def _plain(input: Tensor, second: Tensor | None, table: Table, padded: Padded) -> Tensor:
@@ -550,7 +552,7 @@ def _differentiate_twice(ctx: Any, a: Tensor, b: Tensor, product: Any, gradients
     return of_gradient, *gradients(gradient, a, b, ctx.key), None
 
 
-def _polar(a: Tensor, b: Tensor, key: str, product: Any) -> Tensor:
+def _polar(a: Tensor, b: Tensor, key: str, product: Callable[[Tensor, Tensor, str], Tensor]) -> Tensor:
     """B(a, b) + B(b, a) of the square B(x, x)."""
     return product(a, b, key) + product(b, a, key)
 
