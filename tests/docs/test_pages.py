@@ -1,10 +1,16 @@
-"""Every code block of every page runs, and every command that runs with its page."""
+"""Every code block of every page runs, and every command that runs with its page.
+
+A page about a package of the extra `interop` is skipped where that package is not installed.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,9 +32,22 @@ def _does_something(page: Path) -> bool:
 CODE = [name for name, page in PAGES.items() if _does_something(page)]
 
 
+def _interop() -> set[str]:
+    """The packages of the extra `interop`, as they are imported."""
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    return {re.match(r"[a-z0-9]+", requirement)[0] for requirement in extras["interop"]}  # type: ignore[index]
+
+
+def _not_installed(page: Path) -> set[str]:
+    """The packages of `interop` that a page imports and that are not here."""
+    code = "\n".join(block.text for block in blocks(page.read_text("utf-8")) if block.language == "python")
+    imported = set(re.findall(r"(?m)^(?:import|from) (\w+)", code))
+    return {name for name in imported & _interop() if find_spec(name) is None}
+
+
 def _run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(directory), str(REPOSITORY)]),
+        "PYTHONPATH": os.pathsep.join([str(directory), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(":"),
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
     }
@@ -40,8 +59,15 @@ def _run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
     "name", [pytest.param(name, marks=() if name in QUICK else [pytest.mark.slow]) for name in CODE]
 )
 def test_every_block_of_the_page_runs(name: str, tmp_path: Path) -> None:
+    if missing := _not_installed(PAGES[name]):
+        pytest.skip(f"not installed: {', '.join(sorted(missing))}, of the extra interop")
     result = _run(PAGES[name], tmp_path)
     assert result.returncode == 0, result.stderr[-4000:]
+
+
+def test_every_package_of_interop_has_its_page() -> None:
+    pages = {Path(name).stem for name in PAGES if name.startswith("docs/with/")}
+    assert pages == _interop()
 
 
 @pytest.mark.slow
