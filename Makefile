@@ -35,7 +35,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 # The environment: made when missing, brought up to date when the lock or the package's metadata changes.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "basisgen needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock

@@ -194,7 +194,7 @@ def test_gated_block_strides_per_axis():
 def test_gated_block_warns_where_its_grid_is_off_centre_and_names_the_nearest_exact_sizes():
     block = GatedBlock(gated_conv(SMALL, SMALL), stride=2)
     with pytest.warns(
-        OffCentreWarning, match=r"at 8 x 8 x 7 voxels stride 2 .*sizes here are 7 and 9 x 9 x 7; runtime.exact"
+        OffCentreWarning, match=r"at 8 x 8 x 7 voxels stride 2 .*sizes here are 7 and 9 x 9 x 7; basisgen_runtime.exact"
     ):
         block(torch.randn(1, 5, 8, 8, 7))
     block(torch.randn(1, 5, 7, 7, 9))  # a warning would be an error
