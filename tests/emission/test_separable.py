@@ -123,15 +123,32 @@ def test_a_stride_set_later_is_obeyed(package: ModuleType) -> None:
     assert _compare(conv, torch.randn(1, 5, 7, 7, 7, dtype=torch.float64, requires_grad=True)) < 1e-12
 
 
+def _rest(conv: Any) -> tuple[Any, ...]:
+    """What `separable_conv3d` takes after input and mixing; padded by two voxels."""
+    passes = conv._passes()
+    tables = passes.taps_x, passes.taps_y, passes.taps_z, passes.channels_in, passes.channels_out
+    return *tables, conv._counts(), [1, 1, 1, 2, 2, 2, 1, 1, 1], conv._before
+
+
+@pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
+def test_what_the_mixing_leaves_out_is_zero(package: ModuleType, name: str) -> None:
+    """Every coefficient of a product is a number of some matrix, or exactly zero."""
+    conv = getattr(package, name)().double()
+    passes = conv._passes()
+    coefficients = conv._coefficients(conv.weight, conv._constants("_make_constants", conv.weight))
+    mixing = (passes.products.t() @ coefficients.t()).flatten()
+    kept = torch.zeros_like(mixing, dtype=torch.bool).index_fill(0, passes.entries, True)
+    assert len(passes.entries) == kept.sum() < 0.4 * len(mixing)
+    assert not mixing[~kept].any() and mixing[kept].any()
+
+
 def test_second_derivatives(package: ModuleType) -> None:
     module = importlib.import_module("separable._separable")
     conv = package.Scalars().double()
     volume = torch.randn(1, 2, 4, 3, 4, dtype=torch.float64, requires_grad=True)
-    mixing, taps = conv._mixing().detach().requires_grad_(), conv._passes()[1:]
+    mixing, rest = conv._mixing().detach().requires_grad_(), _rest(conv)
     assert torch.autograd.gradgradcheck(
-        lambda *sources: module.separable_conv3d(*sources, *taps, [1, 1, 1, 2, 2, 2, 1, 1, 1], conv._before),
-        (volume, mixing),
-        fast_mode=True,
+        lambda *sources: module.separable_conv3d(*sources, *rest), (volume, mixing), fast_mode=True
     )
 
 
@@ -253,12 +270,11 @@ def test_gradcheck(package: ModuleType, before: int) -> None:
     conv = type("Split", (package.Scalars,), {"passes_before": before})().double()
     volume = torch.randn(2, 2, 5, 4, 6, dtype=torch.float64, requires_grad=True)
     mixing = conv._mixing().detach().requires_grad_()
-    taps = conv._passes()[1:]
-    geometry = [1, 1, 1, 2, 2, 2, 1, 1, 1]
+    rest = _rest(conv)
     assert torch.autograd.gradcheck(
-        lambda *sources: module.separable_conv3d(*sources, *taps, geometry, before), (volume, mixing), fast_mode=True
+        lambda *sources: module.separable_conv3d(*sources, *rest), (volume, mixing), fast_mode=True
     )
-    torch.library.opcheck(module.separable_conv3d, (volume, mixing, *taps, geometry, before))
+    torch.library.opcheck(module.separable_conv3d, (volume, mixing, *rest))
 
 
 def test_only_the_wanted_gradient_is_made(package: ModuleType) -> None:

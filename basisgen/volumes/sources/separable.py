@@ -10,8 +10,14 @@ beta = (b, c):
     v[beta, m]  = sum over alpha and n of  mixing[alpha beta, m, n] * u[alpha, n]        |alpha| + |beta| <= levels
     output[m]   = sum over beta of  v[beta, m] correlated with h_b and h_c
 
-That is products * channels in * channels out multiply-adds per voxel in place of taps * channels in * channels out. The
-work is done in parts, which keeps u and v small, and the backward pass makes u again.
+Three quarters of the mixing are zero. Under the half turns about x, y and z a component of a field keeps or changes its
+sign, and so does a product of short filters. That makes four kinds, with numbers 0 to 3 such that the kind of a product
+of functions is the exclusive or (^) of theirs. The kernel is equivariant under half turns, so mixing[abc, m, n] = 0
+unless kind(abc) = kind(m) ^ kind(n): from u with kind(alpha) ^ kind(n) = q comes v with kind(beta) ^ kind(m) = q alone.
+The mixing is four matrix products, one for each q.
+
+That is products * channels in * channels out / 4 multiply-adds per voxel in place of taps * channels in * channels out.
+The work is done in parts, which keeps u and v small, and the backward pass makes u again.
 """
 
 import functools
@@ -26,13 +32,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._constants import At, tensors
-from ._steerable import Filters, SteerableConv3d, _norms
+from ._steerable import FieldType, Filters, SteerableConv3d, _norms
 
 BLOCK = 64  # the most outputs a pass along y or z makes at a time: its matrix is zero off a band
-CACHE = 1 << 22  # numbers in u and v of one part of the work, on a CPU
+CACHE = 1 << 23  # numbers in u and v of one part of the work, on a CPU
 WORKSPACE = 1 << 25  # the same elsewhere
 
+KINDS = 4  # of signs under the half turns about the axes
+
 Index = tuple[int, ...]
+Fields = dict[tuple[Index, int], Tensor]  # (index, kind of channel) -> (channel of that kind, sample, x, y, z)
 
 
 class Passes(NamedTuple):
@@ -42,6 +51,9 @@ class Passes(NamedTuple):
     taps_x: Tensor  # (level, tap)
     taps_y: Tensor
     taps_z: Tensor
+    entries: Tensor  # int64: where in (product, channel out, channel in) the numbers of all matrices are, row by row
+    channels_in: Tensor  # int64: the channels, by kind
+    channels_out: Tensor
 
 
 class SeparableConv3d(SteerableConv3d):
@@ -63,9 +75,11 @@ class SeparableConv3d(SteerableConv3d):
         if self._is_autocast():
             dtype = torch.get_autocast_dtype(input.device.type) if mixing.dtype != torch.float64 else mixing.dtype
             input, mixing = input.to(dtype), mixing.to(dtype)
-        taps = [table.to(mixing.dtype) for table in self._passes()[1:]]
+        _, *taps, _, channels_in, channels_out = self._passes()
+        taps = [table.to(mixing.dtype) for table in taps]
         geometry = [*self.stride, *self.padding, *self.dilation]
-        output: Tensor = separable_conv3d(input, mixing, *taps, geometry, self._before)
+        rest = self._counts(), geometry, self._before
+        output: Tensor = separable_conv3d(input, mixing, *taps, channels_in, channels_out, *rest)
         bias = self._channel_bias()
         return output if bias is None else output.add_(bias.to(output.dtype).view(-1, 1, 1, 1))
 
@@ -78,16 +92,20 @@ class SeparableConv3d(SteerableConv3d):
         return smallest is not None and samples * x * y * z >= smallest
 
     def _mixing(self) -> Tensor:
-        """The coefficients of the products, (product, channel out, channel in), in the order of `_grouped`."""
-        weight = self.weight
+        """The numbers of all matrices that mix the channels, one after another, as `_entries` has them."""
+        weight, passes = self.weight, self._passes()
         coefficients = self._coefficients(weight, self._constants("_make_constants", weight))
-        mixing = self._passes().products.t() @ coefficients.t()  # (product, channel out and channel in)
-        # (product, channel out, channel in)
-        return mixing.view(-1, self.out_channels, self.in_channels).to(weight.dtype)
+        mixing = passes.products.t() @ coefficients.t()  # (product, channel out and channel in)
+        return mixing.flatten().index_select(0, passes.entries).to(weight.dtype)
 
     def _passes(self) -> Passes:
         passes: Passes = self._constants("_make_passes", self.weight, self._before)
         return passes
+
+    @classmethod
+    def _counts(cls) -> list[int]:
+        """How many channels are of each kind, of the input, then of the output."""
+        return _counts(cls.in_type) + _counts(cls.out_type)
 
     @property
     def _before(self) -> int:
@@ -95,20 +113,72 @@ class SeparableConv3d(SteerableConv3d):
 
     @classmethod
     def _make_passes(cls, at: At, before: int) -> Passes:
-        products = cls._rows(at, _unit_products, cls.basis_sha256, cls.filter_tensor, cls.filters, before)
-        return Passes(products, *(at(tensors(cls.basis_sha256)[f"{cls.filter_tensor}_{axis}"]) for axis in "xyz"))
+        products = cls._rows(at, _unit_products, cls.basis_sha256, cls.filter_tensor, cls.filters)
+        taps = [at(tensors(cls.basis_sha256)[f"{cls.filter_tensor}_{axis}"]) for axis in "xyz"]
+        entries = at(_entries(cls.in_type, cls.out_type, len(taps[0]) - 1, before))
+        return Passes(products, *taps, entries, at(_by_kind(cls.in_type)), at(_by_kind(cls.out_type)))
 
 
 @functools.cache
-def _unit_products(basis_sha256: str, name: str, filters: tuple[Filters, ...], before: int) -> Tensor:
-    """Every filter of a tensor, divided by its norm, as a sum of products: (filter, product), ordered as `_grouped`."""
-    levels = len(tensors(basis_sha256)[f"{name}_x"]) - 1
+def _unit_products(basis_sha256: str, name: str, filters: tuple[Filters, ...]) -> Tensor:
+    """Every filter of a tensor, divided by its norm, as a sum of products: (filter, product)."""
+    return tensors(basis_sha256)[f"{name}_products"] / _norms(basis_sha256, name, filters).unsqueeze(1)
+
+
+@functools.cache
+def _entries(in_type: FieldType, out_type: FieldType, levels: int, before: int) -> Tensor:
+    """For each number of `_Work.matrices`, where it is in the flattened (product, channel out, channel in)."""
     position = {abc: i for i, abc in enumerate(_indices(3, levels))}
-    order = [
-        position[*alpha, *beta] for betas, alphas in _grouped(levels, before) for beta in betas for alpha in alphas
+    channels_in, channels_out = _channels_by_kind(in_type), _channels_by_kind(out_type)
+    into, out = sum(map(len, channels_in)), sum(map(len, channels_out))
+    entries: list[Tensor] = []
+    for betas, alphas in _grouped(levels, before):
+        for q in range(KINDS):
+            columns = [(alpha, n) for alpha in alphas for n in channels_in[q ^ _kind(alpha, 0)]]
+            rows = [(beta, m) for beta in betas for m in channels_out[q ^ _kind(beta, before)]]
+            entries += [
+                torch.tensor([(position[alpha + beta] * out + m) * into + n for alpha, n in columns], dtype=torch.int64)
+                for beta, m in rows
+            ]
+    return torch.cat(entries)
+
+
+def _kind(index: Index, first_axis: int) -> int:
+    """That of a product of functions along some axes: function number a is even where a is, odd where a is odd."""
+    x, y, z = (*(0,) * first_axis, *index, *(0,) * (3 - first_axis - len(index)))
+    return (x ^ y) & 1 | ((y ^ z) & 1) << 1
+
+
+def _kind_of_component(degree: int, order: int) -> int:
+    """That of a real harmonic: Re or Im (order < 0) of (z + ix)^|order|, times a polynomial in y."""
+    odd = int(order < 0)
+    return _kind((odd, degree - abs(order), abs(order) - odd), 0)
+
+
+@functools.cache
+def _channels_by_kind(field_type: FieldType) -> tuple[tuple[int, ...], ...]:
+    kinds = [
+        _kind_of_component(degree, order)
+        for multiplicity, degree, _ in field_type
+        for _ in range(multiplicity)
+        for order in range(-degree, degree + 1)
     ]
-    table = tensors(basis_sha256)[f"{name}_products"] / _norms(basis_sha256, name, filters).unsqueeze(1)
-    return table[:, order]
+    return tuple(tuple(i for i, kind in enumerate(kinds) if kind == of) for of in range(KINDS))
+
+
+@functools.cache
+def _by_kind(field_type: FieldType) -> Tensor:
+    """The channels, those of kind 0 first, int64."""
+    return torch.tensor([i for channels in _channels_by_kind(field_type) for i in channels], dtype=torch.int64)
+
+
+def _counts(field_type: FieldType) -> list[int]:
+    """How many channels are of each kind; without a cache, which torch.compile warns of."""
+    counts = [0] * KINDS
+    for multiplicity, degree, _ in field_type:
+        for order in range(-degree, degree + 1):
+            counts[_kind_of_component(degree, order)] += multiplicity
+    return counts
 
 
 def _is_exporting() -> bool:
@@ -144,35 +214,56 @@ _LIBRARY = _library()  # opaque to torch.compile, which keeps the parts, and the
 
 @torch.library.custom_op(f"{_LIBRARY}::separable_conv3d", mutates_args=())
 def separable_conv3d(
-    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: Sequence[int], before: int
+    input: Tensor,
+    mixing: Tensor,
+    taps_x: Tensor,
+    taps_y: Tensor,
+    taps_z: Tensor,
+    channels_in: Tensor,
+    channels_out: Tensor,
+    counts: Sequence[int],
+    geometry: Sequence[int],
+    before: int,
 ) -> Tensor:
     """(batch, channel in, x, y, z) -> (batch, channel out, x', y', z').
 
-    `mixing` is (product, channel out, channel in) in the order of `_grouped`, taps are (level, tap), and `geometry` is
-    stride, padding and dilation, three numbers each.
+    `mixing` holds the numbers of `_Work.matrices`; taps are (level, tap). The channels are listed by kind; `counts` are
+    those of each kind, of the input, then of the output. `geometry` is stride, padding, dilation, three numbers each.
     """
-    work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
-    volume, output = input.contiguous(), _empty(input, mixing.shape[1], work.output_size)
+    work = _Work(input, (taps_x, taps_y, taps_z), counts, geometry, before)
+    volume, output = input.contiguous(), _empty(input, len(channels_out), work.output_size)
     if not before:
         output.zero_()  # parts overlap
     groups = list(zip(work.groups, work.matrices(mixing), strict=True))
     for part in work.parts():
-        u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels)
-        fields: list[Tensor] = []
-        for (betas, alphas), matrix in groups:
-            v = _multiply(matrix, _rows(u[: len(alphas)]))
-            fields += v.view(len(betas), -1, *u.shape[2:]).unbind(0)
-        v_of = dict(zip(_indices(3 - before, work.levels), fields, strict=True))
+        u = _spread(part.of_input(volume).index_select(0, channels_in), work.into, part.forth[:before], 2, work)
+        v_of: Fields = {}
+        for (betas, _), matrices in groups:
+            for q, (matrix, rows) in enumerate(zip(matrices, u, strict=True)):
+                v = _multiply(matrix, rows[: matrix.shape[1]].flatten(1)).view(-1, *rows.shape[1:])
+                v_of |= work.out.fields(v, q, betas)
         sums = _gather(v_of, part.forth[before:], 2 + before)
-        part.of_output(output).copy_(sums) if before else part.of_output(output).add_(sums)
+        if before:
+            part.of_output(output).index_copy_(0, channels_out, sums)
+        else:
+            part.of_output(output).index_add_(0, channels_out, sums)
     return output
 
 
 @separable_conv3d.register_fake
 def _(
-    input: Tensor, mixing: Tensor, taps_x: Tensor, taps_y: Tensor, taps_z: Tensor, geometry: Sequence[int], before: int
+    input: Tensor,
+    mixing: Tensor,
+    taps_x: Tensor,
+    taps_y: Tensor,
+    taps_z: Tensor,
+    channels_in: Tensor,
+    channels_out: Tensor,
+    counts: Sequence[int],
+    geometry: Sequence[int],
+    before: int,
 ) -> Tensor:
-    return _empty(input, mixing.shape[1], _output_size(input, (taps_x, taps_y, taps_z), geometry))
+    return _empty(input, len(channels_out), _output_size(input, (taps_x, taps_y, taps_z), geometry))
 
 
 @torch.library.custom_op(f"{_LIBRARY}::separable_conv3d_backward", mutates_args=())
@@ -183,36 +274,43 @@ def separable_conv3d_backward(
     taps_x: Tensor,
     taps_y: Tensor,
     taps_z: Tensor,
+    channels_in: Tensor,
+    channels_out: Tensor,
+    counts: Sequence[int],
     geometry: Sequence[int],
     before: int,
     of_input: bool,
     of_mixing: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of `input` and `mixing`, from that of the output; empty where not asked for."""
-    work = _Work(input, mixing, (taps_x, taps_y, taps_z), geometry, before)
+    work = _Work(input, (taps_x, taps_y, taps_z), counts, geometry, before)
     volume, gradient = input.contiguous(), gradient.contiguous()
     grad_input, grad_mixing = input.new_empty(0), mixing.new_empty(0)
+    matrices = work.matrices(mixing)
     if of_input:
         grad_input = _empty(input, input.shape[1], input.shape[2:]).zero_()
-        transposed = list(zip(_grouped_back(work.levels, before), work.matrices_back(mixing), strict=True))
+        transposed = list(zip(_grouped_back(work.levels, before), work.matrices_back(matrices), strict=True))
     if of_mixing:
-        sums = [torch.zeros_like(matrix, dtype=_accumulator(matrix.dtype)) for matrix in work.matrices(mixing)]
+        sums = [[torch.zeros_like(of_kind, dtype=_accumulator(mixing.dtype)) for of_kind in of] for of in matrices]
     for part in work.parts():
-        dv = _spread(part.of_output(gradient), part.back[before:], 2 + before, work.levels)
+        dv = _spread(
+            part.of_output(gradient).index_select(0, channels_out), work.out, part.back[before:], 2 + before, work
+        )
         if of_mixing:
-            u = _spread(part.of_input(volume), part.forth[:before], 2, work.levels)
-            of_groups = torch.split(dv, [len(betas) for betas, _ in work.groups])
-            for total, fields, (_, alphas) in zip(sums, of_groups, work.groups, strict=True):
-                total += _multiply(_rows(fields), _rows(u[: len(alphas)]).t())
+            u = _spread(part.of_input(volume).index_select(0, channels_in), work.into, part.forth[:before], 2, work)
+            for q, (rows, columns) in enumerate(zip(dv, u, strict=True)):
+                of_groups = rows.flatten(1).split([len(of[q]) for of in matrices])
+                for of, field in zip(sums, of_groups, strict=True):
+                    of[q] += _multiply(field, columns[: of[q].shape[1]].flatten(1).t())
         if of_input:
-            du: list[Tensor] = []
-            for (alphas, betas), matrix in transposed:
-                of_group = _multiply(matrix, _rows(dv[: len(betas)]))
-                du += of_group.view(len(alphas), -1, *dv.shape[2:]).unbind(0)
-            du_of = dict(zip(_indices(before, work.levels), du, strict=True))
-            part.of_input(grad_input).add_(_gather(du_of, part.back[:before], 2))
+            du_of: Fields = {}
+            for (alphas, _), of in transposed:
+                for q, (matrix, rows) in enumerate(zip(of, dv, strict=True)):
+                    du = _multiply(matrix, rows[: matrix.shape[1]].flatten(1)).view(-1, *rows.shape[1:])
+                    du_of |= work.into.fields(du, q, alphas)
+            part.of_input(grad_input).index_add_(0, channels_in, _gather(du_of, part.back[:before], 2))
     if of_mixing:
-        grad_mixing = work.products(sums).to(mixing.dtype)
+        grad_mixing = torch.cat([of_kind.flatten() for of in sums for of_kind in of]).to(mixing.dtype)
     return grad_input, grad_mixing
 
 
@@ -224,6 +322,9 @@ def _(
     taps_x: Tensor,
     taps_y: Tensor,
     taps_z: Tensor,
+    channels_in: Tensor,
+    channels_out: Tensor,
+    counts: Sequence[int],
     geometry: Sequence[int],
     before: int,
     of_input: bool,
@@ -234,25 +335,25 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.geometry, ctx.before = inputs
+    *tensors, ctx.counts, ctx.geometry, ctx.before = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad[:2]
-    gradients = separable_conv3d_backward(gradient, *ctx.saved_tensors, ctx.geometry, ctx.before, *wanted)
-    return *(tensor if want else None for tensor, want in zip(gradients, wanted, strict=True)), *[None] * 5
+    gradients = separable_conv3d_backward(gradient, *ctx.saved_tensors, ctx.counts, ctx.geometry, ctx.before, *wanted)
+    return *(tensor if want else None for tensor, want in zip(gradients, wanted, strict=True)), *[None] * 8
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.geometry, ctx.before, ctx.of_input, ctx.of_mixing = inputs
+    *tensors, ctx.counts, ctx.geometry, ctx.before, ctx.of_input, ctx.of_mixing = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate_backward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
     """The convolution is linear in input and in mixing; `a` is like the input, `b` like the mixing."""
-    gradient, input, mixing, *taps = ctx.saved_tensors
-    rest = (*taps, ctx.geometry, ctx.before)
+    gradient, input, mixing, *constants = ctx.saved_tensors
+    rest = (*constants, ctx.counts, ctx.geometry, ctx.before)
     of_gradient = of_input = of_mixing = None
     if ctx.of_input:
         of_gradient = separable_conv3d(a, mixing, *rest)
@@ -261,7 +362,7 @@ def _differentiate_backward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor | No
         of_b = separable_conv3d(input, b, *rest)
         of_gradient = of_b if of_gradient is None else of_gradient + of_b
         of_input = separable_conv3d_backward(gradient, input, b, *rest, True, False)[0]
-    return of_gradient, of_input, of_mixing, *[None] * 7
+    return of_gradient, of_input, of_mixing, *[None] * 10
 
 
 separable_conv3d.register_autograd(_differentiate, setup_context=_save)
@@ -340,16 +441,44 @@ class _Part(NamedTuple):
         return volume[self.samples, :, self.out].transpose(0, 1)
 
 
+class _Side(NamedTuple):
+    """The channels of the input or of the output, and the axes of the indices that go with them."""
+
+    counts: tuple[int, ...]  # of channels of each kind
+    first_axis: int
+
+    def number(self, indices: tuple[Index, ...], q: int) -> int:
+        """How many pairs of an index and a channel there are with kind(index) ^ kind(channel) = q."""
+        return sum(_keys(self, indices, q)[1])
+
+    def fields(self, rows: Tensor, q: int, indices: tuple[Index, ...]) -> Fields:
+        """The fields in rows (index and channel, sample, x, y, z) of one q; none where no channel is of the kind."""
+        keys, counts = _keys(self, indices, q)
+        return {key: part for key, part in zip(keys, rows.split(counts), strict=True) if len(part)}
+
+
+@functools.cache
+def _keys(side: _Side, indices: tuple[Index, ...], q: int) -> tuple[list[tuple[Index, int]], list[int]]:
+    """The pairs of an index and a kind of channel for one q, and how many channels each has."""
+    keys = [(index, q ^ _kind(index, side.first_axis)) for index in indices]
+    return keys, [side.counts[kind] for _, kind in keys]
+
+
 class _Work:
     """What there is to do for one input: the passes, the groups of products, and the parts."""
 
     def __init__(
-        self, input: Tensor, mixing: Tensor, taps: tuple[Tensor, Tensor, Tensor], geometry: Sequence[int], before: int
+        self,
+        input: Tensor,
+        taps: tuple[Tensor, Tensor, Tensor],
+        counts: Sequence[int],
+        geometry: Sequence[int],
+        before: int,
     ) -> None:
         self.levels = len(taps[0]) - 1
         self.before = before
         self.groups = _grouped(self.levels, before)
-        self.channels = (mixing.shape[1], mixing.shape[2])
+        self.into, self.out = _Side(tuple(counts[:KINDS]), 0), _Side(tuple(counts[KINDS:]), before)
         self.samples = len(input)
         self.output_size = _output_size(input, taps, geometry)
         steps = zip(self.output_size, input.shape[2:], taps, *_triples(geometry), strict=True)
@@ -357,39 +486,26 @@ class _Work:
         self.passes = [axis.matrices(table) for axis, table in zip(self.axes, taps, strict=True)]
         self.on_cpu = input.device.type == "cpu"
 
-    def matrices(self, mixing: Tensor) -> list[Tensor]:
-        """For each group of products, (beta and channel out, alpha and channel in)."""
-        sizes = [len(betas) * len(alphas) for betas, alphas in self.groups]
-        return [
-            part.view(len(betas), len(alphas), *self.channels).transpose(1, 2).flatten(2).flatten(0, 1)
-            for part, (betas, alphas) in zip(torch.split(mixing, sizes), self.groups, strict=True)
+    def matrices(self, mixing: Tensor) -> list[list[Tensor]]:
+        """For each group of products and each q, (beta and channel out, alpha and channel in)."""
+        shapes = [
+            (self.out.number(betas, q), self.into.number(alphas, q))
+            for betas, alphas in self.groups
+            for q in range(KINDS)
         ]
+        parts = iter(mixing.split([rows * columns for rows, columns in shapes]))
+        matrices = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return [matrices[i : i + KINDS] for i in range(0, len(matrices), KINDS)]
 
-    def matrices_back(self, mixing: Tensor) -> list[Tensor]:
+    def matrices_back(self, matrices: list[list[Tensor]]) -> list[list[Tensor]]:
         """The transposed ones, for each group of `_grouped_back`, (alpha and channel in, beta and channel out)."""
-        sizes = [len(betas) * len(alphas) for betas, alphas in self.groups]
-        parts = [
-            part.view(len(betas), len(alphas), *self.channels)
-            for part, (betas, alphas) in zip(torch.split(mixing, sizes), self.groups, strict=True)
-        ]
-        matrices, first = [], 0
+        back, first = [], [0] * KINDS
         for alphas, _ in _grouped_back(self.levels, self.before):
-            last = first + len(alphas)
-            # (beta, alpha, channel out, channel in) -> (alpha and channel in, beta and channel out)
-            of_group = torch.cat([part[:, first:last] for part in parts if part.shape[1] >= last])
-            matrices.append(of_group.permute(1, 3, 0, 2).flatten(2).flatten(0, 1))
+            last = [start + self.into.number(alphas, q) for q, start in enumerate(first)]
+            held = [of for of, (_, with_betas) in zip(matrices, self.groups, strict=True) if alphas[-1] in with_betas]
+            back.append([torch.cat([of[q][:, first[q] : last[q]] for of in held]).t() for q in range(KINDS)])
             first = last
-        return matrices
-
-    def products(self, matrices: list[Tensor]) -> Tensor:
-        """What `matrices` undoes: (product, channel out, channel in)."""
-        out, into = self.channels
-        return torch.cat(
-            [
-                matrix.view(len(betas), out, len(alphas), into).transpose(1, 2).flatten(0, 1)
-                for matrix, (betas, alphas) in zip(matrices, self.groups, strict=True)
-            ]
-        )
+        return back
 
     def parts(self) -> Iterator[_Part]:
         """Slabs of x-planes of a sample, or whole samples where they are small."""
@@ -413,52 +529,62 @@ class _Work:
 
     def _sizes(self, planes: int, plane: int) -> tuple[int, int]:
         """How many planes of how many voxels, and how many samples, are mixed at a time."""
-        out, into = self.channels
+        out, into = sum(self.out.counts), sum(self.into.counts)
         numbers = len(_indices(3 - self.before, self.levels)) * out + len(_indices(self.before, self.levels)) * into
         voxels = (CACHE if self.on_cpu else WORKSPACE) // numbers
         return max(1, min(planes, voxels // plane)), max(1, voxels // (plane * planes))
 
 
-def _spread(field: Tensor, passes: list[_Pass], axis: int, levels: int) -> Tensor:
-    """Every correlation of a field along some axes: (index, channel, sample, x, y, z), in the order of `_indices`."""
-    field = field.contiguous() if field.shape[1] > 1 or not passes else field
-    stage = field.unsqueeze(0)
-    fields: dict[Index, Tensor] = {(): field}
+def _spread(field: Tensor, side: _Side, passes: list[_Pass], axis: int, work: _Work) -> list[Tensor]:
+    """Every correlation of a field along some axes: for each q, (index and channel, sample, x, y, z)."""
+    fields: Fields = {((), kind): part for kind, part in enumerate(field.split(side.counts))}
+    stage = [fields[(), q] for q in range(KINDS)]
     for number, step in enumerate(passes):
-        size = list(stage.shape[1:])
-        size[axis + number] = step.matrix.shape[1]
-        indices = _indices(number + 1, levels)
-        stage = field.new_empty(len(indices), *size)
-        before, fields = fields, dict(zip(indices, stage.unbind(0), strict=True))
-        for index, target in fields.items():
-            step.apply(index[-1], before[index[:-1]], axis + number, target, False)
+        size = list(stage[0].shape[1:])
+        size[axis + number - 1] = step.matrix.shape[1]
+        indices = _indices(number + 1, work.levels)
+        stage = [field.new_empty(side.number(indices, q), *size) for q in range(KINDS)]
+        before, fields = fields, {}
+        for q, rows in enumerate(stage):
+            fields |= side.fields(rows, q, indices)
+        for (index, kind), target in fields.items():
+            step.apply(index[-1], before[index[:-1], kind], axis + number, target, False)
     return stage
 
 
-def _gather(fields: dict[Index, Tensor], passes: list[_Pass], axis: int) -> Tensor:
-    """The sum over the indices of each field's correlations: (channel, sample, x, y, z)."""
+def _gather(fields: Fields, passes: list[_Pass], axis: int) -> Tensor:
+    """The sum over the indices of each field's correlations: (channel, by kind, sample, x, y, z)."""
     for number in reversed(range(len(passes))):
-        sums: dict[Index, Tensor] = {}
-        for index, field in fields.items():
-            is_first = index[:-1] not in sums
+        sums: Fields = {}
+        for (index, kind), field in fields.items():
+            key = index[:-1], kind
+            is_first = key not in sums
             if is_first:
                 size = list(field.shape)
                 size[axis + number] = passes[number].matrix.shape[1]
-                sums[index[:-1]] = field.new_empty(size)
-            passes[number].apply(index[-1], field, axis + number, sums[index[:-1]], not is_first)
+                sums[key] = field.new_empty(size)
+            passes[number].apply(index[-1], field, axis + number, sums[key], not is_first)
         fields = sums
-    return fields[()]
+    return torch.cat([fields[key] for key in sorted(fields)])
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b; on a CPU by oneDNN, whose conv3d this must match: BLAS can be half as fast.
+    """a @ b; on a CPU that is not Intel's by oneDNN: there BLAS can be half as fast, where conv3d is not.
 
     The operator is the one torch.compile calls for linear layers; like those, it heeds set_float32_matmul_precision.
     """
-    if b.device.type == "cpu" and b.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if b.device.type == "cpu" and b.dtype == torch.float32 and a.numel() and not _is_blas_fast():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
         return result
     return a @ b
+
+
+@functools.cache
+def _is_blas_fast() -> bool:
+    """Whether BLAS is MKL on Intel's processors, the ones with AMX: for short matrices 1.3 to 2 times oneDNN."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return True
+    return bool(torch.backends.mkl.is_available() and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 @functools.cache
@@ -518,11 +644,6 @@ def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
     memory_format = torch.channels_last_3d if keep else torch.contiguous_format
     shape = (len(like), channels, *size)
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
-
-
-def _rows(fields: Tensor) -> Tensor:
-    """(index, channel, sample, x, y, z) -> (index and channel, voxel)."""
-    return fields.view(fields.shape[0] * fields.shape[1], -1)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
