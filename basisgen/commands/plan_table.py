@@ -64,7 +64,11 @@ def _cells(layer: ConvPlan, plan: PackagePlan) -> Sequence[str]:
     if cost.passes_before is not None:
         runs += f", {cost.passes_before} + {3 - cost.passes_before} passes"
     if layer.smallest:
-        runs += f", from {layer.smallest[min(layer.smallest)]:,} voxels"
+        on_cpu, on_gpu = (
+            "never" if 1 not in of else f"from {of[1]:,} voxels"
+            for of in (layer.smallest.on_cpu, layer.smallest.on_gpu)
+        )
+        runs += f", {on_cpu} (on a GPU {on_gpu})"
     return (
         layer.spec.name,
         runs,

@@ -17,7 +17,7 @@ from basisgen.errors import SpecError
 from basisgen.so3.field_type import Irrep, Term
 from basisgen.volumes import execution
 from basisgen.volumes.conv_spec import ConvSpec
-from basisgen.volumes.execution import Cost, Execution, Tuning
+from basisgen.volumes.execution import Cost, Execution, Smallest, Tuning
 from basisgen.volumes.kernels.proof import ProvenBasis
 from basisgen.volumes.notes import notes
 from basisgen.volumes.sampling.defect import Defects
@@ -54,7 +54,7 @@ class ConvPlan:
     numbers: Numbers
     paths: tuple[TermPath, ...]
     cost: Cost  # of the way it runs, on a large volume at stride 1
-    smallest: Mapping[int, int] | None = None  # stride -> from how many voxels on it is separable; None: always
+    smallest: Smallest | None = None  # None: always as the cost says
 
     def __post_init__(self) -> None:
         assert self.paths, "a layer has at least one path"
@@ -178,10 +178,10 @@ def plan_layer(
 
 def choose_execution(
     spec: ConvSpec, numbers: Numbers, paths: tuple[TermPath, ...], tuned: Tuning | None = None
-) -> tuple[Cost, Mapping[int, int] | None]:
+) -> tuple[Cost, Smallest | None]:
     """The cost of the way the spec names, or, for `auto`, of the one measured, else predicted, to be faster.
 
-    And, of a layer that may run either way, stride -> from how many voxels on it is separable; None: always.
+    And, of a layer that may run either way, from how many voxels on it is separable.
     """
     into, out, taps = spec.into.dimension, spec.gives.dimension, int(np.prod(spec.grid.size))
     filters = numbers.filters
@@ -197,6 +197,6 @@ def choose_execution(
     levels, smallest = filters.products.levels, None
     if wanted is Execution.AUTO:
         smallest = execution.smallest_volumes(into, out, taps, levels, number, measured)
-        if not smallest:
+        if not smallest.on_cpu and not smallest.on_gpu:
             return dense, None
     return execution.separable(into, out, levels, number), smallest

@@ -1,17 +1,22 @@
 """How a convolution runs, dense or separable: what either costs, counted per voxel, and what was measured.
 
     dense       taps * C_in * C_out multiply-adds
-    separable   products * C_in * C_out multiply-adds to mix the channels, and the passes before and after it
+    separable   products * C_in * C_out / 4 multiply-adds to mix the channels, and the passes before and after it
     products    (N+1)(N+2)(N+3)/6, the a + b + c <= N = levels of the oscillator filters
 
 The passes work on n_before(N) * C_in + n_after(N) * C_out numbers per voxel, where n are the numbers of indices; how
 many of the three go before the mixing is free, and chosen here. A pass multiplies by matrices that are zero off a band,
-COLUMNS wide, and is bound by memory: by measurement on CPUs one of its multiply-adds takes as long as PASS of the
-mixing's, a number written and read as long as MOVE of them, and every call of an operator as long as CALL.
+COLUMNS wide, and is bound by memory: by measurement on CPUs one of its multiply-adds takes as long as PASS of
+conv3d's, one of the mixing's, by small matrices, as long as MIX, a number written and read as long as MOVE, and every
+call of an operator as long as CALL.
 
 Calls cost the same for any volume, so `auto` is separable from some volume on, the larger the stride the later: under a
 stride all passes go before the mixing, and those along x and y make numbers that are thrown away. The layer knows the
 volume when it is called, and then takes the way that is predicted to be faster.
+
+A GPU runs conv3d at up to GPU_RATE and passes as fast as it moves their numbers, GPU_MOVED per second; a step of passes
+takes GPU_CALLS seconds more than conv3d, however small the volume. Measured on an H100 in bfloat16, where conv3d gains
+most; in float32 passes are the faster way earlier.
 """
 
 from __future__ import annotations
@@ -27,11 +32,16 @@ from basisgen.errors import SpecError
 from basisgen.reading import quoted
 
 COLUMNS = 24
+KINDS = 4  # of signs under half turns: a quarter of the mixing is not zero
+MIX = 2.0
 PASS = 3.0
 MOVE = 65.0
-CALL = 1.5e6
+CALL = 1.9e6
 DENSE_OVERHEAD = 150.0  # of conv3d, per channel in or out and voxel: what keeps thin layers from its full speed
 WORTHWHILE = 0.9  # the predicted time over the dense way's from which `auto` is separable: predictions miss by a fifth
+GPU_RATE = 1.25e14
+GPU_MOVED = 9.25e11
+GPU_CALLS = 2.5e-3
 STRIDES = (1, 2, 3)
 STRIDED = 0.8  # what passes take of this under a stride, where none adds to what others made
 
@@ -48,6 +58,14 @@ PATHS = (Execution.DENSE, Execution.SEPARABLE)  # what AUTO chooses from
 
 
 @dataclass(frozen=True)
+class Smallest:
+    """Stride -> from how many voxels of input, samples together, a separable layer is the faster; none: never."""
+
+    on_cpu: Mapping[int, int]
+    on_gpu: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class Cost:
     """Counts per voxel of the output, at stride 1, of a forward pass; the backward pass takes twice as much."""
 
@@ -60,8 +78,9 @@ class Cost:
 
     @property
     def time(self) -> float:
-        """A prediction, in multiply-adds of a matrix product."""
-        return self.multiply_adds + (PASS - 1) * self.pass_multiply_adds + MOVE * self.numbers_moved
+        """A prediction of passes, in multiply-adds of conv3d."""
+        mixing = self.multiply_adds - self.pass_multiply_adds
+        return MIX * mixing + PASS * self.pass_multiply_adds + MOVE * self.numbers_moved
 
 
 _MEASURED_ON = re.compile(r"([\d,]{1,9}) volumes? of (\d{1,4})x(\d{1,4})x(\d{1,4}), stride (\d{1,4}),")
@@ -133,20 +152,33 @@ def separable(channels_in: int, channels_out: int, levels: int, filters: int) ->
     for before in range(4):
         spread = [_indices(axes, levels) * channels_in for axes in range(1, before + 1)]
         gather = [_indices(axes, levels) * channels_out for axes in range(1, 4 - before)]
+        mixing = ceil(products * pairs / KINDS)
         passes = COLUMNS * (sum(spread) + sum(gather))
         numbers = sum(spread) + sum(gather)
         calls = sum(_indices(axes, levels) for axes in (*range(1, before + 1), *range(1, 4 - before))) + levels
-        candidates.append(Cost(before, products * pairs + passes, passes, numbers, products * pairs * filters, calls))
+        candidates.append(Cost(before, mixing + passes, passes, numbers, products * pairs * filters, calls))
     return min(candidates, key=lambda cost: cost.time)
 
 
 def smallest_volumes(
     channels_in: int, channels_out: int, taps: int, levels: int, filters: int, measured: Measured | None = None
-) -> dict[int, int]:
-    """Stride -> from how many voxels of input, samples together, a separable layer is the faster; none: never.
+) -> Smallest:
+    """From how many voxels on a layer is separable, on a CPU and on a GPU.
 
-    A measurement scales the predicted times of passes, so that on its volume the ratio is the measured one.
+    A measurement, which is a CPU's, scales the predicted times of passes there: on its volume the ratio is the measured
+    one.
     """
+    on_gpu = {}
+    for stride in STRIDES:
+        dense, passes = _gpu_times(channels_in, channels_out, taps, levels, stride)
+        if passes < WORTHWHILE * dense:
+            on_gpu[stride] = ceil(GPU_CALLS / (WORTHWHILE * dense - passes))
+    return Smallest(_smallest_on_cpu(channels_in, channels_out, taps, levels, filters, measured), on_gpu)
+
+
+def _smallest_on_cpu(
+    channels_in: int, channels_out: int, taps: int, levels: int, filters: int, measured: Measured | None
+) -> dict[int, int]:
 
     def times(stride: int) -> tuple[float, float, float]:
         """Dense per voxel, separable per voxel and per call."""
@@ -183,7 +215,7 @@ def _separable_time(channels_in: int, channels_out: int, levels: int, filters: i
     if stride == 1:
         return cost.time, CALL * cost.calls + cost.assembly
     numbers = sum(_indices(axes, levels) * channels_in / stride**axes for axes in (1, 2, 3))
-    mixing = _indices(3, levels) * channels_in * channels_out / stride**3
+    mixing = MIX / KINDS * _indices(3, levels) * channels_in * channels_out / stride**3
     calls = sum(_indices(axes, levels) for axes in (1, 2, 3)) + levels
     return mixing + STRIDED * (COLUMNS * PASS + MOVE) * numbers, CALL * calls + cost.assembly
 
@@ -191,3 +223,13 @@ def _separable_time(channels_in: int, channels_out: int, levels: int, filters: i
 def _indices(axes: int, levels: int) -> int:
     """The number of tuples of that many whole numbers with a sum of at most `levels`."""
     return comb(levels + axes, axes)
+
+
+def _gpu_times(channels_in: int, channels_out: int, taps: int, levels: int, stride: int) -> tuple[float, float]:
+    """Seconds of a step per voxel of the input, dense and by passes, see `_on_gpu`; three times a forward pass's."""
+    functions, pairs = levels + 1, (levels + 1) * (levels + 2) // 2
+    dense = 3 * taps * channels_in * channels_out / stride**3 / GPU_RATE
+    # written and read: the copy of the input, u, v; then w, which the mixing adds to, the output and its copy
+    into = channels_in * (3 + 2 * functions / stride + 2 * pairs / stride**2)
+    out = channels_out * (2 * pairs / stride**2 + 3 / stride**3)
+    return dense, 3 * (into + out) / GPU_MOVED

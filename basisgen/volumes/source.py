@@ -15,7 +15,7 @@ LAYOUT = 1  # of the weights of a convolution: to be changed if equal types and 
 
 def shared(*, separable: bool) -> dict[str, str]:
     """The modules that hold the base classes, by file name."""
-    names = ["steerable", "separable"] if separable else ["steerable"]
+    names = ["steerable", *(["separable", "passes", "on_cpu", "on_gpu"] if separable else [])]
     return {f"_{name}.py": source_text("basisgen.volumes", "sources", f"{name}.py") for name in names}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import statistics
 import time
 import traceback
@@ -54,8 +55,14 @@ def _as_it_is(module: nn.Module, x: Tensor) -> list[Tensor]:
     """Output, and the gradients of input and parameters for an output gradient that all modes share."""
     x = x.detach().requires_grad_()
     output = module(x)
-    gradient = 1 + torch.cos(torch.arange(output.numel(), device=output.device)).view(output.shape).to(output.dtype)
+    gradient = _gradient(output.shape, output.device, output.dtype)
     return [output.detach(), *torch.autograd.grad(output, [x, *module.parameters()], gradient)]
+
+
+@functools.lru_cache(maxsize=4)  # a CUDA graph that is captured can copy nothing from the host
+def _gradient(shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The same numbers on every device: a GPU's cosines differ from a CPU's."""
+    return (1 + torch.cos(torch.arange(shape.numel(), dtype=torch.float64))).view(shape).to(device, dtype)
 
 
 def _autocast(module: nn.Module, x: Tensor) -> list[Tensor]:
@@ -202,7 +209,10 @@ def waits(module: nn.Module, x: Tensor, where: Where) -> Row:
         with watched("warn"):
             step()
     found = [warning for warning in caught if "synchroniz" in str(warning.message).lower()]
-    return {"waits": len(found), "first": _first_wait(step) if found else ""}
+    if not found:
+        return {"waits": 0, "first": ""}
+    told = f"{Path(found[0].filename).name}:{found[0].lineno}"
+    return {"waits": len(found), "first": _first_wait(step) or f"{told}, once"}
 
 
 def _first_wait(step: Callable[[], None]) -> str:
@@ -212,7 +222,7 @@ def _first_wait(step: Callable[[], None]) -> str:
     except RuntimeError as error:
         frames = traceback.extract_tb(error.__traceback__)
         return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-4:]))
-    return "not found again"
+    return ""
 
 
 @contextmanager

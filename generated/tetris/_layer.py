@@ -132,3 +132,27 @@ def _silent(what: str) -> str:
         f"this {what} does not say for which field types and filters its weights were made: it was saved by an older "
         "basisgen. It was loaded without this check; save it again to have it checked from then on."
     )
+
+
+def _is_exporting() -> bool:
+    """Whether a graph is being made for another run time; torch 2.6 cannot tell this from torch.compile.
+
+    The public function is_exporting() says yes under torch.compile too, in the versions before 2.13.
+    """
+    jit: Any = torch.jit
+    compiler: Any = torch.compiler
+    if jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return True
+    exporting = getattr(compiler, "_is_exporting_flag", None)
+    return bool(compiler.is_compiling() if exporting is None else exporting)
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func, or a forward-mode derivative, is at work: some operators here have backward passes alone.
+
+    No public function tells. If these private functions are missing, the answer is yes: what a layer does then, by
+    stock operators, is right in every case.
+    """
+    transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+    forward_level: int = getattr(torch.autograd.forward_ad, "_current_level", 0)
+    return bool(transforms_active() or forward_level >= 0)

@@ -98,10 +98,18 @@ def test_the_faster_way_is_taken(faster: str) -> None:
 def test_the_threshold_that_is_measured_is_no_larger_than_the_volume_it_was_measured_on(
     ratio: float, voxels: int, stride: int
 ) -> None:
-    smallest = smallest_volumes(120, 120, 343, 4, 35, Measured(ratio, voxels, stride))
+    smallest = smallest_volumes(120, 120, 343, 4, 35, Measured(ratio, voxels, stride)).on_cpu
     assert 0 < smallest[stride] <= voxels + 1
-    slower = smallest_volumes(120, 120, 343, 4, 35, Measured(1 / ratio, voxels, stride))
+    slower = smallest_volumes(120, 120, 343, 4, 35, Measured(1 / ratio, voxels, stride)).on_cpu
     assert slower.get(stride, voxels + 1) > voxels - 1  # passes that lost there begin beyond it
+
+
+def test_a_measurement_on_a_cpu_says_nothing_of_a_gpu() -> None:
+    """There the more taps, the smaller the volume from which on passes are the faster way; with few, they never are."""
+    plain, measured = (smallest_volumes(120, 120, 343, 4, 35, m) for m in (None, Measured(0.1, 1000, 1)))
+    assert plain.on_gpu == measured.on_gpu and plain.on_cpu != measured.on_cpu
+    nine = smallest_volumes(120, 120, 729, 4, 35)
+    assert 1000 < nine.on_gpu[1] < plain.on_gpu[1] and not smallest_volumes(120, 120, 27, 2, 10).on_gpu
 
 
 def test_a_tuned_layer_still_runs_small_volumes_dense() -> None:
@@ -112,7 +120,7 @@ def test_a_tuned_layer_still_runs_small_volumes_dense() -> None:
     free = plan(spec).layers[0]
     assert isinstance(free, ConvPlan)
     assert free.execution is Execution.SEPARABLE and free.smallest is not None
-    assert 500 < free.smallest[1] <= 1000
+    assert 500 < free.smallest.on_cpu[1] <= 1000
 
 
 def test_a_line_per_layer_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

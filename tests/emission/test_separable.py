@@ -100,6 +100,12 @@ def _compare(conv: nn.Module, volume: Tensor) -> float:
     return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs)
 
 
+@pytest.fixture
+def as_on_gpu(package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the passes take another order, which a CPU can run too."""
+    monkeypatch.setattr(importlib.import_module("separable._separable"), "_is_gpu", lambda tensor: True)
+
+
 @pytest.mark.parametrize("before", range(4))
 @pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
 def test_separable_equals_dense_in_value_and_in_every_gradient(package: ModuleType, name: str, before: int) -> None:
@@ -108,6 +114,39 @@ def test_separable_equals_dense_in_value_and_in_every_gradient(package: ModuleTy
     conv = type(name, (layer,), {"passes_before": before})().double()
     volume = torch.randn(2, conv.in_channels, 7, 9, 8, dtype=torch.float64, requires_grad=True)
     assert _compare(conv, volume) < 1e-12
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+@pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
+def test_the_order_of_a_gpu_equals_dense_too(package: ModuleType, name: str) -> None:
+    torch.manual_seed(0)
+    conv = getattr(package, name)().double()
+    volume = torch.randn(2, conv.in_channels, 7, 9, 8, dtype=torch.float64, requires_grad=True)
+    assert _compare(conv, volume) < 1e-12
+    assert conv(volume[:0]).shape == (0, conv.out_channels, 7, 9, 8)
+    last = conv(volume.contiguous(memory_format=torch.channels_last_3d))
+    assert last.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(last, conv(volume))
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_only_the_wanted_gradient_is_made_on_a_gpu(package: ModuleType) -> None:
+    conv, volume = package.Small(), torch.randn(1, 5, 6, 6, 6, requires_grad=True)
+    conv(volume.detach()).square().sum().backward()
+    assert conv.weight.grad is not None and volume.grad is None
+    conv = conv.requires_grad_(False)
+    conv(volume).square().sum().backward()
+    assert volume.grad is not None
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_entries_of_a_gpu_name_every_coefficient_once(package: ModuleType) -> None:
+    """And a zero where a + b + c is more than the levels."""
+    conv = package.Small()
+    passes, pairs = conv._passes(), conv.out_channels * conv.in_channels
+    numbers = len(passes.products.t()) * pairs
+    entries = passes.entries[passes.entries < numbers]
+    assert sorted(entries.tolist()) == list(range(numbers)) and (passes.entries <= numbers).all()
 
 
 @pytest.mark.parametrize("name", ["Small", "Uneven", "Scalars", "Mirrored"])
@@ -238,6 +277,7 @@ def test_the_comparison_can_fail(package: ModuleType) -> None:
     cache=st.sampled_from([1, 10_000, 1 << 22]),
     block=st.sampled_from([1, 3, 32]),
     before=st.integers(0, 3),
+    on_gpu=st.booleans(),
 )
 def test_any_geometry_and_any_cut_of_the_work(
     package: ModuleType,
@@ -248,6 +288,7 @@ def test_any_geometry_and_any_cut_of_the_work(
     cache: int,
     block: int,
     before: int,
+    on_gpu: bool,
 ) -> None:
     torch.manual_seed(0)
     module = importlib.import_module("separable._separable")
@@ -255,8 +296,10 @@ def test_any_geometry_and_any_cut_of_the_work(
     conv.stride = stride  # afterwards: all three passes come first where the stride is known
     volume = torch.randn(samples, 4, *size, dtype=torch.float64, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CACHE", cache)
-        patch.setattr(module, "BLOCK", block)
+        patch.setattr(importlib.import_module("separable._on_cpu"), "CACHE", cache)
+        patch.setattr(importlib.import_module("separable._on_cpu"), "BLOCK", block)
+        patch.setattr(importlib.import_module("separable._on_gpu"), "WORKSPACE", 10 * cache)
+        patch.setattr(module, "_is_gpu", lambda tensor: on_gpu)
         if samples:
             assert _compare(conv, volume) < 1e-12
         else:
@@ -264,9 +307,12 @@ def test_any_geometry_and_any_cut_of_the_work(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch 2.15's own, in opcheck of any operator
-@pytest.mark.parametrize("before", range(4))
-def test_gradcheck(package: ModuleType, before: int) -> None:
+@pytest.mark.parametrize("before", [*range(4), "on a GPU"])
+def test_gradcheck(package: ModuleType, before: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("separable._separable")
+    if before == "on a GPU":
+        monkeypatch.setattr(module, "_is_gpu", lambda tensor: True)
+        before = 0
     conv = type("Split", (package.Scalars,), {"passes_before": before})().double()
     volume = torch.randn(2, 2, 5, 4, 6, dtype=torch.float64, requires_grad=True)
     mixing = conv._mixing().detach().requires_grad_()
@@ -508,6 +554,7 @@ def free() -> Iterator[ModuleType]:
     with imported(compile_package(parse_package(_spec(**layer))), "free_layer") as package:
         assert package.C.smallest.keys() <= {1, 2, 3} and package.C.smallest[1] > 1
         package.C.smallest = {1: 2 * 6**3, 2: 10**9}
+        package.C.smallest_on_gpu = {1: 6**3}
         yield package
 
 
@@ -517,6 +564,14 @@ def _ways(conv: torch.nn.Module, volume: torch.Tensor) -> tuple[bool, bool]:
         conv(volume)
     names = {event.name for event in profile.events()}
     return any("separable_conv3d" in name for name in names), "aten::conv3d" in names
+
+
+def test_a_gpu_has_a_threshold_of_its_own(free: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, volume = free.C(), torch.randn(1, 30, 6, 6, 6)
+    assert _ways(conv, volume) == (False, True)
+    monkeypatch.setattr(importlib.import_module("free_layer._separable"), "_is_gpu", lambda tensor: True)
+    assert _ways(conv, volume) == (True, False)
+    assert _ways(conv, volume[..., 1:]) == (False, True)
 
 
 def test_a_layer_that_may_run_either_way_decides_by_the_volume_and_the_stride(free: ModuleType) -> None:

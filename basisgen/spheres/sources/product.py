@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ._compiled import MAX_ROWS, Kernel, is_available
 from ._constants import _outside_modes, tensors
-from ._layer import GeneratedLayer
+from ._layer import GeneratedLayer, _is_exporting, _is_transformed
 
 FieldType = tuple[tuple[int, int, int | None], ...]  # (multiplicity, degree, parity) of each term
 Paths = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]  # (out term, its pairs (first term, second term)), in order
@@ -603,26 +603,6 @@ def _compiled_kernel(key: str, dtype: torch.dtype) -> Kernel | None:
         return None
     fields = [(field.dims, field.channels) for field in (table.first, table.second, table.out)]
     return Kernel(fields, table.out_row, table.first_row, table.second_row, table.value.to(dtype))
-
-
-def _is_exporting() -> bool:
-    """Whether a graph is being made for another run time; torch 2.6 cannot tell this from torch.compile."""
-    jit: Any = torch.jit
-    compiler: Any = torch.compiler
-    if jit.is_tracing() or torch.onnx.is_in_onnx_export():
-        return True
-    return bool(compiler.is_exporting() if hasattr(compiler, "is_exporting") else compiler.is_compiling())
-
-
-def _is_transformed() -> bool:
-    """Whether torch.func, or a forward-mode derivative, is at work: the operators here have backward passes alone.
-
-    No public function tells. If these private functions are missing, the answer is yes: the plain product is right in
-    every case.
-    """
-    transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-    forward_level: int = getattr(torch.autograd.forward_ad, "_current_level", 0)
-    return bool(transforms_active() or forward_level >= 0)
 
 
 def _size(field_type: FieldType) -> int:

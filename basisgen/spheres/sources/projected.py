@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ._compiled import MAX_ROWS, Kernel, is_available
+from ._layer import _is_exporting, _is_transformed
 from ._product import (
     _CLASSES,
     _LIBRARY,
@@ -26,8 +27,6 @@ from ._product import (
     Table,
     TensorProduct,
     _field,
-    _is_exporting,
-    _is_transformed,
     _plain,
     _ready,
     _save,
