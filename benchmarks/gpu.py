@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import signal
 import subprocess
@@ -296,11 +295,10 @@ def contestants(layer: Layer, taps: int) -> dict[str, nn.Module]:
 
 
 def predictions(layer: Layer, taps: int) -> Row:
-    """What the cost model, made for CPUs, says of the separable way; and which way `auto` takes."""
-    of = planned(layer, taps, 'execution = "separable"')
+    """Which way `auto` takes."""
     smallest = planned(layer, taps).smallest
-    auto = f"separable from {smallest[1]} voxels on" if smallest else "dense"
-    return {"separable predicted": of.predicted_ratio, "auto": auto}
+    first = smallest.on_gpu.get(1) if smallest else None
+    return {"auto": f"separable from {first:,} voxels on" if first else "dense"}
 
 
 @dataclass(frozen=True)
@@ -337,7 +335,8 @@ class Timing:
     def shares(self, row: Row, best: dict[str, Row]) -> Row:
         """The shares of the arithmetic and of the bandwidth of the device that a step uses."""
         levels = planned(self.layer, self.taps).filters.products.levels  # type: ignore[union-attr]
-        sums = {"plain": self.taps**3, "dense": self.taps**3, "separable": math.comb(levels + 3, 3)}
+        mixing = sum(n**2 for n in range(1, levels + 2))  # with the zeros that the matrices have there
+        sums = {"plain": self.taps**3, "dense": self.taps**3, "separable": mixing}
         numbers = (channels(self.layer.into) + channels(self.layer.out)) * self.batch * self.size**3
         moved = 2 * numbers * _dtype(self.precision).itemsize
         found: Row = {}
