@@ -102,7 +102,8 @@ def check_outcome(result: Result, files: dict[str, bytes]) -> None:
 def check_code(modules: dict[str, bytes]) -> None:
     """Base classes are the templates; every other module is a docstring, imports beside it, and literals in a class."""
     for name, body in modules.items():
-        if name in ("_constants.py", "_layer.py", "_steerable.py", "_separable.py"):
+        volumes = ("_steerable.py", "_separable.py", "_passes.py", "_on_cpu.py", "_on_gpu.py")
+        if name in ("_constants.py", "_layer.py", *volumes):
             package = "basisgen.emission" if name in ("_constants.py", "_layer.py") else "basisgen.volumes"
             made_by, _, source = body.decode().partition("\n")
             assert made_by.startswith("# Made by basisgen ") and made_by.isprintable()

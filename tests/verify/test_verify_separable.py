@@ -175,10 +175,10 @@ def test_a_forged_number_is_found(forge: Callable[[dict[str, Any]], None], separ
 
 def test_a_wrong_separable_module_is_found(oscillator: Files) -> None:
     """The kernel is right, the passes are not: only running the module tells."""
-    source = oscillator["_separable.py"].decode()
+    source = oscillator["_passes.py"].decode()
     wrong = source.replace(
-        "out.unsqueeze(1) * self.stride + self.padding", "out.unsqueeze(1) * self.stride - self.padding"
+        "out.unsqueeze(1) * axis.stride + axis.padding", "out.unsqueeze(1) * axis.stride - axis.padding"
     )
     assert wrong != source
-    found = run_module({**oscillator, "_separable.py": wrong.encode()})
+    found = run_module({**oscillator, "_passes.py": wrong.encode()})
     assert found["convolution"].complaints and not found["kernel"].complaints
