@@ -6,8 +6,9 @@ Needs torch with CUDA and what basisgen needs (numpy, scipy, sympy, safetensors,
 e3nn and triton where they are there. Each section of the table below runs in a separate process with a time limit
 and writes a row as soon as it has one, so that no failure, no broken CUDA context and no limit costs more than what was
 not measured yet. Results go to gpu.json and gpu.md in benchmarks/results/gpu unless told otherwise, after every
-section. `--dry-run` runs every section tiny, on the CPU, in this process: it shows that the program runs, and its
-figures mean nothing; it writes only where --out says.
+section; sections that are left out keep theirs, if of the same machine and versions. `--dry-run` runs every section
+tiny, on the CPU, in this process: it shows that the program runs, and its figures mean nothing; it writes only where
+--out says.
 
     error    |a - b| / |b| over all numbers of an output or gradient, b in float64 on the CPU
     ms       median of events around the work, milliseconds, after warming up; a step is forward and backward
@@ -27,7 +28,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -52,6 +53,7 @@ from common.contestants import (
 )
 from common.measures import MODES, Where, attempt, compared, milliseconds, tf32, timed, waits
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from basisgen.emission.imported import imported
 from basisgen.pipeline import compile_package
@@ -179,19 +181,23 @@ def activations(where: Where) -> Iterator[Row]:
     L, spaces = (2, ((),)) if where.tiny else (8, ((), (12, 12, 12)))
     with package_of(f"activation_{L}", TRANSFORM.replace("1x0..3", f"1x0..{2 * L - 1}")) as package:
         for space, cube in product(spaces, (False, True)):
-            module = SphereActivation(package.T(), limit=L, cube=cube)
+            # a smooth function: rounding moves samples across the kink of relu, whose gradient jumps there
+            module = SphereActivation(package.T(), silu, limit=L, cube=cube)
             x = where.draw(2 if where.tiny else 16, module.in_channels, *space)
             yield {"L": L, "space": str(space), "cube": cube} | _in_two_modes(module, x, where)
 
 
 def networks(where: Where) -> Iterator[Row]:
-    """A training step of whole networks, over that with nn.Conv3d in place of our convolutions."""
-    for name, of in NETWORKS.items():
+    """A training step of whole networks, over that with nn.Conv3d in place of our convolutions.
+
+    default: float32 with TF32 in convolutions and not in matrix products, as torch has it.
+    """
+    for (name, of), precision in product(NETWORKS.items(), ("default", "bfloat16")):
         ours = network(name)
         volume = where.draw(2 if where.tiny else 4 * of.samples, 1, *[8 if where.tiny else of.size] * 3)
-        row: Row = {"network": name, "batch": len(volume), "volume": volume.shape[-1]}
+        row: Row = {"network": name, "precision": precision, "batch": len(volume), "volume": volume.shape[-1]}
         for key, module in (("ours", ours), ("plain", plain_twin(ours))):
-            row |= attempt(partial(_timed, module, volume, where, key))
+            row |= attempt(partial(_timed, module, volume, where, key, precision))
         yield row | attempt(lambda row=row: {"ratio": row["ours step ms"] / row["plain step ms"]})
 
 
@@ -297,8 +303,8 @@ def contestants(layer: Layer, taps: int) -> dict[str, nn.Module]:
 def predictions(layer: Layer, taps: int) -> Row:
     """Which way `auto` takes."""
     smallest = planned(layer, taps).smallest
-    first = smallest.on_gpu.get(1) if smallest else None
-    return {"auto": f"separable from {first:,} voxels on" if first else "dense"}
+    of = {"float32": smallest.on_gpu, "16 bits": smallest.on_gpu_in_16_bits} if smallest else {}
+    return {f"auto, {bits}": f"separable from {of[1]:,} voxels on" if 1 in of else "dense" for bits, of in of.items()}
 
 
 @dataclass(frozen=True)
@@ -444,8 +450,15 @@ def as_markdown(result: Row) -> str:
 
 
 def run_all(names: Iterable[str], seconds: float, out: Path, dry: bool) -> bool:
-    """Every section in turn, the results written after each; whether all ran to their ends."""
+    """Every section in turn, the results written after each; whether all ran to their ends.
+
+    Sections that are not run keep the results that lie there, if these are of the same machine and versions.
+    """
     result = facts(dry) | {"sections": {}}
+    with suppress(OSError, ValueError):
+        before = json.loads((out / "gpu.json").read_text())
+        if all(before.get(key) == value for key, value in facts(dry).items()):
+            result["sections"] |= {name: of for name, of in before["sections"].items() if name not in names}
     stop = time.monotonic() + seconds
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -453,11 +466,12 @@ def run_all(names: Iterable[str], seconds: float, out: Path, dry: bool) -> bool:
         limit = min(SECTIONS[name].seconds, stop - start - GRACE)
         print(f"{name}: at most {limit:.0f} s", flush=True)
         rows, trouble = (within if dry else apart)(name, limit) if limit > 0 else ([], "no time left")
-        result["sections"][name] = {"rows": rows, "trouble": trouble, "seconds": time.monotonic() - start}
+        found = result["sections"] | {name: {"rows": rows, "trouble": trouble, "seconds": time.monotonic() - start}}
+        result["sections"] = {key: found[key] for key in SECTIONS if key in found}
         print(f"{name}: {len(rows)} rows in {time.monotonic() - start:.1f} s. {trouble}".strip(), flush=True)
         (out / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
         (out / "gpu.md").write_text(as_markdown(result) + "\n")
-    return not any(section["trouble"] for section in result["sections"].values())
+    return not any(result["sections"][name]["trouble"] for name in names)
 
 
 def _table(rows: list[Row]) -> list[str]:

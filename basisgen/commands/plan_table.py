@@ -64,11 +64,8 @@ def _cells(layer: ConvPlan, plan: PackagePlan) -> Sequence[str]:
     if cost.passes_before is not None:
         runs += f", {cost.passes_before} + {3 - cost.passes_before} passes"
     if layer.smallest:
-        on_cpu, on_gpu = (
-            "never" if 1 not in of else f"from {of[1]:,} voxels"
-            for of in (layer.smallest.on_cpu, layer.smallest.on_gpu)
-        )
-        runs += f", {on_cpu} (on a GPU {on_gpu})"
+        first = layer.smallest.on_cpu.get(1)
+        runs += f", from {first:,} voxels" if first else ", on GPUs alone"
     return (
         layer.spec.name,
         runs,

@@ -197,6 +197,6 @@ def choose_execution(
     levels, smallest = filters.products.levels, None
     if wanted is Execution.AUTO:
         smallest = execution.smallest_volumes(into, out, taps, levels, number, measured)
-        if not smallest.on_cpu and not smallest.on_gpu:
+        if not (smallest.on_cpu or smallest.on_gpu or smallest.on_gpu_in_16_bits):
             return dense, None
     return execution.separable(into, out, levels, number), smallest

@@ -173,7 +173,7 @@ def timed(module: nn.Module, x: Tensor, where: Where, name: str, precision: str 
             output = module(x)
         output.backward(gradient)
 
-    with tf32(precision == "tf32"):
+    with nullcontext() if precision == "default" else tf32(precision == "tf32"):
         gradient = torch.ones_like(forward())
         row = {f"{name} forward ms": milliseconds(forward, where), f"{name} step ms": milliseconds(step, where)}
         return row | {f"{name} MiB": _peak(step, where)}
@@ -208,7 +208,8 @@ def waits(module: nn.Module, x: Tensor, where: Where) -> Row:
         warnings.simplefilter("always")
         with watched("warn"):
             step()
-    found = [warning for warning in caught if "synchroniz" in str(warning.message).lower()]
+    # turning the watch on warns too, the first time
+    found = [warning for warning in caught if "called a synchronizing" in str(warning.message)]
     if not found:
         return {"waits": 0, "first": ""}
     told = f"{Path(found[0].filename).name}:{found[0].lineno}"

@@ -107,9 +107,10 @@ def test_the_threshold_that_is_measured_is_no_larger_than_the_volume_it_was_meas
 def test_a_measurement_on_a_cpu_says_nothing_of_a_gpu() -> None:
     """There the more taps, the smaller the volume from which on passes are the faster way; with few, they never are."""
     plain, measured = (smallest_volumes(120, 120, 343, 4, 35, m) for m in (None, Measured(0.1, 1000, 1)))
-    assert plain.on_gpu == measured.on_gpu and plain.on_cpu != measured.on_cpu
-    nine = smallest_volumes(120, 120, 729, 4, 35)
-    assert 1000 < nine.on_gpu[1] < plain.on_gpu[1] and not smallest_volumes(120, 120, 27, 2, 10).on_gpu
+    assert replace(plain, on_cpu={}) == replace(measured, on_cpu={}) and plain.on_cpu != measured.on_cpu
+    nine, three = smallest_volumes(120, 120, 729, 4, 35), smallest_volumes(120, 120, 27, 2, 10)
+    assert 1000 < nine.on_gpu[1] < plain.on_gpu[1] and 1000 < nine.on_gpu_in_16_bits[1] < plain.on_gpu_in_16_bits[1]
+    assert not three.on_gpu and not three.on_gpu_in_16_bits
 
 
 def test_a_tuned_layer_still_runs_small_volumes_dense() -> None:

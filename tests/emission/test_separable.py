@@ -552,9 +552,8 @@ def free() -> Iterator[ModuleType]:
     """A layer that may run either way, and a threshold that tests can reach."""
     layer = {"in": "8x0 + 4x1 + 2x2", "out": "8x0 + 4x1", "kernel_size": 7, "radial": '{ family = "separable" }'}
     with imported(compile_package(parse_package(_spec(**layer))), "free_layer") as package:
-        assert package.C.smallest.keys() <= {1, 2, 3} and package.C.smallest[1] > 1
-        package.C.smallest = {1: 2 * 6**3, 2: 10**9}
-        package.C.smallest_on_gpu = {1: 6**3}
+        assert package.C.smallest["cpu"].keys() <= {1, 2, 3} and package.C.smallest["cpu"][1] > 1
+        package.C.smallest = {"cpu": {1: 2 * 6**3, 2: 10**9}, "gpu": {1: 6**3}, "gpu, 16 bits": {1: 7**3}}
         yield package
 
 
@@ -572,6 +571,8 @@ def test_a_gpu_has_a_threshold_of_its_own(free: ModuleType, monkeypatch: pytest.
     monkeypatch.setattr(importlib.import_module("free_layer._separable"), "_is_gpu", lambda tensor: True)
     assert _ways(conv, volume) == (True, False)
     assert _ways(conv, volume[..., 1:]) == (False, True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _ways(conv, volume) == (False, True)
 
 
 def test_a_layer_that_may_run_either_way_decides_by_the_volume_and_the_stride(free: ModuleType) -> None:

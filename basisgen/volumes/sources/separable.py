@@ -42,9 +42,8 @@ class SeparableConv3d(SteerableConv3d):
     """
 
     passes_before: int  # the mixing, on a CPU; under a stride all three are: the channels of fewer voxels are mixed
-    # stride -> from how many voxels on, samples together; None: passes always
-    smallest: dict[int, int] | None = None
-    smallest_on_gpu: dict[int, int] | None = None
+    # device -> stride -> from how many voxels on, samples together; None: passes always
+    smallest: dict[str, dict[int, int]] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of (batch, channel in, x, y, z)."""
@@ -64,10 +63,11 @@ class SeparableConv3d(SteerableConv3d):
 
     def _is_worthwhile(self, input: Tensor) -> bool:
         """Whether passes are the faster way. torch.compile makes one graph for either, not one for every size."""
-        by_stride = self.smallest_on_gpu if _is_gpu(input) else self.smallest
-        if by_stride is None or input.ndim != 5:
+        if self.smallest is None or input.ndim != 5:
             return True
-        smallest = by_stride.get(max(self.stride))
+        dtype = torch.get_autocast_dtype(input.device.type) if self._is_autocast() else input.dtype
+        place = "cpu" if not _is_gpu(input) else "gpu, 16 bits" if dtype.itemsize == 2 else "gpu"
+        smallest = self.smallest[place].get(max(self.stride))
         samples, _, x, y, z = input.shape
         return smallest is not None and samples * x * y * z >= smallest
 
