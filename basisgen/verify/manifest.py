@@ -55,6 +55,7 @@ class Layer:
     spacing: tuple[Fraction, Fraction, Fraction]
     dilation: tuple[int, int, int]
     filter_tensor: str
+    separable: bool = False  # whether it can run as passes
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def _layer(entry: dict[str, Any], facts: dict[str, Any]) -> Layer:
     grid = read_grid(entry["kernel_size"], entry["voxel_spacing"], entry["dilation"])
     into, asked = _field_type(entry["in"]), _field_type(entry["out"])
     out = _with_gates(asked) if entry["gated"] else asked
-    return Layer(_name(entry["name"]), into, asked, out, *grid, _name(facts["filter_tensor"]))
+    separable = facts["execution"] == "separable"
+    return Layer(_name(entry["name"]), into, asked, out, *grid, _name(facts["filter_tensor"]), separable)
 
 
 def _with_gates(terms: tuple[Term, ...]) -> tuple[Term, ...]:

@@ -173,12 +173,34 @@ def test_a_forged_number_is_found(forge: Callable[[dict[str, Any]], None], separ
 # ------------------------------------------------------------------------------------------------------------ the code
 
 
-def test_a_wrong_separable_module_is_found(oscillator: Files) -> None:
-    """The kernel is right, the passes are not: only running the module tells."""
-    source = oscillator["_passes.py"].decode()
-    wrong = source.replace(
-        "out.unsqueeze(1) * axis.stride + axis.padding", "out.unsqueeze(1) * axis.stride - axis.padding"
-    )
-    assert wrong != source
-    found = run_module({**oscillator, "_passes.py": wrong.encode()})
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("_passes.py", "axis.stride + axis.padding", "axis.stride - axis.padding"),
+        (
+            "_on_cpu.py",
+            "return torch.cat([fields[key] for key in sorted(fields)])",
+            "return torch.cat([fields[key] for key in sorted(fields)]) / 2",
+        ),
+        ("_on_gpu.py", "return v.view(", "return -v.view("),
+    ],
+)
+def test_a_wrong_separable_module_is_found(oscillator: Files, file: str, right: str, wrong: str) -> None:
+    """The kernel is right, the passes are not: only running the module tells, in the order of a GPU too."""
+    source = oscillator[file].decode()
+    assert right in source
+    found = run_module({**oscillator, file: source.replace(right, wrong).encode()})
     assert found["convolution"].complaints and not found["kernel"].complaints
+
+
+def test_passes_are_run_whatever_the_threshold(oscillator: Files) -> None:
+    """The volume of the check is smaller than that from which on a layer takes passes."""
+    source = oscillator["_separable.py"].decode()
+    never = source.replace(
+        "    smallest: dict[str, dict[int, int]] | None = None", '    smallest = {"cpu": {}, "gpu": {}}'
+    )
+    assert never != source
+    assert not run_module({**oscillator, "_separable.py": never.encode()})["convolution"].complaints
+    wrong = oscillator["_passes.py"].decode().replace("axis.stride + axis.padding", "axis.stride - axis.padding")
+    files = {**oscillator, "_separable.py": never.encode(), "_passes.py": wrong.encode()}
+    assert run_module(files)["convolution"].complaints

@@ -23,6 +23,7 @@ from basisgen.verify.statement import Certificate
 from basisgen.verify.tensors import Form, header, read_tensors
 from basisgen.verify.volumes import expected
 from basisgen.verify.volumes.expected import Array
+from basisgen.verify.volumes.probe import ORDERS
 
 Comparison = tuple[str, Array, Array]  # what it is, got, wanted
 
@@ -163,7 +164,8 @@ def output_shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {f"{layer.name}.kernel": (out, into, *layer.size)}
     for k, run in enumerate(experiment.runs):
         shape = expected.output_size(run.volume.shape[1:], layer, run.stride, _padding(run, layer))
-        shapes |= {f"{layer.name}.output.{k}": (out, *shape), f"{layer.name}.conv3d": (out, *shape)}
+        names = [f"output.{k}", "conv3d", *(ORDERS if layer.separable else ())]
+        shapes |= {f"{layer.name}.{name}": (out, *shape) for name in names}
     return shapes
 
 
@@ -214,6 +216,8 @@ def _convolutions(experiment: Experiment, kernel: Array, outputs: Mapping[str, A
         where = f"{layer.name}: stride {run.stride}, padding {run.padding}, "
         yield f"{where} forward", outputs[f"{layer.name}.output.{k}"], output
     yield f"{where} to_conv3d", outputs[f"{layer.name}.conv3d"], output
+    for order in ORDERS if layer.separable else ():
+        yield f"{where} passes in the order of a {order.upper()}", outputs[f"{layer.name}.{order}"], output
 
 
 def _turns(experiment: Experiment, certificate: Certificate, outputs: Mapping[str, Array]) -> Iterator[Comparison]:
