@@ -16,13 +16,13 @@ from examples.common.cases import Case, Outcome
 from examples.common.files import compiled, find_data
 from examples.common.measure import TEST_SEED, accuracy, agreement, classes
 from examples.common.networks import Network
+from examples.common.one_cycle import OneCycle
 from examples.common.presets import PresetError, load_preset
 from examples.common.study import Study
 from examples.common.training import train_and_measure
 from examples.spherical_mnist.data import SOURCE, VARIABLE, Digits, Projection, Splits, load
 from examples.spherical_mnist.figure import draw
 from examples.spherical_mnist.network import Ours, OursConfig
-from examples.spherical_mnist.one_cycle import OneCycle
 from examples.spherical_mnist.planar import Planar, PlanarConfig
 from runtime.so3 import random_rotations
 from runtime.spheres import (

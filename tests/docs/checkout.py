@@ -22,6 +22,8 @@ SMALL = {  # keys of the presets
     "draws": 8,
     "train_volumes": 2,
     "test_volumes": 1,
+    "train_scenes": 8,
+    "test_scenes": 2,
     "test_residues": 8,
     "agreement_samples": 2,
 }

@@ -198,6 +198,7 @@ COMMANDS = {
         rf"(cath|amino_acids|modelnet10)( --preset {PRESET})?", " --network conventional"
     ),
     "experiment on digits": _experiment(rf"spherical_mnist( --preset {DIGITS})?{OPTIONS}", preset=DIGITS),
+    "experiment on maps of the sphere": _experiment(rf"sphere_dense( --preset quick)?{OPTIONS}", preset="quick"),
     "experiment on molecules": _experiment(rf"qm7( --preset {MOLECULES})?{OPTIONS}", preset=MOLECULES),
     "experiment on signals of shapes": _experiment(rf"modelnet10_sphere( --preset quick)?{OPTIONS}", preset="quick"),
     "experiment of the paper, data made": _experiment(

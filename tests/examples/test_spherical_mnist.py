@@ -21,13 +21,13 @@ from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from examples.common.files import DataError
 from examples.common.measure import parameter_count
+from examples.common.one_cycle import OneCycle
 from examples.common.presets import load_preset
 from examples.spherical_mnist.__main__ import main
 from examples.spherical_mnist.data import Digits, Projection, load
 from examples.spherical_mnist.experiment import HERE, Preset, build
 from examples.spherical_mnist.figure import seen
 from examples.spherical_mnist.network import Norm, Ours, OursConfig, RotationGrid
-from examples.spherical_mnist.one_cycle import OneCycle
 from runtime.so3 import random_rotations, wigner_d
 from runtime.spheres import evaluate, rotate_signal, signal_type
 
