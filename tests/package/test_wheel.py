@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ import pytest
 
 import basisgen
 from basisgen.commands.new.project import project
+from tests.conftest import REPOSITORY
 from tests.docs.checkout import copy_files, lend_packages
 from tests.docs.page import PAGES
 
@@ -194,6 +196,15 @@ def test_a_users_wheel_with_a_package_inside_works_where_only_the_runtime_is(cle
     code = "from mine.kernels.first import Conv1; from basisgen_runtime import Gate; print(Conv1().kernel().shape)"
     assert "Size([6, 1, 3, 3, 3])" in _run(clean, elsewhere, "python", "-c", f"{code}; Gate(Conv1.out_type)")
     assert "verified" in _run(clean, elsewhere, "basisgen", "verify", "mine/kernels/first")
+
+
+@pytest.mark.parametrize("name", ["scans", "molecules", "proof"])
+def test_the_notebooks_run_far_from_the_checkout(name: str, clean: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    shutil.copytree(REPOSITORY / "tests" / "docs", tmp_path / "tests" / "docs")  # what runs them; nothing of ours else
+    notebook = str(REPOSITORY / "examples" / "notebooks" / f"{name}.ipynb")
+    _run(clean, tmp_path, "python", "-W", "ignore", "-m", "tests.docs.notebook", notebook)
+    assert list(tmp_path.glob("figure-*.png"))
 
 
 def _mypy(venv: Path, directory: Path) -> str:
