@@ -41,7 +41,8 @@ class Preset:
     training        of all; its learning rate is the highest of one cycle
     warm_up         part of the steps in which the rate rises
     train_scenes    training scenes, with new noise at every draw
-    test_scenes     others; each is turned once
+    test_scenes     others
+    test_rotations  of each test scene
     """
 
     world: World
@@ -50,11 +51,12 @@ class Preset:
     warm_up: float
     train_scenes: int
     test_scenes: int
+    test_rotations: int = 1
 
 
 @dataclass(frozen=True)
 class Test:
-    """Scenes upright, the same turned, and their rotations (scene, 3, 3)."""
+    """Scenes upright, each as often as it is turned; the same turned; and the rotations (scene, 3, 3)."""
 
     upright: Scenes
     turned: Scenes
@@ -159,8 +161,8 @@ def _untrained(case: Case, model: nn.Module, measure: Callable[[nn.Module], tupl
 def test_scenes(preset: Preset) -> Test:
     """The scenes of the test, the same for every case."""
     generator = torch.Generator().manual_seed(TEST_SEED)
-    upright = preset.world.draw(preset.test_scenes, generator)
-    rotations = random_rotations(preset.test_scenes, generator=generator)
+    upright = preset.world.draw(preset.test_scenes, generator).repeated(preset.test_rotations)
+    rotations = random_rotations(len(upright), generator=generator)
     return Test(upright, upright.turned(rotations), rotations)
 
 

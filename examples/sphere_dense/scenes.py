@@ -127,6 +127,10 @@ class Scenes(Dataset[tuple[dict[str, Tensor], Tensor]]):
         """Field and height, for noise is new at every draw; no label, as the field is what is looked for."""
         return {"field": self.field[index], "height": self.height[index]}, torch.empty(0)
 
+    def repeated(self, times: int) -> Scenes:
+        """All of them, so many times."""
+        return Scenes(*(part.repeat(times, 1) for part in (self.field, self.height, self.noise)))
+
     def turned(self, rotations: Tensor) -> Scenes:
         """The same, turned exactly by one rotation each, (scene, 3, 3)."""
         return Scenes(*(turned(part, rotations) for part in (self.field, self.height, self.noise)))

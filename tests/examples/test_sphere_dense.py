@@ -96,6 +96,15 @@ def test_a_turned_scene_is_seen_where_it_was_turned_to() -> None:
         assert (found - maps.of(getattr(scenes, name)).flatten(1)).abs().max() > 0.1
 
 
+def test_every_test_scene_is_turned_as_often_as_the_preset_says() -> None:
+    tests = test_scenes(replace(PRESET, test_scenes=2, test_rotations=3))
+    assert len(tests.upright) == len(tests.turned) == len(tests.rotations) == 6
+    assert tests.upright.field[:2].equal(tests.upright.field[2:4])
+    assert not tests.turned.field[:2].allclose(tests.turned.field[2:4])
+    once = test_scenes(replace(PRESET, test_scenes=2))
+    assert once.turned.field.shape == once.upright.field.shape == (2, WORLD.limit**2)
+
+
 def test_least_squares_are_exact_for_signals() -> None:
     signal = torch.randn(4, WORLD.limit**2, dtype=torch.float64)
     samples = signal @ WORLD.table(WORLD.limit)
