@@ -8,7 +8,7 @@ By Courant and Fischer the first n eigenfilters span the n-dimensional space of 
 of degree J, with any profiles, have a smaller one. The defects have a wide gap (5^3 taps, J = 1: .015 .10 | .68);
 what lies beyond it hardly is of degree J at all.
 
-The filters kept are another basis of that space, with which independent weights make smooth kernels (see `bases`).
+The filters kept are an orthonormal basis of that space, those of the least defect first (see `bases`).
 
 Two conditions keep the optimum from exploiting what the spectrum W does not mind:
 
@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from basisgen.errors import SamplingError, SpecError
 from basisgen.reading import Settings
-from basisgen.volumes.sampling.bases import evenly_mixed, orthonormal
+from basisgen.volumes.sampling.bases import orthonormal
 from basisgen.volumes.sampling.defect import Gaussian, along_axes, distinct_radii, unit_harmonics
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
@@ -110,10 +110,7 @@ class Optimal:
         number = wanted_number(J, defects, grid, self.max_defect, self.count)
         if not number:
             return []
-        basis = np.stack(orthonormal(filters[:number]))
-        total = np.einsum("cMxyz,dMxyz->cd", basis, spectrum.correlate(basis, grid))  # (filter, filter)
-        mixed = evenly_mixed(basis, total, lambda filter: sign_of(filter, J, grid))
-        return [FilterGroup(J, None, _canonical(filter, J, grid)) for filter in mixed]
+        return [FilterGroup(J, None, _canonical(filter, J, grid)) for filter in orthonormal(filters[:number])]
 
 
 def parse_cut(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from basisgen.reading import Settings
 from basisgen.volumes.sampling.axes import NOISE, made_axes, right_order
-from basisgen.volumes.sampling.bases import evenly_mixed, orthonormal
+from basisgen.volumes.sampling.bases import orthonormal
 from basisgen.volumes.sampling.defect import Gaussian
 from basisgen.volumes.sampling.families import FilterGroup
 from basisgen.volumes.sampling.grid import VoxelGrid
@@ -111,14 +111,9 @@ def _expansions(family: Separable, J: int, grid: VoxelGrid) -> Array:
     number = wanted_number(J, defects, grid, family.max_defect, family.count)
     expansions = np.zeros((number, *space.combinations.shape[1:]))
     if number:
-        basis = np.array(orthonormal(filters[:number]))
-        energies = np.einsum("ci,ij,dj->cd", basis, space.total(axes, spectrum), basis)
-
-        def sign(filter: Array) -> float:
-            return sign_of(_values(np.einsum("i,iMp->Mp", filter, space.combinations), J, axes, grid), J, grid)
-
-        mixed = np.einsum("fi,iMp->fMp", evenly_mixed(basis, energies, sign), space.combinations)
-        for row, expansion in zip(expansions, mixed, strict=True):
+        # (filter, M, product)
+        basis = np.einsum("fi,iMp->fMp", np.array(orthonormal(filters[:number])), space.combinations)
+        for row, expansion in zip(expansions, basis, strict=True):
             exact = symmetrised_expansion(expansion, space)
             row[:] = exact * sign_of(_values(exact, J, axes, grid), J, grid)
     expansions.setflags(write=False)
