@@ -38,7 +38,7 @@ RADIALS: tuple[Mapping[str, object], ...] = (
 )
 COLUMNS = ("taps", "radial family", "profiles", "filters", "weights", "per pair", "random", "worst")
 MISSING = "-"
-GOOD_RANDOM, GOOD_WORST = 0.12, 0.3
+GOOD_RANDOM, GOOD_WORST = 0.13, 0.3
 BANDWIDTHS = (Fraction(1, 20), Fraction(2))
 
 

@@ -7,7 +7,7 @@ e_a (see `hermite`), which are that already, and turns each towards the next of 
     h_a = e_a + theta_a e_(a+2),     then Gram and Schmidt within a parity
 
 With 3 taps and levels = 2 there is one such number, with 5 and 3 there are three, with 7 and 4 five: axes of one size
-and pitch share them. They minimise, over the filters of J = 0, 1, 2 with weights as initialised,
+and pitch share them. They minimise, over the filters of J = 0, 1, 2 with kernels of the field's own covariance,
 
     log defect^2  +  log (defect^2 at half the bandwidth + 0.003^2)  +  0.3 sum over J of log (worst defect^2 + 0.01^2)
 
@@ -95,8 +95,10 @@ def _objective(wanted: Sequence[tuple[Span, int, int]], axes: Axes, spectrum: Ga
         defects, v = least_defects(space, axes, spectrum, NOISE, order)
         forms = [(space.typed(axes, s), space.total(axes, s)) for s in (spectrum, smooth)]
         basis = np.array(orthonormal(v[:count]))  # (filter, i)
+        covariance = np.einsum("ci,ij,dj->cd", basis, forms[0][1], basis)
+        covariance *= count / np.trace(covariance)
         for row, (typed, total) in enumerate(forms):
-            sums = [np.einsum("fi,ij,fj->", basis, form, basis) for form in (total - typed, total)]
+            sums = [np.einsum("cd,ci,ij,dj->", covariance, basis, form, basis) for form in (total - typed, total)]
             energies[row] += sums
         worst += np.log(defects[count - 1] ** 2 + _WORST_FLOOR**2)
     fine, at_half = np.maximum(energies[:, 0], 0) / energies[:, 1]
