@@ -6,7 +6,8 @@
     output[m]  = sum over a of  w[a, m] correlated with h_a along x
 
 A GPU multiplies matrices in less time than it takes to read and write them, or to start many small products. So the
-matrices of the passes keep the zeros off their bands, and those of the mixing the zeros that kinds of channels leave.
+matrices are whole: those of the passes with the zeros off their bands, those of the mixing with the zeros between
+channels whose signs under half turns do not agree (see `_on_cpu`).
 
 The fields lie as (sample, x, channel, y, z). Then an index beside the channel makes one axis with it, which the mixing
 sums over, and one beside x an axis that the last pass sums over; no field is copied to bring its axes into order.
@@ -29,7 +30,7 @@ PRODUCTS = (1 << 16) - 1  # the most matrix products in one call
 
 @functools.cache
 def entries_with_zeros(in_type: FieldType, out_type: FieldType, levels: int) -> Tensor:
-    """For each number of `SlabWork.mixing`, where in the flattened (product, channel out, channel in), 0 it is."""
+    """Where each number of `SlabWork.mixing` is in the flattened (product, channel out, channel in), a zero behind it."""
     channels_in, channels_out = _channels(in_type), _channels(out_type)
     position = {abc: i for i, abc in enumerate(indices(3, levels))}
     pairs = channels_out * channels_in
