@@ -30,7 +30,7 @@ PRODUCTS = (1 << 16) - 1  # the most matrix products in one call
 
 @functools.cache
 def entries_with_zeros(in_type: FieldType, out_type: FieldType, levels: int) -> Tensor:
-    """Where each number of `SlabWork.mixing` is in the flattened (product, channel out, channel in), a zero behind it."""
+    """Where each number of `SlabWork.mixing` is in the flattened (product, channel out, channel in), then a zero."""
     channels_in, channels_out = _channels(in_type), _channels(out_type)
     position = {abc: i for i, abc in enumerate(indices(3, levels))}
     pairs = channels_out * channels_in
