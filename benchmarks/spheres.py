@@ -24,9 +24,6 @@ import argparse
 import importlib
 import json
 import math
-import os
-import platform
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -37,12 +34,24 @@ from typing import Any
 
 import torch
 
-from basisgen.emission.imported import imported
-from basisgen.pipeline import compile_package
-from basisgen.spec import parse_package
-from basisgen.spheres.mixing import Mixing, cost, mixing_set
+REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY))
 
-RESULTS = Path(__file__).parent / "results"
+from basisgen.emission.imported import imported  # noqa: E402
+from basisgen.pipeline import compile_package  # noqa: E402
+from basisgen.spec import parse_package  # noqa: E402
+from basisgen.spheres.mixing import Mixing, cost, mixing_set  # noqa: E402
+from examples.common.cost import (  # noqa: E402
+    Run,
+    e3nn_product,
+    fastest,
+    in_fresh_process,
+    memory_growth,
+    training_step,
+)
+from examples.common.measure import processor_name  # noqa: E402
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
 LIMITS = (4, 8, 16, 32, 64, 128)
 ROUNDS = 15
 PROJECTIONS = ((8, "tree", 5, 8, 64), (16, "reduced", 1, 16, 128), (16, "tree", 1, 16, 128), (16, "all", 1, 16, 64))
@@ -72,13 +81,13 @@ def times(L: int, mixing: str, batch: int, channels: int, rival: bool) -> dict[s
         x = torch.randn(batch, module.in_channels, requires_grad=True)
         gradient = torch.randn(batch, module.out_channels)
         runs = {
-            "compiled": lambda: _step(module, x, gradient),
-            "stock": lambda: _without_compiler([shared], lambda: _step(module, x, gradient)),
+            "compiled": lambda: training_step(module, x, gradient),
+            "stock": lambda: _without_compiler([shared], lambda: training_step(module, x, gradient)),
         }
         if rival:
             theirs = e3nn_product(module)
-            runs["e3nn"] = lambda: _step(lambda y: theirs(y, y), x, gradient)
-        found, again = _fastest(runs), {name: _fastest({name: run})[name] for name, run in runs.items()}
+            runs["e3nn"] = lambda: training_step(lambda y: theirs(y, y), x, gradient)
+        found, again = fastest(runs, ROUNDS), {name: fastest({name: run}, ROUNDS)[name] for name, run in runs.items()}
     size = sum(map(len, content.values()))
     paths = sum(len(pairs) for _, pairs in module.paths)
     costs = {"seconds_to_compile": seconds, "bytes": size, "ms": found, "ms_repeated": again}
@@ -97,12 +106,12 @@ def projection_times(L: int, mixing: str, width: int, channels: int, batch: int)
         gradient = torch.randn(batch, fused.out_channels)
         ways = {"fused": fused, "two layers": lambda y: linear(product(y))}
         difference = float((fused(x) - linear(product(x))).detach().abs().max() / fused(x).detach().abs().max())
-        runs: dict[str, Callable[[], object]] = {}
+        runs: dict[str, Run] = {}
         for name, way in ways.items():
-            step = lambda way=way: _step(way, x, gradient)  # noqa: E731
+            step = lambda way=way: training_step(way, x, gradient)  # noqa: E731
             runs[f"{name}, compiled"] = step
             runs[f"{name}, stock"] = lambda step=step: _without_compiler(modules, step)
-        found = _fastest(runs)
+        found = fastest(runs, ROUNDS)
     numbers = {"in": x.numel(), "products": batch * product.out_channels, "out": gradient.numel()}
     growth = {name: _peak(L, mixing, width, channels, batch, *name.split(", ")) for name in found}
     ends = 8 * (numbers["in"] + numbers["out"])
@@ -128,10 +137,7 @@ def _projection(L: int, mixing: str, width: int, channels: int) -> tuple[Any, di
 def _peak(L: int, mixing: str, width: int, channels: int, batch: int, name: str, way: str) -> int:
     """Bytes by which the peak of a process of its own grows in one step of a large batch, after one of a small."""
     task = json.dumps([L, mixing, width, channels, batch, name, way])
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back to the system at once
-    command = [sys.executable, __file__, "--peak", task]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return int(done.stdout)
+    return in_fresh_process([__file__, "--peak", task])
 
 
 def _grow(L: int, mixing: str, width: int, channels: int, batch: int, name: str, way: str) -> int:
@@ -141,20 +147,13 @@ def _grow(L: int, mixing: str, width: int, channels: int, batch: int, name: str,
         fused, product, linear = package.Fused(), package.P(), package.U(bias=False)
         modules = [sys.modules[f"{package.__name__}.{name}"] for name in ("_product", "_projected")]
         module = fused if name == "fused" else lambda y: linear(product(y))
-        start = 0
-        for samples in (1, batch):
+
+        def make(samples: int) -> tuple[torch.Tensor, Run]:
             x = torch.randn(samples, fused.in_channels, requires_grad=True)
-            step = lambda x=x, n=samples: _step(module, x, torch.randn(n, fused.out_channels))  # noqa: E731
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is the present size from here on
-            start = _status("VmRSS") - 4 * x.numel()
-            step() if way == "compiled" else _without_compiler(modules, step)
-    return _status("VmHWM") - start
+            step = lambda: training_step(module, x, torch.randn(samples, fused.out_channels))  # noqa: E731
+            return x, step if way == "compiled" else lambda: _without_compiler(modules, step)
 
-
-def _status(key: str) -> int:
-    """Bytes, as Linux has them."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
+        return memory_growth(make, batch)
 
 
 def transform_times(L: int, batch: int) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def transform_times(L: int, batch: int) -> dict[str, Any]:
             runs[grid] = lambda module=module: module.analysis(module(field)).sum().backward()
         errors = {grid: _round_trip(getattr(package, classes[grid])(), field) for grid in grids}
         runs |= _torch_harmonics(L, batch)
-        return {"L": L, "ms": _fastest(runs), "round_trip": errors}
+        return {"L": L, "ms": fastest(runs, ROUNDS), "round_trip": errors}
 
 
 def rotation_times(L: int, batch: int) -> dict[str, Any]:
@@ -196,7 +195,7 @@ def rotation_times(L: int, batch: int) -> dict[str, Any]:
             name = f"{grid}, {'orders below 3' if layer.name.endswith('3') else 'all orders'}"
             runs[name] = lambda module=module, field=field: module.analysis(module(field)).sum().backward()
             errors[name] = _round_trip(module, field)
-        return {"L": L, "ms": _fastest(runs), "round_trip": errors}
+        return {"L": L, "ms": fastest(runs, ROUNDS), "round_trip": errors}
 
 
 def _round_trip(module: Any, field: torch.Tensor) -> float:
@@ -216,22 +215,6 @@ def _torch_harmonics(L: int, batch: int) -> dict[str, Callable[[], object]]:
     return {"torch_harmonics_gauss": lambda: torch.view_as_real(forth(back(field))).sum().backward()}
 
 
-def e3nn_product(module: Any) -> Any:
-    """The product of the same paths, of two fields."""
-    from e3nn import o3
-
-    first = o3.Irreps([(multiplicity, (l, 1)) for multiplicity, l, _ in module.in_type])
-    paths = [(i, j, module.out_type[o][1]) for o, pairs in module.paths for i, j in pairs]
-    out = o3.Irreps([(module.channels, (l, 1)) for *_, l in paths])
-    instructions = [(i, j, p, "uuu", False) for p, (i, j, _) in enumerate(paths)]
-    return o3.TensorProduct(first, first, out, instructions, internal_weights=False, shared_weights=False)
-
-
-def _step(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, gradient: torch.Tensor) -> None:
-    x.grad = None
-    run(x).backward(gradient)
-
-
 def _without_compiler(modules: list[ModuleType], run: Callable[[], object]) -> None:
     available = [module.is_available for module in modules]
     for module in modules:
@@ -241,18 +224,6 @@ def _without_compiler(modules: list[ModuleType], run: Callable[[], object]) -> N
     finally:
         for module, before in zip(modules, available, strict=True):
             module.is_available = before  # type: ignore[attr-defined]
-
-
-def _fastest(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The least of several runs in turns, milliseconds of CPU time: other programs do not count."""
-    found = dict.fromkeys(runs, math.inf)
-    for round_ in range(ROUNDS + 1):
-        for name, run in runs.items():
-            start = process_time()
-            run()
-            if round_:
-                found[name] = min(found[name], 1000 * (process_time() - start))
-    return found
 
 
 def _projection_line(row: dict[str, Any]) -> str:
@@ -334,16 +305,6 @@ def _transforms_table(rows: list[dict[str, Any]]) -> str:
     return _table(head, lines)
 
 
-def _processor() -> str:
-    """The name of the processor, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def _print_counts(rows: list[dict[str, Any]]) -> None:
     print(f"{'L':>4}" + "".join(f"  {mixing.value:>9} paths  coefficients  exponent" for mixing in Mixing))
     before: dict[str, Any] | None = None
@@ -359,7 +320,7 @@ def _print_counts(rows: list[dict[str, Any]]) -> None:
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     """Everything asked for, printed as it is found."""
-    result: dict[str, Any] = {"processor": _processor(), "torch": torch.__version__}
+    result: dict[str, Any] = {"processor": processor_name(), "torch": torch.__version__}
     result |= {"batch": options.batch, "channels": options.channels, "counts": counts()}
     _print_counts(result["counts"])
     result["products"] = []

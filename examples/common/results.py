@@ -48,7 +48,7 @@ def markdown(study: Study, cases: Sequence[Case], outcomes: Sequence[Outcome], c
     lines += [f"* {name}: {value}" for name, value in {**study.facts, "device": "; ".join(places) or "-"}.items()]
     older = older_than_the_code(study, outcomes)
     lines += [f"{OLDER}{', '.join(older)}; made with other filters, or before filters were recorded"] if older else []
-    lines += ["", f"Mean over the {study.repeats}; +- is the standard deviation over them.", "", *_table(rows)]
+    lines += ["", f"Mean over the {study.repeats}; +- is the standard deviation over them.", "", *table(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -147,6 +147,7 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of Markdown: the head, and the rows below it; all columns but the first two are numbers."""
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return [head, "|---|---|" + "--:|" * (len(rows[0]) - 2), *body]
