@@ -26,6 +26,8 @@ SMALL = {  # keys of the presets
     "test_scenes": 2,
     "test_residues": 8,
     "agreement_samples": 2,
+    "band_limits": "[2]",
+    "error_limits": "[2]",
 }
 DATA = {
     "CATH_DATA": "cath_3class_ca.npz",

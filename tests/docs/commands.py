@@ -197,6 +197,11 @@ COMMANDS = {
     "experiment, data in the environment": _experiment(
         rf"(cath|amino_acids|modelnet10)( --preset {PRESET})?", " --network conventional"
     ),
+    "experiment on cost": Typed(
+        r"python -m examples\.sphere_cost( --preset quick)?",
+        says=r"L = 2, tree, 3 paths: unconstrained (.*\n)+L = 2, all, fused: error (.*\n)+pictures: .*png",
+        leaves=("runs/sphere_cost/quick/results.md", "runs/sphere_cost/quick/results.png"),
+    ),
     "experiment on digits": _experiment(rf"spherical_mnist( --preset {DIGITS})?{OPTIONS}", preset=DIGITS),
     "experiment on maps of the sphere": _experiment(rf"sphere_dense( --preset quick)?{OPTIONS}", preset="quick"),
     "experiment on molecules": _experiment(rf"qm7( --preset {MOLECULES})?{OPTIONS}", preset=MOLECULES),
