@@ -26,7 +26,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 def _pages() -> list[Path]:
     """Every page of benchmark results, and the README of the examples and of each."""
-    return sorted([*ROOT.glob("benchmarks/results/*.md"), *ROOT.glob("examples/**/README.md")])
+    return sorted([*ROOT.glob("benchmarks/results/**/*.md"), *ROOT.glob("examples/**/README.md")])
 
 
 def _address(path: Path) -> str:
