@@ -454,10 +454,11 @@ def run_all(names: Iterable[str], seconds: float, out: Path, dry: bool) -> bool:
 
     Sections that are not run keep the results that lie there, if these are of the same machine and versions.
     """
-    result = facts(dry) | {"sections": {}}
+    here = facts(dry)
+    result = here | {"sections": {}}
     with suppress(OSError, ValueError):
         before = json.loads((out / "gpu.json").read_text())
-        if all(before.get(key) == value for key, value in facts(dry).items()):
+        if all(before.get(key) == value for key, value in here.items()):
             result["sections"] |= {name: of for name, of in before["sections"].items() if name not in names}
     stop = time.monotonic() + seconds
     out.mkdir(parents=True, exist_ok=True)

@@ -204,8 +204,9 @@ class PartWork:
         """The gradients of input and mixing that are asked for, from that of the output."""
         volume, gradient, before = input.contiguous(), gradient.contiguous(), self.before
         grad_input = empty(input, input.shape[1], input.shape[2:]).zero_() if of_input else None
-        sums = [[torch.zeros_like(of_q, dtype=accumulator(of_q.dtype)) for of_q in of] for of in self.mixing]
-        transposed = self.matrices_back()
+        mixing = self.mixing if of_mixing else []
+        sums = [[torch.zeros_like(of_q, dtype=accumulator(of_q.dtype)) for of_q in of] for of in mixing]
+        transposed = self.matrices_back() if of_input else []
         for part in self.parts():
             field = part.of_output(gradient).index_select(0, self.channels_out)
             dv = _spread(field, self.out, part.back[before:], 2 + before, self.levels)

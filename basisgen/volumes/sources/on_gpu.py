@@ -92,7 +92,8 @@ class SlabWork:
         x, y, z = self.axes
         # (sample, x', channel out and y' and z')
         gradient = gradient.transpose(1, 2).reshape(self.samples, x.places, self.channels_out * y.places * z.places)
-        sums = [torch.zeros_like(matrix, dtype=accumulator(matrix.dtype)) for matrix in self.mixing]
+        mixing = self.mixing if of_mixing else []
+        sums = [torch.zeros_like(matrix, dtype=accumulator(matrix.dtype)) for matrix in mixing]
         into = input.new_empty(self.samples, x.places_in, self.channels_in, y.places_in, z.places_in)
         for slab in self.slabs():
             samples = slab.samples.stop - slab.samples.start

@@ -76,9 +76,9 @@ class SeparableConv3d(SteerableConv3d):
         weight, passes = self.weight, self._passes()
         coefficients = self._coefficients(weight, self._constants("_make_constants", weight))
         mixing = passes.products.t() @ coefficients.t()  # (product, channel out and channel in)
-        numbers = functional.pad(
-            mixing.flatten(), (0, int(_is_gpu(weight)))
-        )  # a zero, which `entries_with_zeros` names
+        numbers = mixing.flatten()
+        if _is_gpu(weight):
+            numbers = functional.pad(numbers, (0, 1))  # the zero that `entries_with_zeros` names
         return numbers.index_select(0, passes.entries).to(weight.dtype)
 
     def _passes(self) -> Passes:
