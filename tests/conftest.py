@@ -1,18 +1,22 @@
-"""Shared by all tests: one thread, packages compiled and imported, what is skipped without ruff."""
+"""Shared by all tests: one thread, seeds, packages compiled and imported, what is skipped without ruff."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from zlib import crc32
 
 import pytest
 from hypothesis import settings
 
-settings.register_profile("basisgen", deadline=None)  # a busy machine is no failure
+# No deadline: a busy machine is no failure. In CI the same examples each time; elsewhere Hypothesis looks for new ones.
+settings.register_profile("basisgen", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("basisgen")
 
 REPOSITORY = Path(__file__).parent.parent
@@ -29,6 +33,24 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def seed(name: str) -> None:
+    """Seeds torch and numpy by a name, where a test has imported them: a test draws the same numbers in any company."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(crc32(name.encode()))
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(crc32(name.encode()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
+    seed(fixturedef.argname)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    seed(item.nodeid)
 
 
 needs_ruff = pytest.mark.skipif(find_spec("ruff") is None, reason="ruff checks the code: pip install 'basisgen[lint]'")

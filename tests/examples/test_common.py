@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -242,6 +243,7 @@ def test_committed_results_are_those_of_the_networks_that_are_built_now(results:
         study = importlib.import_module(f"examples.{name}.experiment").prepare(preset, data)
     except DataError as error:
         pytest.skip(str(error))
+    study = replace(study, build=cache(study.build))
     now = study.record()
     assert {key: committed[key] for key in now} == now
     for network in study.networks:

@@ -113,8 +113,10 @@ def test_equals_the_product_with_a_uniform_map_behind(
 
 
 def test_a_wrong_weight_shows(package: ModuleType, way: str) -> None:
-    """The negative control: one weight in another place, and the result is another."""
+    """The negative control: two weights that differ in each other's place, and the result is another."""
     ours = package.Fused(dtype=torch.float64)
+    with torch.no_grad():
+        ours.weight[3:5] = torch.tensor([1.0, -1.0])
     (x,) = _fields(ours, 5)
     before = ours(x)
     with torch.no_grad():
