@@ -129,6 +129,15 @@ def test_functions_on_the_sphere_commute_with_quarter_turns() -> None:
             torch.testing.assert_close(model(volume.rot90(1, dims=axes)), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_default_filters_run_as_passes_and_nothing_else_differs() -> None:
+    preset = load_preset(Preset, HERE / "presets" / "separable.toml")
+    networks = [build(name, preset, 3) for name in ("steerable-ours", "steerable-separable")]
+    layers = [[layer for layer in network.modules() if type(layer).__name__[:4] == "Conv"] for network in networks]
+    types = [[(layer.in_type, layer.out_type, layer.kernel_size) for layer in of] for of in layers]
+    assert types[0] == types[1] and len(types[0]) == 4
+    assert [sum(hasattr(layer, "smallest") for layer in of) for of in layers] == [0, 4]
+
+
 def test_our_resnet_commutes_with_quarter_turns_and_the_conventional_one_does_not() -> None:
     preset = load_preset(Preset, HERE / "presets" / "paper.toml")
     preset = replace(preset, raster=replace(preset.raster, size=18))
