@@ -35,10 +35,13 @@ class _Held:
 _HELD, _NUMBERS = _Held(), count()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _name(make: Make, arguments: tuple[Hashable, ...], dtype: torch.dtype, device: torch.device) -> str:
     """Makes the constant at the first call; compilers run this while they compile, and keep the name alone."""
     return _made(make, arguments, dtype, device)
+
+
+# What torch.compiler.assume_constant_result sets; its import takes a second.
+_name._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache

@@ -25,7 +25,10 @@ SPECTRA: dict[str, Spectrum] = {"white": lambda l: 1.0, "falling": lambda l: 1 /
 
 @dataclass(frozen=True)
 class SignalError:
-    """Errors over random signals below a band limit, of one spectrum: |f(D x) - D f(x)| / |f(D x)|."""
+    """Errors over random signals below a band limit, of one spectrum: |f(D x) - D f(x)| over the larger of the two.
+
+    Of the two, since an activation may leave nothing of a signal in one orientation and a little in another.
+    """
 
     limit: int
     spectrum: str
@@ -130,7 +133,8 @@ def _errors(
         raise AssertionError(
             f"the output has shape {tuple(after.shape)}, which field type {describe(out_type)} is not."
         )
-    size = before.flatten(1).norm(dim=1)  # (rotation, channel and site) -> (rotation)
+    sizes = [f.flatten(1).norm(dim=1) for f in (before, after)]  # (rotation, channel and site) -> (rotation)
+    size = torch.maximum(*sizes)
     if not (bool(size.isfinite().all()) and bool((size > 0).any())):
         raise AssertionError("the output is zero or not finite, which proves nothing: check the weights.")
     # (rotation, channel and site) -> (rotation)

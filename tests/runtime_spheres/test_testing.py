@@ -67,3 +67,11 @@ def test_sampled_layers_by_band_limit_and_spectrum():
     assert errors[8, "falling"] < errors[8, "white"]
     with pytest.raises(AssertionError, match=r"not equivariant to 1\.0e-02"):
         assert_equivariant(layer, tolerance=0.01)
+
+
+def test_an_output_that_vanishes_in_one_orientation_alone_is_an_error_and_no_division_by_it():
+    """Mostly one scalar: where it is negative, ReLU leaves nothing, or a little in some orientations."""
+    layer = SphereActivation(sphere_transform(1, 4))
+    spectrum = {"nearly constant": lambda l: 1.0 if l == 0 else 0.3}
+    report = assert_equivariant(layer, tolerance=1, rotations=400, spectra=spectrum)
+    assert report.errors[0].mean < report.worst <= 2
