@@ -7,8 +7,9 @@ in basis.safetensors. Processors and GPUs gain from different orders of the work
 """
 
 import functools
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple, Sequence  # noqa: UP035, of operators torch 2.6 reads no other Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from ._steerable import Filters, SteerableConv3d, _norms
 
 
 class Passes(NamedTuple):
-    """The change from filters to products, and the taps of the short filters."""
+    """The change from filters to products, the taps of the short filters, and the order of the channels."""
 
     products: Tensor  # (filter, product), of filters divided by their norms, products in the order of `indices`
     taps_x: Tensor  # (level, tap)
@@ -121,82 +122,65 @@ def _is_gpu(tensor: Tensor) -> bool:
     return tensor.device.type != "cpu"
 
 
-def _work(
-    input: Tensor,
-    mixing: Tensor,
-    tables: tuple[Tensor, Tensor, Tensor],
-    channels: tuple[Tensor, Tensor],
-    counts: Sequence[int],
-    geometry: Sequence[int],
-    before: int,
-) -> PartWork | SlabWork:
-    axes = axes_of(input.shape, tables, geometry)
-    if _is_gpu(input):
-        return SlabWork(input, mixing, axes, tables, len(channels[1]))
-    return PartWork(input, mixing, axes, tables, channels, counts, before)
+# Operators are opaque to torch.compile, which keeps the parts, and the memory.
+_LIBRARY = _library()
+_OPERANDS = (
+    "Tensor input, Tensor mixing, Tensor taps_x, Tensor taps_y, Tensor taps_z, Tensor channels_in, "
+    "Tensor channels_out, SymInt[] counts, SymInt[] geometry, SymInt before"
+)
 
 
-_LIBRARY = _library()  # opaque to torch.compile, which keeps the parts, and the memory
+class Constants(NamedTuple):
+    """What both operators take beside the input and the mixing."""
+
+    taps_x: Tensor  # (level, tap)
+    taps_y: Tensor
+    taps_z: Tensor
+    channels_in: Tensor  # the channels, by kind
+    channels_out: Tensor
+    counts: Sequence[int]  # how many channels are of each kind, of the input, then of the output
+    geometry: Sequence[int]  # stride, padding, dilation, three numbers each
+    before: int  # as `passes_before`
+
+    @property
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The short filters of x, y and z."""
+        return self.taps_x, self.taps_y, self.taps_z
+
+    def work(self, input: Tensor, mixing: Tensor) -> PartWork | SlabWork:
+        """The work on an input, in the order that its device gains from."""
+        axes = axes_of(input.shape, self.tables, self.geometry)
+        if _is_gpu(input):
+            return SlabWork(input, mixing, axes, self.tables, len(self.channels_out))
+        channels = self.channels_in, self.channels_out
+        return PartWork(input, mixing, axes, self.tables, channels, self.counts, self.before)
 
 
-@torch.library.custom_op(f"{_LIBRARY}::separable_conv3d", mutates_args=())
-def separable_conv3d(
-    input: Tensor,
-    mixing: Tensor,
-    taps_x: Tensor,
-    taps_y: Tensor,
-    taps_z: Tensor,
-    channels_in: Tensor,
-    channels_out: Tensor,
-    counts: Sequence[int],
-    geometry: Sequence[int],
-    before: int,
-) -> Tensor:
+@torch.library.custom_op(f"{_LIBRARY}::separable_conv3d", mutates_args=(), schema=f"({_OPERANDS}) -> Tensor")
+def separable_conv3d(input: Tensor, mixing: Tensor, *constants: Any) -> Tensor:
     """(batch, channel in, x, y, z) -> (batch, channel out, x', y', z').
 
-    `mixing` holds the numbers of the matrices that mix the channels; taps are (level, tap). The channels are listed by
-    kind; `counts` are those of each kind, of the input, then of the output. `geometry` is stride, padding, dilation,
-    three numbers each.
+    `mixing` holds the numbers of the matrices that mix the channels; the rest are `Constants`.
     """
-    work = _work(input, mixing, (taps_x, taps_y, taps_z), (channels_in, channels_out), counts, geometry, before)
-    return work.forward(input)
+    return Constants(*constants).work(input, mixing).forward(input)
 
 
 @separable_conv3d.register_fake
-def _(
-    input: Tensor,
-    mixing: Tensor,
-    taps_x: Tensor,
-    taps_y: Tensor,
-    taps_z: Tensor,
-    channels_in: Tensor,
-    channels_out: Tensor,
-    counts: Sequence[int],
-    geometry: Sequence[int],
-    before: int,
-) -> Tensor:
-    axes = axes_of(input.shape, (taps_x, taps_y, taps_z), geometry)
-    return empty(input, len(channels_out), [axis.places for axis in axes])
+def _(input: Tensor, mixing: Tensor, *constants: Any) -> Tensor:
+    of = Constants(*constants)
+    axes = axes_of(input.shape, of.tables, of.geometry)
+    return empty(input, len(of.channels_out), [axis.places for axis in axes])
 
 
-@torch.library.custom_op(f"{_LIBRARY}::separable_conv3d_backward", mutates_args=())
-def separable_conv3d_backward(
-    gradient: Tensor,
-    input: Tensor,
-    mixing: Tensor,
-    taps_x: Tensor,
-    taps_y: Tensor,
-    taps_z: Tensor,
-    channels_in: Tensor,
-    channels_out: Tensor,
-    counts: Sequence[int],
-    geometry: Sequence[int],
-    before: int,
-    of_input: bool,
-    of_mixing: bool,
-) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op(
+    f"{_LIBRARY}::separable_conv3d_backward",
+    mutates_args=(),
+    schema=f"(Tensor gradient, {_OPERANDS}, bool of_input, bool of_mixing) -> (Tensor, Tensor)",
+)
+def separable_conv3d_backward(gradient: Tensor, input: Tensor, mixing: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     """The gradients of `input` and `mixing`, from that of the output; empty where not asked for."""
-    work = _work(input, mixing, (taps_x, taps_y, taps_z), (channels_in, channels_out), counts, geometry, before)
+    *constants, of_input, of_mixing = rest
+    work = Constants(*constants).work(input, mixing)
     grad_input, grad_mixing = work.backward(gradient, input, of_input, of_mixing)
     return (
         input.new_empty(0) if grad_input is None else grad_input,
@@ -205,21 +189,8 @@ def separable_conv3d_backward(
 
 
 @separable_conv3d_backward.register_fake
-def _(
-    gradient: Tensor,
-    input: Tensor,
-    mixing: Tensor,
-    taps_x: Tensor,
-    taps_y: Tensor,
-    taps_z: Tensor,
-    channels_in: Tensor,
-    channels_out: Tensor,
-    counts: Sequence[int],
-    geometry: Sequence[int],
-    before: int,
-    of_input: bool,
-    of_mixing: bool,
-) -> tuple[Tensor, Tensor]:
+def _(gradient: Tensor, input: Tensor, mixing: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *_, of_input, of_mixing = rest
     grad_input = empty(input, input.shape[1], input.shape[2:]) if of_input else input.new_empty(0)
     return grad_input, torch.empty_like(mixing) if of_mixing else mixing.new_empty(0)
 
