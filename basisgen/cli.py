@@ -224,7 +224,7 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool, long: b
     sys.exit(0 if verdict.verified else 1)
 
 
-@main.command("tune", short_help="Choose dense or separable by measurement.")
+@main.command("tune", short_help="Choose how layers run by measurement.")
 @click.argument("package", type=click.Path(path_type=Path), shell_complete=completion.packages)
 @click.option("--volume", default="24", show_default=True, help="Voxels per axis: 32, or 64,64,32.")
 @click.option("--samples", type=click.IntRange(1, 1024), default=2, show_default=True, help="Volumes in a batch.")
@@ -237,15 +237,17 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool, long: b
 @click.option("--undo", is_flag=True, help="Measure nothing; let the package run as the compiler predicts again.")
 @explains_errors
 def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None:
-    """Time the layers in PACKAGE that can run dense or as passes, on this machine, and keep the faster way.
+    """Time the layers in PACKAGE that can run in two ways, on this machine, and keep the faster way.
 
-    These are layers with execution "auto" and filters that are sums of products (separable, hermite). They are compiled
-    both ways, and a training step of each is timed. The choice goes into the package, and compiling an unchanged spec
-    keeps it. It changes how a layer runs, not what it computes: weights trained before still fit.
+    These are convolutions with execution "auto" and filters that are sums of products (separable, hermite): dense, or
+    as passes. And on a GPU products of fields: in stock torch, or by a Triton kernel; signals are fields of one voxel.
+    They are compiled both ways, and a training step of each is timed. The choice goes into the package, and compiling
+    an unchanged spec keeps it. It changes how a layer runs, not what it computes: weights trained before still fit.
 
     \b
     Example:
       basisgen tune generated/segmentation --volume 48 --samples 1
+      basisgen tune generated/signals --device cuda --volume 1 --samples 128
       basisgen tune generated/segmentation --undo
     """
     from rich.console import Console
@@ -268,7 +270,7 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
         in_a_log = None if status.console.is_terminal else partial(say, error=True)  # a line per layer
         tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"), in_a_log)
     planned = plan(tuned)
-    say(tuning_as_text(plan(replace(spec, layers=free_layers(spec))), planned))
+    say(tuning_as_text(plan(replace(spec, layers=free_layers(spec, products=setting.is_on_gpu))), planned))
     write_package(render(planned), package)
     say(f"\n{package} is tuned; compiling the same spec keeps it so. To undo: basisgen tune {package} --undo")
 

@@ -26,8 +26,8 @@ from basisgen.spheres.linear import LINEAR
 from basisgen.spheres.product import PRODUCT
 from basisgen.spheres.transform import TRANSFORM
 from basisgen.spheres.zonal import ZONAL
+from basisgen.tuning import Tuning
 from basisgen.volumes.conv import CONV
-from basisgen.volumes.execution import Tuning
 from basisgen.volumes.network import Expansion, NetworkSpec, expand, parse_network
 
 MAX_SPEC_BYTES = 1 << 20
@@ -56,6 +56,11 @@ class PackageSpec:
         """The command that makes it."""
         alone = self.layers[0].command_line() if self.from_command_line else None
         return f"basisgen compile {self.name}.toml" if alone is None else f"{alone} --name {self.name}"
+
+    @property
+    def kind_of(self) -> Mapping[str, str]:
+        """Name of a layer -> that of its kind."""
+        return {layer.name: layer.kind for layer in self.layers}
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -14,8 +14,8 @@ import basisgen
 
 ROOT = Path(basisgen.__file__).parent
 SPINE = (
-    *("errors", "text", "files", "parallel", "reading", "algebra", "so3", "couplings", "layer", "volumes", "spheres"),
-    *("spec", "emission", "pipeline", "testing", "commands", "cli", "__main__"),
+    *("errors", "text", "files", "parallel", "reading", "algebra", "so3", "couplings", "layer", "tuning"),
+    *("volumes", "spheres", "spec", "emission", "pipeline", "testing", "commands", "cli", "__main__"),
 )
 STRANGERS = (("volumes", "spheres"),)  # neither imports the other
 ALONE = {"verify": {"verify", "errors"}}  # a room that trusts nothing but these

@@ -40,7 +40,7 @@ def compile_to(
     the package on disk differs.
     """
     directory, facts = out / spec.name, made_from(spec)
-    spec = replace(spec, tuned=tuning_of(directory, facts))
+    spec = replace(spec, tuned=tuning_of(directory, spec))
     if not check and not force and is_up_to_date(directory, facts):
         if verbose:
             _show(plan(spec, jobs))

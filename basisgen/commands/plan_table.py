@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from basisgen.emission.package import PackagePlan
+from basisgen.layer import LayerPlan
+from basisgen.spheres.product_plan import ProductPlan
 from basisgen.text import aligned
+from basisgen.tuning import WAYS
 from basisgen.volumes.conv_plan import ConvPlan
-from basisgen.volumes.execution import PATHS
 
 COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
+BASES = {"conv": "torch.nn.Conv3d's", "product": "stock torch's on that device"}
 EXPLANATION = """\
 multiply-adds   per voxel, forward; of conv3d's: over those of a plain convolution of the same shape
 numbers moved   written and read again between input and output, per voxel; a dense convolution has none
@@ -34,23 +37,34 @@ def _other_kinds(plan: PackagePlan) -> list[str]:
         if not isinstance(layer, ConvPlan):
             numbers = {"weights": layer.weights, **layer.facts().get("cost", {})}
             words = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in numbers.items())
+            words += "; by Triton on a GPU" if isinstance(layer, ProductPlan) and layer.by_triton else ""
             rows.append((layer.spec.name, layer.spec.kind, words))
     return aligned(rows, left=3) if len(rows) > 1 else []
 
 
 def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
     """What was measured of each layer, and what that changes; `before` need hold no layers but these."""
-    tuned, were = after.spec.tuned, {layer.spec.name: layer.execution for layer in _convolutions(before)}
+    tuned, were = after.spec.tuned, {layer.spec.name: _way(layer) for layer in before.layers}
     assert tuned is not None
-    ways = tuple(path.value for path in PATHS)
-    rows: list[Sequence[str]] = [("layer", "runs", *ways)]
-    for layer in _convolutions(after):
-        if (ratios := tuned.ratios.get(layer.spec.name)) is not None:
-            way, was = layer.execution, were[layer.spec.name]
-            runs = f"{way.value}, {'as before' if way is was else f'was {was.value}'}"
-            rows.append((layer.spec.name, runs, *(f"{ratios[key]:.2f}" for key in ways)))
-    lines = [line.rstrip() for line in aligned(rows, left=2)]
-    return "\n".join(["Time of a training step over torch.nn.Conv3d's, on", f"{tuned.setting}:", "", *lines])
+    text = [f"Measured on {tuned.setting}:"]
+    for kind, ways in WAYS.items():
+        rows: list[Sequence[str]] = [("layer", "runs", *ways)]
+        for layer in after.layers:
+            if layer.spec.kind == kind and (ratios := tuned.ratios.get(layer.spec.name)) is not None:
+                way, was = _way(layer), were[layer.spec.name]
+                runs = f"{way}, {'as before' if way == was else f'was {was}'}"
+                rows.append((layer.spec.name, runs, *(f"{ratios[key]:.2f}" for key in ways)))
+        if len(rows) > 1:
+            lines = [line.rstrip() for line in aligned(rows, left=2)]
+            text += ["", f"Time of a training step over {BASES[kind]}:", "", *lines]
+    return "\n".join(text)
+
+
+def _way(layer: LayerPlan) -> str:
+    """How a layer runs that has a choice."""
+    if isinstance(layer, ConvPlan):
+        return layer.execution.value
+    return "triton" if isinstance(layer, ProductPlan) and layer.by_triton else "stock"
 
 
 def _convolutions(plan: PackagePlan) -> list[ConvPlan]:

@@ -22,8 +22,10 @@ from basisgen.errors import BasisgenError, EffortError, SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import identifier, quoted
 from basisgen.spec import MAX_LAYERS, PackageSpec, check_distinct, network_package, parse_layer
+from basisgen.spheres.product_spec import ProductSpec
+from basisgen.tuning import Tuning
 from basisgen.volumes.conv_spec import ConvSpec
-from basisgen.volumes.execution import Execution, Tuning
+from basisgen.volumes.execution import Execution
 
 BUDGET = 30  # seconds of an ordinary core, by estimate, that a check takes unasked
 MAX_SECONDS = 2 * BUDGET  # of this processor, if the estimate was wrong
@@ -88,10 +90,14 @@ def spec_of(manifest: Mapping[str, Any]) -> PackageSpec | None:
         raise SpecError(f"{type(error).__name__}: {error}") from None
 
 
-def free_layers(spec: PackageSpec) -> tuple[ConvSpec, ...]:
-    """The layers whose way is open: `execution = "auto"`, and filters that are products."""
-    convolutions = (layer for layer in spec.layers if isinstance(layer, ConvSpec))
-    return tuple(layer for layer in convolutions if layer.execution is Execution.AUTO and layer.radial.separable)
+def free_layers(spec: PackageSpec, *, products: bool) -> tuple[ConvSpec | ProductSpec, ...]:
+    """The layers whose way is open: `execution = "auto"`, and filters that are products; or `products` of fields."""
+    return tuple(
+        layer
+        for layer in spec.layers
+        if (isinstance(layer, ConvSpec) and layer.execution is Execution.AUTO and layer.radial.separable)
+        or (isinstance(layer, ProductSpec) and products)
+    )
 
 
 def _spec(name: object, command: object, network: object, spec: object, tuned: object) -> PackageSpec:
@@ -124,9 +130,12 @@ def _network(package: PackageSpec, table: object) -> PackageSpec:
 
 
 def _tuning(table: Any, package: PackageSpec) -> Tuning:
-    tuning, free = Tuning.parse(table), {layer.name for layer in free_layers(package)}
+    tuning = Tuning.parse(table, package.kind_of)
+    possible = [{layer.name for layer in free_layers(package, products=products)} for products in (False, True)]
+    if tuning.setting.startswith("cpu"):
+        possible.pop()  # a product is measured on a GPU alone, where Triton runs
     rounded = all(round(ratio, 3) == ratio for ratios in tuning.ratios.values() for ratio in ratios.values())
-    if tuning.ratios.keys() != free or not rounded or not _SETTING.fullmatch(tuning.setting):
+    if tuning.ratios.keys() not in possible or not rounded or not _SETTING.fullmatch(tuning.setting):
         raise SpecError(f"tuned = {quoted(table)} is not what `basisgen tune` writes. Compile with --force")
     return tuning
 

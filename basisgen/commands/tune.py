@@ -1,10 +1,11 @@
-"""`basisgen tune`: dense or separable, decided by measurement on the present machine.
+"""`basisgen tune`: dense or separable, stock torch or Triton, decided by measurement on the present machine.
 
-Every layer that may run either way is compiled both ways and timed, forward and backward, against the plain
-torch.nn.Conv3d of the same shape; the three take turns, and medians count. A layer that is faster dense is dense from
+Every layer that may run either way is compiled both ways and timed, forward and backward, a convolution against the
+plain torch.nn.Conv3d of the same shape; all take turns, and medians count. A layer that is faster dense is dense from
 then on; one that is faster by passes runs so from the volume on at which the cost model, scaled to the measurement,
-finds both equally fast. The ratios go into the package's manifest; compiling the same spec again keeps them, `basisgen
-tune --undo` takes them out.
+finds both equally fast. A product of fields is timed where Triton runs, that is on a GPU, and takes it there from then
+on if it was faster. The ratios go into the package's manifest; compiling the same spec again keeps them, `basisgen tune
+--undo` takes them out.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from basisgen.emission.manifest import MANIFEST, ManifestError, parse_manifest
 from basisgen.errors import SpecError
 from basisgen.pipeline import compile_package
 from basisgen.reading import quoted
+from basisgen.so3.field_type import FieldType
 from basisgen.spec import PackageSpec
+from basisgen.spheres.product_spec import ProductSpec
 from basisgen.text import counted
+from basisgen.tuning import WAYS, Tuning
 from basisgen.verify.files import read_contents
 from basisgen.volumes.conv_spec import ConvSpec
-from basisgen.volumes.execution import PATHS, Tuning
+from basisgen.volumes.execution import PATHS
+
+Step = Callable[[], float]  # seconds
 
 MAX_VOXELS = 1024  # per axis
 
@@ -62,10 +68,16 @@ class Setting:
         """One line for the manifest: it goes with the ratios."""
         import torch
 
-        on_cpu = torch.device(self.device).type == "cpu"
-        threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
+        threads = "" if self.is_on_gpu else f", {counted(torch.get_num_threads(), 'thread')}"
         volumes = f"{counted(self.samples, 'volume')} of {self.size}, stride {self.stride}"
         return f"{self.device}{threads}, {volumes}, float32, torch {torch.__version__}"
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether layers run elsewhere than on a CPU."""
+        import torch
+
+        return torch.device(self.device).type != "cpu"
 
     @property
     def size(self) -> str:
@@ -101,35 +113,61 @@ def tune(
 
     Raises SpecError where no layer is free, or a layer does not run in this setting: mostly, no memory for it.
     """
-    layers = free_layers(spec)
+    layers = free_layers(spec, products=setting.is_on_gpu)
     if not layers:
         raise SpecError(
             f"package '{spec.name}' has nothing to tune: no layer has execution 'auto' and filters that are "
             "products of functions of x, y and z. Other filters run as dense convolutions only; products of fields "
-            "run compiled wherever there is a C++ compiler, which is the faster way."
+            "run compiled wherever there is a C++ compiler, which is the faster way, and have a choice on a GPU alone: "
+            "--device cuda."
         )
     ratios = {}
     for layer in layers:
         begins(layer.name)
         try:
-            ratios[layer.name] = _ratios(layer, setting)
+            found = _ratios(layer, setting)
         except RuntimeError as error:  # torch has no memory left, or no operator for volumes of such size
             raise SpecError(
                 f"layer '{layer.name}' does not run on {counted(setting.samples, 'volume')} of {setting.size}: "
                 f"{_reason(error)}. Take a smaller --volume, or fewer --samples."
             ) from error
+        if found is not None:
+            ratios[layer.name] = found
         if ends is not None:
-            found = ", ".join(f"{way} {ratio:.2f}" for way, ratio in ratios[layer.name].items())
-            ends(f"{layer.name}: {found} of torch.nn.Conv3d's time")
+            ends(f"{layer.name}: {_told(layer, found)}")
+    if not ratios:
+        raise SpecError(f"package '{spec.name}' has nothing to tune: Triton does not run on {setting.device} here.")
     return replace(spec, tuned=Tuning(setting.describe(), ratios))
 
 
-def _ratios(layer: ConvSpec, setting: Setting) -> Mapping[str, float]:
-    """The time of a training step, for each way over that of a plain convolution."""
+def _told(layer: ConvSpec | ProductSpec, ratios: Mapping[str, float] | None) -> str:
+    if ratios is None:
+        return "Triton does not run here"
+    base = "torch.nn.Conv3d's" if isinstance(layer, ConvSpec) else "stock torch's"
+    return f"{', '.join(f'{way} {ratio:.2f}' for way, ratio in ratios.items())} of {base} time"
+
+
+def _ratios(layer: ConvSpec | ProductSpec, setting: Setting) -> Mapping[str, float] | None:
+    """The time of a training step, for each way over that of the first; None for a product where Triton does not run.
+
+    The first is a plain convolution, or the product in stock torch.
+    """
+    steps = _of_convolution(layer, setting) if isinstance(layer, ConvSpec) else _of_product(layer, setting)
+    if len(steps) == 1:
+        return None
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(setting.rounds + 1):
+        for name, step in steps.items():
+            times[name].append(step())
+    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
+    base = next(iter(medians.values()))
+    return {way: round(medians[way] / base, 3) for way in WAYS[layer.kind]}
+
+
+def _of_convolution(layer: ConvSpec, setting: Setting) -> dict[str, Step]:
     import torch
 
-    shape = (setting.samples, layer.into.dimension, *setting.volume)
-    volume = torch.randn(shape, device=setting.device, requires_grad=True)
+    volume = _field(layer.into, setting)
     x, y, z = (d * (n - 1) // 2 for n, d in zip(layer.grid.size, layer.grid.dilation, strict=True))
     plain = torch.nn.Conv3d(
         layer.into.dimension, layer.gives.dimension, layer.grid.size, setting.stride, (x, y, z), layer.grid.dilation
@@ -140,30 +178,47 @@ def _ratios(layer: ConvSpec, setting: Setting) -> Mapping[str, float]:
         package = PackageSpec(name, (replace(layer, execution=path),))
         with imported(compile_package(package), name) as module:
             steps[path.value] = _step(getattr(module, layer.name)(stride=setting.stride).to(setting.device), volume)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(setting.rounds + 1):
-        for name, step in steps.items():
-            times[name].append(step())
-    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
-    return {path.value: round(medians[path.value] / medians["plain"], 3) for path in PATHS}
+    return steps
 
 
-def _step(module: Any, volume: Any) -> Callable[[], float]:
+def _of_product(layer: ProductSpec, setting: Setting) -> dict[str, Step]:
+    """Of stock torch, and of Triton where it runs."""
+    fields = [_field(of, setting) for of in (layer.into, layer.second) if of is not None]
+    steps = {}
+    for way in WAYS[layer.kind]:
+        name = f"basisgen_tune_{layer.name}_{way}"
+        package = PackageSpec(name, (layer,), tuned=Tuning("", {layer.name: {way: 1.0}}))
+        with imported(compile_package(package), name) as module:
+            product = getattr(module, layer.name)().to(setting.device)
+            if product.on_gpu is None or product.on_gpu.runs_on(str(fields[0].device)):
+                steps[way] = _step(product, *fields)
+    return steps
+
+
+def _field(of: FieldType, setting: Setting) -> Any:
+    """A random field, (sample, channel, x, y, z)."""
+    import torch
+
+    return torch.randn(setting.samples, of.dimension, *setting.volume, device=setting.device, requires_grad=True)
+
+
+def _step(module: Any, *fields: Any) -> Step:
     """One training step of a module: the seconds it takes."""
     import torch
 
-    gradient = torch.ones_like(module(volume.detach()))
+    gradient = torch.ones_like(module(*(field.detach() for field in fields)))
 
     def synchronise() -> None:
-        if volume.device.type != "cpu":
-            torch.accelerator.synchronize(volume.device)
+        if gradient.device.type != "cpu":
+            torch.accelerator.synchronize(gradient.device)
 
     def step() -> float:
-        volume.grad = None
+        for field in fields:
+            field.grad = None
         module.zero_grad()
         synchronise()
         start = perf_counter()
-        module(volume).backward(gradient)
+        module(*fields).backward(gradient)
         synchronise()
         return perf_counter() - start
 

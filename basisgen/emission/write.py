@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from basisgen.emission.certificate import to_json
-from basisgen.emission.manifest import MANIFEST, ManifestError, parse_manifest, read_manifest
+from basisgen.emission.manifest import MANIFEST, ManifestError, made_from, parse_manifest, read_manifest
 from basisgen.errors import OutputError, SpecError, printable
 from basisgen.files import fill, make_parents, read_directory, staged, sync_directory
-from basisgen.volumes.execution import Tuning
+from basisgen.spec import PackageSpec
+from basisgen.tuning import Tuning
 
 _OURS = re.compile(r"[a-z_][a-z0-9_]*\.(py|cpp)|[a-z]+\.safetensors|[a-z]+\.json", re.ASCII)
 _AT_FDCWD = -100
@@ -48,12 +49,12 @@ def is_up_to_date(directory: Path, facts: dict[str, object]) -> bool:
     return _made_from(manifest, facts) and manifest.get("sha256") == digests and to_json(manifest).encode() == body
 
 
-def tuning_of(directory: Path, facts: dict[str, object]) -> Tuning | None:
-    """What `basisgen tune` measured for the package on disk, if it was made from the same facts."""
+def tuning_of(directory: Path, spec: PackageSpec) -> Tuning | None:
+    """What `basisgen tune` measured for the package on disk, if it was made from the same spec."""
     try:
         manifest = read_manifest(directory)
-        return Tuning.parse(manifest["tuned"]) if _made_from(manifest, facts) and "tuned" in manifest else None
-    except (OutputError, ManifestError, SpecError):
+        return Tuning.parse(manifest["tuned"], spec.kind_of) if _made_from(manifest, made_from(spec)) else None
+    except (OutputError, ManifestError, SpecError, KeyError):  # or nothing was measured
         return None
 
 

@@ -22,6 +22,7 @@ from basisgen.spheres.mixing import Degrees, Mixing
 from basisgen.spheres.product_plan import ProductPlan
 from basisgen.spheres.product_proof import prove_product
 from basisgen.spheres.product_spec import KIND, OPTIONS, ProductSpec, parse_product
+from basisgen.tuning import Tuning
 
 SOLUTION = "h[M] = sum_mn C[l1 m, l2 n; l M] f[m] g[n], one per path (l1, l2 -> l) and pair of fragments of f and g"
 PROVED = {
@@ -61,10 +62,12 @@ def compute(specs: Sequence[ProductSpec], proven: Mapping[Degrees, ProvenInteger
 
 
 def plan(
-    spec: ProductSpec, proven: Mapping[Degrees, ProvenInteger], name: str, numbers: Couplings, tuned: Any
+    spec: ProductSpec, proven: Mapping[Degrees, ProvenInteger], name: str, numbers: Couplings, tuned: Tuning | None
 ) -> ProductPlan:
-    """Proves of the layer as a whole what can be proved of it."""
-    return ProductPlan(spec, prove_product(spec), {path: len(proven[path].coupling.values) for path in claims(spec)})
+    """Proves of the layer as a whole what can be proved of it. On a GPU it runs in stock torch unless measured."""
+    coefficients = {path: len(proven[path].coupling.values) for path in claims(spec)}
+    by_triton = tuned is not None and tuned.choice(spec.name) == "triton"
+    return ProductPlan(spec, prove_product(spec), coefficients, by_triton)
 
 
 def gather(layers: Sequence[ProductPlan], proven: Mapping[Degrees, ProvenInteger]) -> Contribution:
@@ -83,7 +86,8 @@ def gather(layers: Sequence[ProductPlan], proven: Mapping[Degrees, ProvenInteger
         "layers": {layer.spec.name: _claim(layer) for layer in layers},
     }
     projected = ["projected.py"] if any(layer.spec.projected for layer in layers) else []
-    sources = source.shared("product.py", "compiled.py", "product.cpp", *projected)
+    by_triton = ["on_triton.py", "triton.py"] if any(layer.by_triton for layer in layers) else []
+    sources = source.shared("product.py", "compiled.py", "product.cpp", *projected, *by_triton)
     return Contribution(tensors, {"products": claimed}, {}, sources)
 
 
@@ -103,7 +107,7 @@ PRODUCT = Kind(
     name=KIND,
     noun="product",
     options=OPTIONS,
-    reserved=frozenset({"TensorProduct", "ProjectedProduct"}),
+    reserved=frozenset({"TensorProduct", "ProjectedProduct", "TritonProducts"}),
     parse=parse_product,
     claims=claims,
     solve=lambda path: integer_coupling(*path),

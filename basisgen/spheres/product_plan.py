@@ -20,6 +20,7 @@ class ProductPlan(PlanDefaults):
     spec: ProductSpec
     dimensions: Mapping[Irrep, int]  # of all bilinear maps to an irrep
     coefficients: Mapping[Degrees, int]  # real, of each coupling
+    by_triton: bool = False  # on a GPU, where that was measured to be faster than stock torch
 
     @property
     def weights(self) -> int:
@@ -75,6 +76,7 @@ class ProductPlan(PlanDefaults):
         return {
             "out": str(self.spec.out),
             "paths": sum(path.fragments for path in self.spec.paths),
+            **({"on_gpu": "triton"} if self.by_triton else {}),
             "cost": {
                 "coefficients_per_channel": self.entries,
                 "complex_coefficients_per_channel": own,

@@ -57,6 +57,7 @@ def product_module(layer: ProductPlan, made_by: str, basis_sha256: str) -> str:
         fingerprint=_fingerprint(layer),
         basis_sha256=basis_sha256,
         channels=spec.channels,
+        by_triton=layer.by_triton,
         paths=[(products.index(irrep), wrapped(pairs, 12)) for irrep, pairs in layer.paths_of.items()],
     )
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from basisgen.errors import SpecError
 from basisgen.so3.field_type import Irrep, Term
+from basisgen.tuning import Tuning
 from basisgen.volumes import execution
 from basisgen.volumes.conv_spec import ConvSpec
-from basisgen.volumes.execution import Cost, Execution, Smallest, Tuning
+from basisgen.volumes.execution import Cost, Execution, Smallest
 from basisgen.volumes.kernels.proof import ProvenBasis
 from basisgen.volumes.notes import notes
 from basisgen.volumes.sampling.defect import Defects
@@ -190,8 +191,9 @@ def choose_execution(
     dense = execution.dense(into, out, taps, number)
     wanted, measured = spec.execution, None
     if wanted is Execution.AUTO and tuned is not None and (choice := tuned.choice(spec.name)) is not None:
-        measured = tuned.measured(spec.name)
-        wanted = choice if choice is Execution.DENSE or measured is None else wanted
+        measured = execution.measured_of(tuned, spec.name)
+        way = Execution(choice)
+        wanted = way if way is Execution.DENSE or measured is None else wanted
     if wanted is Execution.DENSE or filters.products is None:
         return dense, None
     levels, smallest = filters.products.levels, None

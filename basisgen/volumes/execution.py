@@ -26,10 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import ceil, comb
-from typing import Any
 
-from basisgen.errors import SpecError
-from basisgen.reading import quoted
+from basisgen.tuning import Tuning
 
 COLUMNS = 24
 KINDS = 4  # of signs under half turns: a quarter of the mixing is not zero
@@ -94,48 +92,13 @@ class Measured:
     stride: int
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What `basisgen tune` measured, and where: for each layer the time of both ways over a plain convolution's."""
-
-    setting: str
-    ratios: Mapping[str, Mapping[str, float]]  # layer -> dense, separable -> ratio
-
-    def choice(self, layer: str) -> Execution | None:
-        """The faster way of a layer; None where it was not measured."""
-        ratios = self.ratios.get(layer)
-        return None if ratios is None else Execution(min(ratios, key=lambda way: ratios[way]))
-
-    def measured(self, layer: str) -> Measured | None:
-        """Of a layer; None where the setting does not tell the volume."""
-        found, ratios = _MEASURED_ON.search(self.setting), self.ratios[layer]
-        if found is None:
-            return None
-        samples, x, y, z, stride = (int(number.replace(",", "")) for number in found.groups())
-        return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride)
-
-    def describe(self) -> dict[str, Any]:
-        """Plain JSON values, which `parse` reads."""
-        return {"setting": self.setting, "ratios": {name: dict(ratios) for name, ratios in self.ratios.items()}}
-
-    @classmethod
-    def parse(cls, table: Mapping[str, Any]) -> Tuning:
-        """Reads what `describe` wrote; raises SpecError."""
-        ways = {path.value for path in PATHS}
-        try:
-            setting, ratios = table["setting"], {name: dict(entry) for name, entry in table["ratios"].items()}
-            good = isinstance(setting, str) and setting.isprintable() and len(setting) < 1000
-            good = good and all(
-                isinstance(name, str)
-                and entry.keys() == ways
-                and all(isinstance(ratio, float) and 0 < ratio < 1e6 for ratio in entry.values())
-                for name, entry in ratios.items()
-            )
-        except (AttributeError, KeyError, TypeError, ValueError):
-            good = False
-        if not good:
-            raise SpecError(f"tuned = {quoted(table)} is not what basisgen tune writes. Compile with --force.")
-        return cls(setting, ratios)
+def measured_of(tuned: Tuning, layer: str) -> Measured | None:
+    """What was measured of a layer; None where the setting does not tell the volume."""
+    found, ratios = _MEASURED_ON.search(tuned.setting), tuned.ratios[layer]
+    if found is None:
+        return None
+    samples, x, y, z, stride = (int(number.replace(",", "")) for number in found.groups())
+    return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride)
 
 
 def dense(channels_in: int, channels_out: int, taps: int, filters: int) -> Cost:

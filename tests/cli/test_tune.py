@@ -16,8 +16,9 @@ from basisgen.cli import main
 from basisgen.emission.write import read_package
 from basisgen.pipeline import plan
 from basisgen.spec import parse_package
+from basisgen.tuning import Tuning
 from basisgen.volumes.conv_plan import ConvPlan
-from basisgen.volumes.execution import Execution, Measured, Tuning, smallest_volumes
+from basisgen.volumes.execution import Execution, Measured, smallest_volumes
 
 SPEC = """
 name = "both"
@@ -88,9 +89,9 @@ def test_tuning_measures_free_layers_and_compiling_keeps_the_choice() -> None:
 @pytest.mark.parametrize("faster", ["dense", "separable"])
 def test_the_faster_way_is_taken(faster: str) -> None:
     ratios = {"Free": {**RATIOS["Free"], faster: 0.25}}
-    tuning = Tuning.parse({"setting": "somewhere", "ratios": ratios})
-    assert tuning.choice("Free") is Execution(faster) and tuning.choice("Shells") is None
-    assert Tuning.parse(json.loads(json.dumps(tuning.describe()))) == tuning
+    tuning = Tuning.parse({"setting": "somewhere", "ratios": ratios}, {"Free": "conv"})
+    assert tuning.choice("Free") == faster and tuning.choice("Shells") is None
+    assert Tuning.parse(json.loads(json.dumps(tuning.describe())), {"Free": "conv"}) == tuning
 
 
 @given(st.floats(0.05, 0.99), st.integers(1, 10**7), st.sampled_from([1, 2, 5]))
@@ -143,13 +144,15 @@ def test_a_line_per_layer_where_there_is_no_terminal(monkeypatch: pytest.MonkeyP
         {"setting": "x", "ratios": {"Free": {"dense": 1.0, "separable": -1.0}}},
         {"setting": "x", "ratios": {"Free": {"dense": 1.0, "separable": "0"}}},
         {"setting": "x", "ratios": ["Free"]},
+        {"setting": "x", "ratios": {"Other": RATIOS["Free"]}},
+        {"setting": "x", "ratios": {"Free": {"stock": 1.0, "triton": 0.5}}},
     ],
 )
 def test_a_forged_tuning_is_refused(table: Any) -> None:
     from basisgen.errors import SpecError
 
     with pytest.raises(SpecError, match=r"tuned = .* is not what basisgen tune writes"):
-        Tuning.parse(table)
+        Tuning.parse(table, {"Free": "conv"})
     _run("compile", "both.toml")
     path = Path("generated/both/manifest.json")
     path.write_text(json.dumps({**_manifest(), "tuned": table}))

@@ -8,7 +8,8 @@ fragments t, each of `channels` channels k. Where both inputs are one field, t a
 pair, and the antisymmetric square of one fragment, which vanishes, is left out.
 
 On a CPU with a C++ compiler `_product.cpp` does the work; elsewhere, and as its equal in every case, stock torch: for
-one fragment of the first field at a time all its products, which stay in cache, and one sparse matrix.
+one fragment of the first field at a time all its products, which stay in cache, and one sparse matrix. On a GPU a class
+may name another way, where `basisgen tune` measured it to be faster.
 """
 
 import functools
@@ -49,6 +50,7 @@ class TensorProduct(GeneratedLayer):
     basis_sha256: str  # of basis.safetensors
     channels: int
     paths: Paths
+    on_gpu: "type[Way] | None" = None  # None: stock torch
 
     def __init__(self) -> None:
         super().__init__()
@@ -358,13 +360,33 @@ class Block(NamedTuple):
     transposed: Tensor  # sparse (first row and second row, row of the whole field)
 
 
-class Stock(NamedTuple):
-    """The table as blocks, on one device in one precision."""
+class Way:
+    """How the products of a tile are made: from the rows of its fields, (row, lane), on one device in one precision."""
 
-    blocks: list[Block]
-    order: Tensor  # of the blocks' rows one after another, sorted
-    taken: Tensor  # the same for (row, channel), in the order of the output's channels
-    widest: int  # products of a block
+    widest: int  # numbers per lane that it holds for a while
+    order: Tensor | None = None  # row i of the output is row order[i] of the products; None: they are in order
+    taken: Tensor | None = None  # the same for (row, channel), in the order of the output's channels
+
+    def __init__(self, table: Table, dtype: torch.dtype, device: str) -> None:
+        self.table = table
+
+    @classmethod
+    def runs_on(cls, device: str) -> bool:
+        """Whether it can be had there."""
+        return True
+
+    def products(self, a: Tensor, b: Tensor | None) -> Tensor:
+        """The products of two fields, or of one with itself, their rows in this way's order."""
+        raise NotImplementedError
+
+    def gradients(self, gradient: Tensor, a: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Of both fields, from that of the products, its rows in order; of one field their sum, and nothing."""
+        raise NotImplementedError
+
+    def in_order(self, a: Tensor, b: Tensor | None) -> Tensor:
+        """The products, their rows in order."""
+        products = self.products(a, b)
+        return products if self.order is None else products.index_select(0, self.order)
 
     def tiles(self, field: Tensor, channels: int, rows: int = 0) -> Iterator[Tile]:
         """Parts of the lanes whose products, and so many rows beside them, stay in cache."""
@@ -382,9 +404,47 @@ def _parts(size: int, step: int) -> list[slice]:
     return [slice(start, min(size, start + step)) for start in range(0, size, step)]
 
 
-@functools.cache
-def _stock(key: str, dtype: torch.dtype, device: str) -> Stock:
-    table = _CLASSES[key].table()
+class Stock(Way):
+    """The table as blocks."""
+
+    def __init__(self, table: Table, dtype: torch.dtype, device: str) -> None:
+        super().__init__(table, dtype, device)
+        self._blocks = _blocks(table, dtype, device)
+        self.order = torch.cat([block.out for block in self._blocks]).argsort()
+        row_and_channel, channels = _order_of_channels(table.out, device), table.out.channels
+        self.taken = self.order[row_and_channel // channels] * channels + row_and_channel % channels
+        self.widest = max(block.matrix.shape[1] for block in self._blocks)
+
+    def products(self, a: Tensor, b: Tensor | None) -> Tensor:
+        """See Way."""
+        second = a if b is None else b
+        sums = a.new_empty(self.table.out.rows, a.shape[1])
+        sizes = [len(block.matrix) for block in self._blocks]
+        for block, target in zip(self._blocks, torch.split(sums, sizes), strict=True):
+            # (first row, 1, lane) * (1, second row, lane)
+            products = a[block.first].unsqueeze(1) * second[block.second]
+            _multiply(block.matrix, products.flatten(0, 1), target)  # (out row, product) @ (product, lane)
+        return sums
+
+    def gradients(self, gradient: Tensor, a: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """See Way."""
+        other = a if b is None else b
+        ga, gb = torch.zeros_like(a), torch.zeros_like(other)
+        workspace = a.new_empty(self.widest, a.shape[1])
+        for block in self._blocks:
+            first, second = a[block.first], other[block.second]
+            products = _multiply(block.transposed, gradient, workspace[: len(block.transposed)])
+            products = products.view(len(first), len(second), -1)  # (first row, second row, lane)
+            of_second = (products * first.unsqueeze(1)).sum(0)
+            ga[block.first] += products.mul_(second).sum(1)
+            if isinstance(block.second, slice):
+                gb[block.second] += of_second
+            else:
+                gb.index_add_(0, block.second, of_second)
+        return (ga + gb, None) if b is None else (ga, gb)
+
+
+def _blocks(table: Table, dtype: torch.dtype, device: str) -> list[Block]:
     blocks, start = [], 0
     for dim in table.first.dims:
         kept = (table.first_row >= start) & (table.first_row < start + dim)
@@ -405,11 +465,7 @@ def _stock(key: str, dtype: torch.dtype, device: str) -> Stock:
                 )
             )
         start += dim
-    order = torch.cat([block.out for block in blocks]).argsort()
-    row_and_channel = _order_of_channels(table.out, device)
-    channels = table.out.channels
-    taken = order[row_and_channel // channels] * channels + row_and_channel % channels
-    return Stock(blocks, order, taken, max(block.matrix.shape[1] for block in blocks))
+    return blocks
 
 
 def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -421,56 +477,35 @@ def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -
         return torch.sparse_csr_tensor(start.int(), column[order].int(), value[order], size, check_invariants=False)
 
 
-def _stock_forward(x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> Tensor:
+@functools.cache
+def _way(key: str, dtype: torch.dtype, device: str) -> Way:
+    cls = _CLASSES[key]
+    way = cls.on_gpu if cls.on_gpu is not None and cls.on_gpu.runs_on(device) else Stock
+    return way(cls.table(), dtype, device)
+
+
+def _by_tiles(x: Tensor, y: Tensor | None, way: Way) -> Tensor:
     """The products of contiguous fields."""
+    table = way.table
     out = x.new_empty(x.shape[0], sum(table.out._sizes), *x.shape[2:])
-    for tile in stock.tiles(x, table.out.channels):
-        a = table.first.read(x, tile)
-        b = a if y is None else table.second.read(y, tile)
-        table.out.write(out, tile, _tile_products(a, b, table, stock), stock.order, stock.taken)
+    for tile in way.tiles(x, table.out.channels):
+        a, b = table.first.read(x, tile), None if y is None else table.second.read(y, tile)
+        table.out.write(out, tile, way.products(a, b), way.order, way.taken)
     return out
 
 
-def _tile_products(a: Tensor, b: Tensor, table: Table, stock: Stock) -> Tensor:
-    """The products of (row, lane) of both fields; row i of the output is row `order[i]`."""
-    sums = a.new_empty(table.out.rows, a.shape[1])
-    for block, target in zip(
-        stock.blocks, torch.split(sums, [len(block.matrix) for block in stock.blocks]), strict=True
-    ):
-        # (first row, 1, lane) * (1, second row, lane)
-        products = a[block.first].unsqueeze(1) * b[block.second]
-        _multiply(block.matrix, products.flatten(0, 1), target)  # (out row, product) @ (product, lane)
-    return sums
-
-
-def _stock_backward(g: Tensor, x: Tensor, y: Tensor | None, table: Table, stock: Stock) -> tuple[Tensor, Tensor]:
+def _gradients_by_tiles(g: Tensor, x: Tensor, y: Tensor | None, way: Way) -> tuple[Tensor, Tensor]:
     """The gradients of both factors; the products are made again."""
+    table = way.table
     gx, gy = torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(y)
-    for tile in stock.tiles(x, table.out.channels):
-        gradient, a = table.out.read(g, tile), table.first.read(x, tile)
-        b = a if y is None else table.second.read(y, tile)
-        ga, gb = _tile_gradients(gradient, a, b, stock)
-        table.first.write(gx, tile, ga + gb if y is None else ga)
-        if y is not None:
+    for tile in way.tiles(x, table.out.channels):
+        gradient = table.out.read(g, tile)
+        a, b = table.first.read(x, tile), None if y is None else table.second.read(y, tile)
+        ga, gb = way.gradients(gradient, a, b)
+        table.first.write(gx, tile, ga)
+        if gb is not None:
             table.second.write(gy, tile, gb)
     return gx, gy
-
-
-def _tile_gradients(gradient: Tensor, a: Tensor, b: Tensor, stock: Stock) -> tuple[Tensor, Tensor]:
-    """The gradients of (row, lane) of both fields, from that of the products, its rows in order."""
-    ga, gb = torch.zeros_like(a), torch.zeros_like(b)
-    workspace = a.new_empty(stock.widest, a.shape[1])
-    for block in stock.blocks:
-        first, second = a[block.first], b[block.second]
-        products = _multiply(block.transposed, gradient, workspace[: len(block.transposed)])
-        products = products.view(len(first), len(second), -1)  # (first row, second row, lane)
-        of_second = (products * first.unsqueeze(1)).sum(0)
-        ga[block.first] += products.mul_(second).sum(1)
-        if isinstance(block.second, slice):
-            gb[block.second] += of_second
-        else:
-            gb.index_add_(0, block.second, of_second)
-    return ga, gb
 
 
 def _multiply(matrix: Tensor, field: Tensor, target: Tensor) -> Tensor:
@@ -486,7 +521,7 @@ def _products(input: Tensor, second: Tensor | None, key: str) -> Tensor:
     x, y = _ready(input), None if second is None else _ready(second)
     if (kernel := _kernel(key, x)) is not None:
         return kernel.forward(x, y).to(input.dtype)
-    return _stock_forward(x, y, _CLASSES[key].table(), _stock(key, x.dtype, str(x.device))).to(input.dtype)
+    return _by_tiles(x, y, _way(key, x.dtype, str(x.device))).to(input.dtype)
 
 
 def _gradients(gradient: Tensor, input: Tensor, second: Tensor | None, key: str) -> tuple[Tensor, Tensor]:
@@ -495,7 +530,7 @@ def _gradients(gradient: Tensor, input: Tensor, second: Tensor | None, key: str)
     if (kernel := _kernel(key, x)) is not None:
         gx, gy = kernel.backward(g, x, y)
     else:
-        gx, gy = _stock_backward(g, x, y, _CLASSES[key].table(), _stock(key, x.dtype, str(x.device)))
+        gx, gy = _gradients_by_tiles(g, x, y, _way(key, x.dtype, str(x.device)))
     return gx.to(input.dtype), gy.to(input.dtype)
 
 

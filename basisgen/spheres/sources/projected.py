@@ -23,19 +23,17 @@ from ._product import (
     _LIBRARY,
     Field,
     FieldType,
-    Stock,
     Table,
     TensorProduct,
+    Way,
     _field,
     _plain,
     _ready,
     _save,
     _size,
     _starts,
-    _stock,
     _text,
-    _tile_gradients,
-    _tile_products,
+    _way,
 )
 
 
@@ -191,30 +189,29 @@ def _places(projection: Projection) -> tuple[Tensor, ...]:
     return torch.cat(first), torch.cat(count), torch.cat(column), torch.cat(stride)
 
 
-def _stock_forward(x: Tensor, y: Tensor | None, w: Tensor, table: Table, stock: Stock, of: Projection) -> Tensor:
+def _by_tiles(x: Tensor, y: Tensor | None, w: Tensor, way: Way, of: Projection) -> Tensor:
     """The projected products of contiguous fields."""
-    out, matrices = x.new_empty(x.shape[0], sum(of.out._sizes), *x.shape[2:]), of.matrices(w)
-    for tile in stock.tiles(x, of.out.channels, 2 * table.out.rows):
-        a = table.first.read(x, tile)
-        b = a if y is None else table.second.read(y, tile)
-        products = _tile_products(a, b, table, stock).index_select(0, stock.order)
-        of.out.write(out, tile, of.forward(products, matrices))
+    table, matrices = way.table, of.matrices(w)
+    out = x.new_empty(x.shape[0], sum(of.out._sizes), *x.shape[2:])
+    for tile in way.tiles(x, of.out.channels, 2 * table.out.rows):
+        a, b = table.first.read(x, tile), None if y is None else table.second.read(y, tile)
+        of.out.write(out, tile, of.forward(way.in_order(a, b), matrices))
     return out
 
 
-def _stock_backward(
-    g: Tensor, x: Tensor, y: Tensor | None, w: Tensor, table: Table, stock: Stock, of: Projection
+def _gradients_by_tiles(
+    g: Tensor, x: Tensor, y: Tensor | None, w: Tensor, way: Way, of: Projection
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of both factors and of the weights; the products are made again."""
     gx, gy, gw = torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(y), torch.zeros_like(w)
-    matrices = of.matrices(w)
-    for tile in stock.tiles(x, of.out.channels, 2 * table.out.rows):
-        gradient, a = of.out.read(g, tile), table.first.read(x, tile)
-        b = a if y is None else table.second.read(y, tile)
-        gw += of.of_weights(gradient, _tile_products(a, b, table, stock).index_select(0, stock.order))
-        ga, gb = _tile_gradients(of.backward(gradient, matrices), a, b, stock)
-        table.first.write(gx, tile, ga + gb if y is None else ga)
-        if y is not None:
+    table, matrices = way.table, of.matrices(w)
+    for tile in way.tiles(x, of.out.channels, 2 * table.out.rows):
+        gradient = of.out.read(g, tile)
+        a, b = table.first.read(x, tile), None if y is None else table.second.read(y, tile)
+        gw += of.of_weights(gradient, way.in_order(a, b))
+        ga, gb = way.gradients(of.backward(gradient, matrices), a, b)
+        table.first.write(gx, tile, ga)
+        if gb is not None:
             table.second.write(gy, tile, gb)
     return gx, gy, gw
 
@@ -227,8 +224,7 @@ def _projected(input: Tensor, second: Tensor | None, weight: Tensor, key: str) -
         return kernel.forward_projected(x, y, w).to(input.dtype)
     cls = _CLASSES[key]
     assert issubclass(cls, ProjectedProduct)
-    stock = _stock(key, x.dtype, str(x.device))
-    return _stock_forward(x, y, w, cls.table(), stock, cls.projection()).to(input.dtype)
+    return _by_tiles(x, y, w, _way(key, x.dtype, str(x.device)), cls.projection()).to(input.dtype)
 
 
 def _gradients(
@@ -242,8 +238,7 @@ def _gradients(
     else:
         cls = _CLASSES[key]
         assert issubclass(cls, ProjectedProduct)
-        stock = _stock(key, x.dtype, str(x.device))
-        gx, gy, gw = _stock_backward(g, x, y, w, cls.table(), stock, cls.projection())
+        gx, gy, gw = _gradients_by_tiles(g, x, y, w, _way(key, x.dtype, str(x.device)), cls.projection())
     return gx.to(input.dtype), gy.to(input.dtype), gw.to(weight.dtype)
 
 
