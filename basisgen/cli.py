@@ -247,7 +247,7 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
     \b
     Example:
       basisgen tune generated/segmentation --volume 48 --samples 1
-      basisgen tune generated/signals --device cuda --volume 1 --samples 128
+      basisgen tune generated/sphere --device cuda --volume 1 --samples 128
       basisgen tune generated/segmentation --undo
     """
     from rich.console import Console

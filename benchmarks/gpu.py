@@ -58,6 +58,7 @@ from torch.nn.functional import silu
 from basisgen.emission.imported import imported
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
+from basisgen.tuning import Tuning
 from runtime.spheres import SphereActivation
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "gpu"
@@ -113,12 +114,16 @@ def waiting(where: Where) -> Iterator[Row]:
     """Host synchronisations in a training step with Adam: there should be none."""
     into, size = ("2x0 + 1x1", 5) if where.tiny else ("8x0 + 4x1 + 2x2", 16)
     layers = [convolution(way.title(), into, 5, way) for way in WAYS] + [PRODUCT, TRANSFORM]
-    with package_of("waiting", "".join(layers)) as package:
+    layers.append(PRODUCT.replace('"P"', '"ByTriton"'))
+    with package_of("waiting", "".join(layers), by_triton=("ByTriton",)) as package:
         modules: list[tuple[str, nn.Module, tuple[int, ...]]] = [
             (way, getattr(package, way.title())(), (2, channels(into), size, size, size)) for way in WAYS
         ]
-        modules += [("product", package.P(), (4, 64)), ("transform", RoundTrip(package.T()), (4, 16))]
-        modules += [("SphereActivation", SphereActivation(package.T()), (4, 16))]
+        modules += [("product", package.P(), (4, 64)), ("product by Triton", package.ByTriton(), (4, 64))]
+        modules += [
+            ("transform", RoundTrip(package.T()), (4, 16)),
+            ("SphereActivation", SphereActivation(package.T()), (4, 16)),
+        ]
         if not where.tiny:
             modules += [(name, network(name), (2, 1, *[of.size] * 3)) for name, of in NETWORKS.items()]
         for name, module, shape in modules:
@@ -151,19 +156,29 @@ def speed(where: Where) -> Iterator[Row]:
 
 
 def products(where: Where) -> Iterator[Row]:
-    """Products of fields on the sphere: right, and how fast beside e3nn's."""
-    for L, mixing in product(
-        (3,) if where.tiny else (8, 16), ("reduced",) if where.tiny else ("reduced", "tree", "all")
+    """Products of fields on the sphere, and with a projection: right, and how fast by Triton and beside e3nn's.
+
+    ours: stock torch, which runs unless `basisgen tune` finds Triton faster.
+    """
+    for L, mixing, projected in product(
+        (3,) if where.tiny else (8, 16), ("reduced",) if where.tiny else ("reduced", "tree", "all"), (False, True)
     ):
-        if L > 8 and mixing == "all":
+        if (L > 8 and mixing == "all") or (projected and mixing == "reduced" and not where.tiny):
             continue
         copies, batch = (2, 2) if where.tiny else (16, 128)
         text = f'[[layer]]\nkind = "product"\nname = "P"\nin = "{copies}x0..{L - 1}"\nmixing = "{mixing}"\n'
-        with package_of(f"product_{mixing}_{L}", text) as package:
+        text += f'out = "{copies}x0..{L - 1}"\n' if projected else ""
+        row: Row = {"mixing": mixing, "projected": projected, "L": L, "batch": batch, "channels": copies}
+        with (
+            package_of(f"product_{mixing}_{L}_{projected}", text) as package,
+            package_of(f"triton_{mixing}_{L}_{projected}", text, by_triton=("P",)) as tuned,
+        ):
             module = package.P()
             x = where.draw(batch, module.in_channels)
-            row = {"mixing": mixing, "L": L, "batch": batch, "channels": copies} | _in_two_modes(module, x, where)
-            yield row | attempt(partial(_e3nn, module, x, where))
+            row |= _in_two_modes(module, x, where) | _by_triton(tuned.P(), x, where)
+            if "triton step ms" in row and "ours step ms" in row:
+                row["triton over ours"] = row["triton step ms"] / row["ours step ms"]
+            yield row if projected else row | attempt(partial(_e3nn, module, x, where))
 
 
 def transforms(where: Where) -> Iterator[Row]:
@@ -244,7 +259,7 @@ SECTIONS = {  # in the order in which they run, while time is left
     "correctness": Section(correctness, 110),
     "waiting": Section(waiting, 45),
     "speed": Section(speed, 140),
-    "products": Section(products, 70),
+    "products": Section(products, 90),
     "tetris": Section(tetris, 40),
     "transforms": Section(transforms, 30),
     "networks": Section(networks, 30),
@@ -279,10 +294,11 @@ class Squared(nn.Module):
         return self.product(x, x)
 
 
-def package_of(name: str, layers: str) -> Any:
-    """A package of a spec, imported while the context lasts."""
+def package_of(name: str, layers: str, by_triton: Iterable[str] = ()) -> Any:
+    """A package of a spec, imported while the context lasts; some of its products as if Triton had been faster."""
     spec = parse_package(f'name = "gpu_{name}"\n{layers}')
-    return imported(compile_package(spec), spec.name)
+    tuned = Tuning("", {layer: {"triton": 1.0} for layer in by_triton}) if by_triton else None
+    return imported(compile_package(replace(spec, tuned=tuned)), spec.name)
 
 
 def convolution(name: str, fields: str, taps: int, way: str) -> str:
@@ -368,6 +384,19 @@ def _in_two_modes(module: nn.Module, x: Tensor, where: Where) -> Row:
     for mode in ("float32", "compiled"):
         row |= {f"{mode}: {key}": value for key, value in compared(module, x.cpu().double(), mode, where).items()}
     return row | attempt(partial(_timed, module, x, where, "ours"))
+
+
+def _by_triton(module: nn.Module, x: Tensor, where: Where) -> Row:
+    """Errors and times of a product that names Triton, where that runs."""
+    if not where.on_gpu:
+        return {"triton": "left out: on a CPU the compiled product runs"}
+    if not type(module).on_gpu.runs_on(str(x.device)):
+        return {"triton": "does not run here"}
+    row: Row = {}
+    for mode in ("float32", "CUDA graph"):
+        found = compared(module, x.cpu().double(), mode, where)
+        row |= {f"triton, {mode}: {key}": value for key, value in found.items()}
+    return row | attempt(partial(_timed, module, x, where, "triton"))
 
 
 def _e3nn(module: nn.Module, x: Tensor, where: Where) -> Row:

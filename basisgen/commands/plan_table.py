@@ -12,7 +12,7 @@ from basisgen.tuning import WAYS
 from basisgen.volumes.conv_plan import ConvPlan
 
 COLUMNS = ("layer", "runs", "multiply-adds", "of conv3d's", "numbers moved", "assembly", "predicted", "measured")
-BASES = {"conv": "torch.nn.Conv3d's", "product": "stock torch's on that device"}
+BASES = {"conv": "torch.nn.Conv3d's", "product": "stock torch's there"}
 EXPLANATION = """\
 multiply-adds   per voxel, forward; of conv3d's: over those of a plain convolution of the same shape
 numbers moved   written and read again between input and output, per voxel; a dense convolution has none
