@@ -193,7 +193,8 @@ def choose_execution(
     if wanted is Execution.AUTO and tuned is not None and (choice := tuned.choice(spec.name)) is not None:
         measured = execution.measured_of(tuned, spec.name)
         way = Execution(choice)
-        wanted = way if way is Execution.DENSE or measured is None else wanted
+        on_cpu = measured is not None and not measured.on_gpu  # else each device has its own smallest volume
+        wanted = way if measured is None or (on_cpu and way is Execution.DENSE) else wanted
     if wanted is Execution.DENSE or filters.products is None:
         return dense, None
     levels, smallest = filters.products.levels, None

@@ -22,9 +22,10 @@ both may use TF32, or neither, passes are the faster way earlier.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from math import ceil, comb
 
 from basisgen.tuning import Tuning
@@ -90,6 +91,7 @@ class Measured:
     ratio: float
     voxels: int  # of the input, samples together
     stride: int
+    on_gpu: bool = False
 
 
 def measured_of(tuned: Tuning, layer: str) -> Measured | None:
@@ -98,7 +100,8 @@ def measured_of(tuned: Tuning, layer: str) -> Measured | None:
     if found is None:
         return None
     samples, x, y, z, stride = (int(number.replace(",", "")) for number in found.groups())
-    return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride)
+    on_gpu = not tuned.setting.startswith("cpu,")
+    return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride, on_gpu)
 
 
 def dense(channels_in: int, channels_out: int, taps: int, filters: int) -> Cost:
@@ -127,33 +130,43 @@ def smallest_volumes(
 ) -> Smallest:
     """From how many voxels on a layer is separable, on a CPU and on a GPU.
 
-    A measurement, which is a CPU's, scales the predicted times of passes there: on its volume the ratio is the measured
-    one.
+    A measurement scales the predicted times of passes, where it was made and in its precision, float32: on its volume
+    the ratio is the measured one.
     """
-    on_cpu = _smallest_on_cpu(channels_in, channels_out, taps, levels, filters, measured)
-    return Smallest(on_cpu, *(_smallest_on_gpu(channels_in, channels_out, taps, levels, bits) for bits in (32, 16)))
 
-
-def _smallest_on_cpu(
-    channels_in: int, channels_out: int, taps: int, levels: int, filters: int, measured: Measured | None
-) -> dict[int, int]:
-
-    def times(stride: int) -> tuple[float, float, float]:
-        """Dense per voxel, separable per voxel and per call."""
+    def on_cpu(stride: int) -> Times:
         per_voxel, per_call = _separable_time(channels_in, channels_out, levels, filters, stride)
-        return _plain_time(channels_in, channels_out, taps) / stride**3, per_voxel, per_call
+        return Times(_plain_time(channels_in, channels_out, taps) / stride**3, per_voxel, per_call)
 
+    def on_gpu(stride: int, bits: int = 32) -> Times:
+        return Times(*_gpu_times(channels_in, channels_out, taps, levels, stride, bits), GPU_CALLS)
+
+    of_cpu, of_gpu = (None, measured) if measured is not None and measured.on_gpu else (measured, None)
+    return Smallest(_smallest(on_cpu, of_cpu), _smallest(on_gpu, of_gpu), _smallest(partial(on_gpu, bits=16), None))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Predicted times of a step, in any unit."""
+
+    dense: float  # per voxel of the input
+    passes: float
+    call: float  # of passes, for any volume
+
+
+def _smallest(times: Callable[[int], Times], measured: Measured | None) -> dict[int, int]:
+    """Stride -> from how many voxels on passes are faster, where they ever are."""
     strides, scale, worthwhile = set(STRIDES), 1.0, WORTHWHILE
     if measured is not None:
-        dense, per_voxel, per_call = times(measured.stride)
-        scale = measured.ratio * dense / (per_voxel + per_call / max(measured.voxels, 1))
+        of = times(measured.stride)
+        scale = measured.ratio * of.dense / (of.passes + of.call / max(measured.voxels, 1))
         strides, worthwhile = strides | {measured.stride}, 1.0
     smallest = {}
     for stride in sorted(strides):
-        dense, per_voxel, per_call = times(stride)
-        gain = worthwhile * dense - scale * per_voxel
+        of = times(stride)
+        gain = worthwhile * of.dense - scale * of.passes
         if gain > 0:
-            smallest[stride] = ceil(scale * per_call / gain)
+            smallest[stride] = ceil(scale * of.call / gain)
     return smallest
 
 
@@ -181,15 +194,6 @@ def _separable_time(channels_in: int, channels_out: int, levels: int, filters: i
 def _indices(axes: int, levels: int) -> int:
     """The number of tuples of that many whole numbers with a sum of at most `levels`."""
     return comb(levels + axes, axes)
-
-
-def _smallest_on_gpu(channels_in: int, channels_out: int, taps: int, levels: int, bits: int) -> dict[int, int]:
-    smallest = {}
-    for stride in STRIDES:
-        dense, passes = _gpu_times(channels_in, channels_out, taps, levels, stride, bits)
-        if passes < WORTHWHILE * dense:
-            smallest[stride] = ceil(GPU_CALLS / (WORTHWHILE * dense - passes))
-    return smallest
 
 
 def _gpu_times(

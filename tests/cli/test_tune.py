@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,17 @@ def test_the_faster_way_is_taken(faster: str) -> None:
     assert Tuning.parse(json.loads(json.dumps(tuning.describe())), {"Free": "conv"}) == tuning
 
 
-@given(st.floats(0.05, 0.99), st.integers(1, 10**7), st.sampled_from([1, 2, 5]))
+@given(st.floats(0.05, 0.99), st.integers(1, 10**7), st.sampled_from([1, 2, 5]), st.booleans())
 @settings(deadline=None, max_examples=50)
 def test_the_threshold_that_is_measured_is_no_larger_than_the_volume_it_was_measured_on(
-    ratio: float, voxels: int, stride: int
+    ratio: float, voxels: int, stride: int, on_gpu: bool
 ) -> None:
-    smallest = smallest_volumes(120, 120, 343, 4, 35, Measured(ratio, voxels, stride)).on_cpu
-    assert 0 < smallest[stride] <= voxels + 1
-    slower = smallest_volumes(120, 120, 343, 4, 35, Measured(1 / ratio, voxels, stride)).on_cpu
+    def measured(ratio: float) -> Mapping[int, int]:
+        smallest = smallest_volumes(120, 120, 343, 4, 35, Measured(ratio, voxels, stride, on_gpu))
+        return smallest.on_gpu if on_gpu else smallest.on_cpu
+
+    assert 0 < measured(ratio)[stride] <= voxels + 1
+    slower = measured(1 / ratio)
     assert slower.get(stride, voxels + 1) > voxels - 1  # passes that lost there begin beyond it
 
 
@@ -112,6 +116,20 @@ def test_a_measurement_on_a_cpu_says_nothing_of_a_gpu() -> None:
     nine, three = smallest_volumes(120, 120, 729, 4, 35), smallest_volumes(120, 120, 27, 2, 10)
     assert 1000 < nine.on_gpu[1] < plain.on_gpu[1] and 1000 < nine.on_gpu_in_16_bits[1] < plain.on_gpu_in_16_bits[1]
     assert not three.on_gpu and not three.on_gpu_in_16_bits
+
+
+def test_a_measurement_on_a_gpu_says_nothing_of_a_cpu() -> None:
+    """And dense kernels that were faster there on one volume do not take the passes from a CPU."""
+    plain = smallest_volumes(120, 120, 343, 4, 35)
+    measured = smallest_volumes(120, 120, 343, 4, 35, Measured(0.1, 1000, 1, on_gpu=True))
+    assert replace(plain, on_gpu={}) == replace(measured, on_gpu={}) and measured.on_gpu[1] <= 1001 < plain.on_gpu[1]
+    setting = "cuda, 1 volume of 10x10x10, stride 1, float32, torch 2.13"
+    wide = 'in = "16x0 + 8x1"\nout = "16x0 + 8x1"\nkernel_size = 7'
+    untuned = parse_package(f'name = "wide"\n[[conv]]\nname = "Wide"\n{wide}\n')
+    tuned = replace(untuned, tuned=Tuning(setting, {"Wide": {"dense": 1.0, "separable": 1.5}}))
+    plans = [plan(spec).layers[0] for spec in (untuned, tuned)]
+    smallest = [layer.smallest for layer in plans if isinstance(layer, ConvPlan)]
+    assert smallest[0] is not None and smallest[1] is not None and smallest[0].on_cpu == smallest[1].on_cpu
 
 
 def test_a_tuned_layer_still_runs_small_volumes_dense() -> None:
