@@ -38,18 +38,22 @@ class Scan:
 def read_nifti(path: Path | str) -> Scan:
     """A NIfTI file of one volume, its axes to the patient's right, front and head.
 
-    Raises ValueError that names the file if it cannot be read, has a fourth axis, voxels that are not finite, or axes
-    that are not orthogonal in space.
+    Raises ValueError that names the file if it cannot be read, has no voxels or a fourth axis, colours or complex
+    numbers, voxels that are not finite, or axes that are not orthogonal in space or not known.
     """
     path = Path(path)
     values, affine = _load(path)
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != 3:
-        raise ValueError(
-            f"{path} has shape {tuple(values.shape)}, not three axes. Choose one volume of the series, or write one "
-            "file for each: nibabel.four_to_three."
+        cure = (
+            "Choose one volume of the series, or write one file for each: nibabel.four_to_three."
+            if values.ndim > 3
+            else "A slice is no volume: stack the slices of a scan to one file."
         )
+        raise ValueError(f"{path} has shape {tuple(values.shape)}, not three axes. {cure}")
+    if not values.numel():
+        raise ValueError(f"{path} has shape {tuple(values.shape)}: no voxels. Write the file again.")
     wrong = int((~values.isfinite()).sum())
     if wrong:
         raise ValueError(
@@ -70,15 +74,32 @@ def read_nifti(path: Path | str) -> Scan:
 def _load(path: Path) -> tuple[Tensor, Tensor]:
     """Values and affine, in canonical orientation."""
     with _named(path) as nibabel:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        values = torch.tensor(image.get_fdata(dtype="float64"), dtype=torch.float64, device="cpu")
-        return values, torch.tensor(image.affine, dtype=torch.float64, device="cpu")
+        image = nibabel.as_closest_canonical(_opened(nibabel, path))
+        values = image.get_fdata(dtype="float64").copy()  # a flipped axis is a view with negative strides
+        return (
+            torch.tensor(values, dtype=torch.float64, device="cpu"),
+            torch.tensor(image.affine, dtype=torch.float64, device="cpu"),
+        )
+
+
+def _opened(nibabel: Any, path: Path) -> Any:
+    """The image, if it is one of numbers on voxels whose axes are known; a ValueError that says what else it is."""
+    image = nibabel.load(path)
+    if not hasattr(image, "affine") or not hasattr(image, "as_reoriented"):
+        raise ValueError(f"it is a {type(image).__name__}, not an image of voxels.")
+    if isinstance(image, nibabel.AnalyzeImage) and not isinstance(image, nibabel.Nifti1Pair):
+        raise ValueError("an Analyze file does not say which side is left. Convert it to NIfTI, with the true affine.")
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "biuf":
+        what = "complex numbers" if dtype.kind == "c" else f"voxels of type {dtype}, such as colours"
+        raise ValueError(f"it holds {what}. Write one file of real numbers for each part.")
+    return image
 
 
 def _spacing_of(path: Path) -> Spacing:
     """The spacing in canonical orientation, from the header alone."""
     with _named(path) as nibabel:
-        affine = nibabel.load(path).affine
+        affine = _opened(nibabel, path).affine
         order = nibabel.io_orientation(affine)[:, 0].tolist()  # the canonical axis of each axis of the array
         lengths = dict(zip(order, nibabel.affines.voxel_sizes(affine).tolist(), strict=True))
     return lengths[0], lengths[1], lengths[2]
@@ -97,7 +118,7 @@ def _named(path: Path) -> Iterator[Any]:
     own = ImageFileError, HeaderDataError, ImageDataError
     try:
         yield nibabel
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zlib.error, *own) as error:
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, ImportError, zlib.error, *own) as error:
         raise ValueError(f"{path} cannot be read as NIfTI: {error}") from error
 
 
@@ -135,14 +156,18 @@ class Scans(Dataset[tuple[Tensor, Tensor]]):
     the attribute `voxel_spacing`, what the spec of the network's layers states. Values are float32 of mean 0 and
     deviation 1 over each scan; labels int64 (x, y, z). Labels lie on the grid of their scan. suffix: of label files.
 
-    Raises ValueError, naming the file, if the directory has no scan, a scan no label, the spacings differ; reading a
-    pair, if the label has another shape or affine than its scan, or values that are not classes; and as `read_nifti`.
+    Raises ValueError, naming the file, if the directory is none or has no scan, a scan no label, the spacings differ;
+    reading a pair, if the label has another shape or affine than its scan, or values that are not classes; and as
+    `read_nifti`.
     """
 
     def __init__(
         self, directory: Path | str, *, voxel_spacing: float | Iterable[float] | None = None, suffix: str = "_seg"
     ) -> None:
         directory = Path(directory)
+        if not directory.is_dir():
+            what = "a file" if directory.exists() else "not there"
+            raise ValueError(f"{directory} is {what}. Scans takes the directory of the scans and their labels.")
         files = sorted(path for path in directory.glob("*.nii*") if path.name.endswith((".nii", ".nii.gz")))
         self.pairs = [
             (path, path.with_name(f"{_stem(path)}{suffix}{path.name[len(_stem(path)) :]}"))

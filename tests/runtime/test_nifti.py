@@ -109,11 +109,43 @@ def test_a_fourth_axis_is_named_and_one_of_size_one_is_none(tmp_path, nodule):
 def test_directories_without_scans_or_labels_are_errors(tmp_path, nodule):
     with pytest.raises(ValueError, match="has no scan"):
         Scans(tmp_path)
-    with pytest.raises(ValueError, match="has no scan"):
+    with pytest.raises(ValueError, match=r"nowhere is not there. Scans takes the directory"):
         Scans(tmp_path / "nowhere")
     write(tmp_path / "a.nii.gz", nodule[0])
+    with pytest.raises(ValueError, match=r"a.nii.gz is a file. Scans takes the directory"):
+        Scans(tmp_path / "a.nii.gz")
     with pytest.raises(ValueError, match=r"1 of 1 scans have no label, the first is .*a_seg.nii.gz"):
         Scans(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["<f8", ">f8", "<f4", "<i2", "u1"])
+@pytest.mark.parametrize("flips", [(-1, 1, 1), (-1, -1, 1)])
+def test_every_type_of_numbers_is_read_from_flipped_axes(tmp_path, nodule, kind, flips):
+    """float64 is what nibabel's `get_fdata` gives; it needs no conversion, and so no copy."""
+    values = np.abs(nodule[0]).round().astype(kind)
+    nibabel.save(nibabel.Nifti1Image(values, RAS @ np.diag([*flips, 1])), tmp_path / "a.nii")
+    unflipped = values[tuple(slice(None, None, f) for f in flips)].astype(np.float64)
+    assert torch.equal(read_nifti(tmp_path / "a.nii").values, torch.from_numpy(unflipped.copy()))
+
+
+def test_what_is_no_scan_of_real_numbers_is_said(tmp_path):
+    colours = np.zeros((3, 4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for name, values, message in (
+        ("complex", np.ones((3, 4, 5), np.complex64), "complex numbers"),
+        ("colours", colours, "such as colours"),
+        ("none", np.ones((3, 0, 5), np.float32), r"\(3, 0, 5\): no voxels"),
+        ("slice", np.ones((3, 4), np.float32), r"\(3, 4\), not three axes. A slice is no volume"),
+    ):
+        nibabel.save(nibabel.Nifti1Image(values, RAS), tmp_path / f"{name}.nii")
+        with pytest.raises(ValueError, match=rf"{name}.nii .*{message}"):
+            read_nifti(tmp_path / f"{name}.nii")
+    nibabel.save(nibabel.AnalyzeImage(np.ones((3, 4, 5), np.float32), RAS), tmp_path / "old.img")
+    with pytest.raises(ValueError, match=r"old.img .*does not say which side is left"):
+        read_nifti(tmp_path / "old.img")
+    axes = (nibabel.cifti2.SeriesAxis(0, 1, 2), nibabel.cifti2.ScalarAxis(["a", "b"]))
+    nibabel.save(nibabel.Cifti2Image(np.ones((2, 2), np.float32), header=axes), tmp_path / "table.dscalar.nii")
+    with pytest.raises(ValueError, match=r"table.dscalar.nii .*Cifti2Image, not an image of voxels"):
+        read_nifti(tmp_path / "table.dscalar.nii")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x1f\x8b" + b"\0" * 20])
