@@ -27,7 +27,11 @@ _OUT = click.option(
     show_default=True,
     help="Directory that holds the packages: generated, or one inside your own package.",
 )
-_CHECK = click.option("--check", is_flag=True, help="Write nothing; exit 1 with a diff if the package is not current.")
+_CHECK = click.option(
+    "--check",
+    is_flag=True,
+    help="Write nothing; exit 1 with a diff if the package is not current: its first lines, all with -v.",
+)
 _LONG = click.option("--long", is_flag=True, help="Go on where checking takes more than half a minute.")
 _FORCE = click.option(
     "--force", is_flag=True, help="Compile even if nothing has changed (for work on basisgen itself)."
@@ -385,7 +389,8 @@ def new(name: str, preset: str, out: Path) -> None:
     write_project(content, out / name)
     for file in sorted(content):
         say(out / name / file)
-    say(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py\n  pytest")
+    say(f"\n  cd {out / name}\n  basisgen compile {name}.toml\n  python train.py")
+    say('  pytest  # after: pip install -e ".[test]"')
 
 
 if __name__ == "__main__":

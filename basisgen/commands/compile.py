@@ -18,6 +18,12 @@ from basisgen.files import read_bounded
 from basisgen.pipeline import plan
 from basisgen.spec import KINDS, MAX_SPEC_BYTES, PackageSpec, parse_package
 
+_NETWORK_KEYS = (
+    "Under [network] the keys are stem_size (of the first convolution), kernel_size and radial; on few taps, as along "
+    'a coarse axis, radial = "optimal" has filters of more degrees.'
+)
+_LINES_SHOWN = 24  # of each file that differs, by `compile --check`
+
 
 def read_spec(path: Path) -> PackageSpec:
     """The package that a spec file states.
@@ -52,7 +58,7 @@ def compile_to(
         planned = plan(spec, jobs)
         content = render(planned)
     if check:
-        stale = difference(read_package(directory), content)
+        stale = difference(read_package(directory), content, longest=None if verbose else _LINES_SHOWN)
         if stale:
             say(stale, end="")
             raise StaleError(f"{directory} is not what the compiler writes. Run the command without --check.")
@@ -88,8 +94,10 @@ def _tell(planned: PackagePlan, directory: Path) -> None:
         spec = layer.spec
         say(f"{directory}: {spec.name} {spec.into.brief()} -> {spec.gives.brief()}, {layer.weights} weights")
         for note in KINDS[spec.kind].notes(layer):
-            if planned.spec.network is None or note.startswith("warning"):  # notes are for who places a layer by hand
+            if planned.spec.network is None:
                 say(note, error=True)
+            elif note.startswith("warning"):  # other notes are for who places a layer by hand
+                say(f"{note} {_NETWORK_KEYS}", error=True)
     if planned.spec.network is not None:
         say(f"{directory}: basisgen_runtime.network builds the {planned.spec.network.kind} of these layers")
 

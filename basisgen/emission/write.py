@@ -80,13 +80,14 @@ def check_place(directory: Path) -> None:
     _check_contents(directory)
 
 
-def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
+def difference(old: dict[str, bytes], new: dict[str, bytes], *, longest: int | None = None) -> str:
     """What `compile --check` prints: a unified diff of text files, one line for each other file that differs.
 
+    The manifest, which states the spec, is first. longest: lines of a file's diff that are shown, None for all.
     Characters that are not printable are escaped: the files on disk may come from anybody.
     """
     lines: list[str] = []
-    for name in sorted(old.keys() | new.keys()):
+    for name in sorted(old.keys() | new.keys(), key=lambda name: (name != MANIFEST, name)):
         if old.get(name) == new.get(name):
             continue
         if name not in old or name not in new:
@@ -95,7 +96,10 @@ def difference(old: dict[str, bytes], new: dict[str, bytes]) -> str:
             lines.append(f"differs: {name} ({len(old[name])} bytes on disk, {len(new[name])} compiled)\n")
         else:
             before, after = (text.decode("utf-8", "replace").splitlines(True) for text in (old[name], new[name]))
-            lines += unified_diff(before, after, f"{name} on disk", f"{name} compiled")
+            found = list(unified_diff(before, after, f"{name} on disk", f"{name} compiled"))
+            lines += found[:longest]
+            if longest is not None and len(found) > longest:
+                lines.append(f"... and {len(found) - longest} more lines of {name}: -v shows all\n")
     return printable("".join(lines), keep="\n\t")
 
 

@@ -42,6 +42,9 @@ class Log:
 
     def __enter__(self) -> Self:
         run = self._run
+        start = _start(run)
+        if start and run.processes.is_first:
+            logger.info("%s: %s", run.directory, start)
         if run.processes.is_first and run.config.progress and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress
@@ -49,7 +52,7 @@ class Log:
             self._bar = Progress(console=Console(stderr=True))
             self._bar.start()
             done = run.epoch * run.batches.steps + run.step
-            self._task = self._bar.add_task("", total=run.config.epochs * run.batches.steps, completed=done)
+            self._task = self._bar.add_task(start, total=run.config.epochs * run.batches.steps, completed=done)
         return self
 
     def step(self) -> None:
@@ -115,6 +118,20 @@ class Log:
                 thing.close()
         if self._bar is not None:
             self._bar.stop()
+
+
+def _start(run: Run) -> str:
+    """Where a run that was resumed takes up; empty for a new one."""
+    done, wanted = run.epoch, run.config.epochs
+    if run.is_done:
+        why = (
+            f"{done} epochs are done, and {wanted} wanted"
+            if done >= wanted
+            else f"patience ran out after {done} epochs"
+        )
+        return f"nothing left to train: {why}"
+    steps = f" and {run.step} steps" if run.step else ""
+    return f"goes on after {done} epochs{steps}" if done or steps else ""
 
 
 def _board(directory: Path, first_epoch: int) -> Any:

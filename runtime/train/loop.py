@@ -89,8 +89,10 @@ def train(
     go_on = go_on or ("run the same again" if resume else "run the same with resume=True")
     with ExitStack() as stack:
         run = work.started(stack, resume, go_on)
-        _train_epochs(run, stack.enter_context(Log(run, on_epoch)))
-        run.save()
+        log = stack.enter_context(Log(run, on_epoch))
+        if not run.is_done:  # else the checkpoint stays: one of `epochs` below what it has done would be refused
+            _train_epochs(run, log)
+            run.save()
         return run.result()
 
 

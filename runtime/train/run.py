@@ -13,7 +13,7 @@ from torch import Tensor
 from .batches import Part, TrainBatches
 from .checkpoint import BEST, checkpoints, load, rotate, save, step_path
 from .config import TrainingError
-from .diagnosis import bad_values
+from .diagnosis import Phase, bad_values
 from .learner import Learner
 from .monitor import Row
 from .processes import Processes, seed_generators
@@ -257,9 +257,14 @@ class Run:
         if not validating:
             found = self.processes.gathered(found)
         saved = checkpoints(self.directory)
+        cure = (
+            "Correct the data, or leave the sample out."
+            if found and min(found)[0] is Phase.DATA
+            else f"Lower learning_rate = {self.config.learning_rate} or set clip_norm = 1.0."
+        )
         return (
             f"the {what} is not finite at epoch {self.epoch}, step {self.step}: "
             f"{min(found)[2] if found else 'a second pass finds no layer, so that a sum overflowed'}. "
             f"Nothing was written; {f'{saved[-1]} is the newest checkpoint' if saved else 'there is no checkpoint'}. "
-            f"If the data are sound, lower learning_rate = {self.config.learning_rate} or set clip_norm = 1.0."
+            f"{cure}"
         )

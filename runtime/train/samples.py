@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .config import TrainingError
 from .processes import seed_generators
@@ -60,6 +60,11 @@ def noun(inputs: Any, batch_axes: int = 0) -> str:
 
 def length(dataset: "Dataset[Any]", role: str) -> int:
     """The number of samples. Raises TrainingError if there is none, or no number."""
+    if isinstance(dataset, DataLoader):
+        raise TrainingError(
+            f"the {role} set is a DataLoader. train draws its batches itself, so that a run can be resumed: give it "
+            f"the data set, loader.dataset, and set batch_size and workers in TrainConfig."
+        )
     try:
         samples = len(dataset)  # type: ignore[arg-type]
     except TypeError as error:

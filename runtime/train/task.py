@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from .batches import Part
 from .config import Precision, TrainingError
@@ -87,7 +88,7 @@ class Task:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise TrainingError(
                 f"the loss rejects outputs {shapes(output)} with labels {shapes(label)} ({_samples(part)}): "
-                f"{str(error).rstrip('.')}. Check shapes, types and the number of classes."
+                f"{str(error).rstrip('.')}. {_cure(self.loss, output, label)}"
             ) from error
         except Exception as error:
             error.add_note(f"raised by the loss ({_samples(part)})")
@@ -113,6 +114,16 @@ def task_of(loss: Loss, forward: Forward | None, precision: Precision, device: t
     if isinstance(loss, nn.Module):
         loss.to(device, task.model_dtype)
     return task
+
+
+def _cure(loss: Loss, output: Any, label: Any) -> str:
+    """What to do about labels that a loss rejects."""
+    of_classes = loss is cross_entropy or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+    if of_classes and isinstance(output, Tensor) and isinstance(label, Tensor) and label.dtype != torch.long:
+        of_probabilities = label.is_floating_point() and label.ndim == output.ndim
+        if not of_probabilities:
+            return f"Classes are int64 numbers, and these are {label.dtype}: return label.long() from the data set."
+    return "Check shapes, types and the number of classes."
 
 
 def _samples(part: Part) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load
 
-from basisgen.emission.write import read_package
+from basisgen.emission.write import difference, read_package
 from basisgen.pipeline import compile_package
 from basisgen.spec import parse_package
 from tests.conftest import needs_ruff
@@ -40,6 +40,16 @@ def test_check_prints_a_diff_and_exits_1(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "-    in_type = ((1, 0, 1),)" in result.stdout and "+    in_type = ((1, 0, None),)" in result.stdout
     assert "differs: basis.safetensors" in result.stdout and "is not what the compiler writes" in result.stderr
+
+
+def test_a_long_difference_begins_with_the_spec_and_is_cut_unless_wanted_whole() -> None:
+    old = {"a.py": b"".join(b"%d\n" % n for n in range(100)), "manifest.json": b"kernel_size 3\n"}
+    new = {"a.py": b"", "manifest.json": b"kernel_size 5\n"}
+    short, whole = difference(old, new, longest=24), difference(old, new)
+    assert short.startswith("--- manifest.json on disk") and whole.startswith("--- manifest.json on disk")
+    assert "-kernel_size 3" in short and "-20\n" in short and "-21\n" not in short and "-99\n" in whole
+    assert short.endswith("... and 79 more lines of a.py: -v shows all\n") and "more lines" not in whole
+    assert difference(old, old, longest=24) == ""
 
 
 def test_same_spec_same_bytes_under_two_hash_seeds_and_two_directories(tmp_path: Path) -> None:

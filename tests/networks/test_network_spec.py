@@ -127,6 +127,18 @@ def test_the_coarse_axis_is_the_last_to_be_halved_and_has_fewer_taps() -> None:
     assert list(map(str, layers["Last"].grid.spacing)) == ["1", "1", "3/2"]
 
 
+def test_channels_that_flat_kernels_leave_empty_are_said_with_a_cure_that_works(tmp_path: Path) -> None:
+    table = ['name = "flat"', "[network]", *UNET[:1], 'in = "1x0"', 'out = "2x0"', 'fields = "2x0 + 1x1 + 1x2"']
+    for cure in ("", 'radial = "optimal"'):
+        (tmp_path / "flat.toml").write_text("\n".join([*table, "voxel_spacing = [1, 1, 3]", cure]))
+        result = CliRunner().invoke(main, ["compile", str(tmp_path / "flat.toml"), "--out", str(tmp_path / "out")])
+        assert result.exit_code == 0
+        assert ("no kernel reaches 1x2 of Stem" in result.stderr) == (not cure)
+        assert ("stem_size (of the first convolution), kernel_size and radial; on few taps" in result.stderr) == (
+            not cure
+        )
+
+
 def test_levels_of_one_shape_of_voxel_share_their_filters() -> None:
     grids = {layer.grid for layer in _package(*UNET).layers if isinstance(layer, ConvSpec)}
     assert len(grids) == 2  # the stem's, and one for all levels

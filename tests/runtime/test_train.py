@@ -20,7 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from train_case import CLASSES, CONFIG, Blobs, network, run
 
 import runtime.train.log
@@ -388,6 +388,20 @@ def test_the_log_has_a_line_per_epoch_but_not_many_a_minute(
     assert all("train_loss" in line or "step" in line for line in lines)
 
 
+def test_the_log_says_where_a_resumed_run_takes_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for epochs, expected in (
+        (2, []),
+        (2, ["nothing left to train: 2 epochs are done, and 2 wanted"]),
+        (1, ["nothing left to train: 2 epochs are done, and 1 wanted"]),
+        (3, ["goes on after 2 epochs"]),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "runtime.train"):
+            train(network(), fixed(), config(epochs=epochs), tmp_path, resume=True)
+        lines = [record.getMessage().removeprefix(f"{tmp_path}: ") for record in caplog.records]
+        assert [line for line in lines if not line.startswith("epoch")] == expected
+
+
 def test_a_library_user_hears_nothing_unless_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(network(), fixed(), config(epochs=1), tmp_path)
     assert capfd.readouterr() == ("", "")
@@ -692,7 +706,15 @@ VOLUME = torch.zeros(1, 8, 8, 8)
             _Malformed((VOLUME, 7), at=3),
             r"the loss rejects outputs \(6, 3\) with labels \(6,\).*Target 7 is out of bounds",
         ),
-        (_Malformed((VOLUME * float("nan"), 1), at=4), r"the volume of sample 4 is nan at \(0, 0, 0, 0\)"),
+        (
+            _Malformed((VOLUME * float("nan"), 1), at=4),
+            r"the volume of sample 4 is nan at \(0, 0, 0, 0\)\. .* Correct the data, or leave the sample out\.$",
+        ),
+        (
+            Fixed(torch.zeros(6, 1, 8, 8, 8), [0.0] * 6),
+            r"Classes are int64 numbers, and these are torch.float32: return label.long\(\)",
+        ),
+        (DataLoader(Blobs(6), batch_size=2), "the training set is a DataLoader.* give it the data set, loader.dataset"),
     ],
 )
 def test_bad_data_are_one_clear_error_and_nothing_is_written(tmp_path: Path, data: Fixed, message: str) -> None:
