@@ -15,7 +15,7 @@ import basisgen
 from basisgen.commands import completion
 from basisgen.commands.new.presets import HELP, PRESETS
 from basisgen.commands.options import check_meaning, settings, value_of
-from basisgen.commands.terminal import WIDTH, explains_errors, print_table, say, say_first, terminal_width
+from basisgen.commands.terminal import WIDTH, console, explains_errors, print_table, say, say_first, terminal_width
 from basisgen.errors import SpecError
 
 MAX_COMPLAINTS = 20  # that `verify` prints; --json prints all
@@ -169,7 +169,6 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
       basisgen defect "1x0" "4x0 + 4x1 + 4x2" --kernel-size 5 --kernel-size 7
       basisgen defect "1x0e" "2x1o" --kernel-size 5,5,3 --voxel-spacing 1,1,3 --family shells --radial sigma=0.7
     """
-    from rich.console import Console
     from rich.progress import track
 
     from basisgen.commands.defect import as_table, as_text, candidates, compare, parse_bandwidth, words
@@ -182,7 +181,7 @@ def defect(into: str, out_type: str, kernel_size: tuple[str, ...], as_json: bool
     sizes = [value_of(size) for size in kernel_size]
     spectrum = parse_bandwidth(options["bandwidth"])
     rivals = candidates(table, sizes, own, spectrum)
-    bar = Console(stderr=True)
+    bar = console(error=True)
     measured = compare(rivals, spectrum)
     shown = track(measured, "measuring", len(rivals), console=bar, disable=not bar.is_terminal, transient=True)
     comparisons = list(shown)
@@ -212,12 +211,10 @@ def verify(package: Path, no_run: bool, seed: int | None, as_json: bool, long: b
     Example:
       basisgen verify generated/tetris
     """
-    from rich.console import Console
-
     from basisgen.commands.recompile import recompile
     from basisgen.verify.verify import verify_package
 
-    with Console(stderr=True).status("checking"):
+    with console(error=True).status("checking"):
         verdict = verify_package(package, run=not no_run, recompile=partial(recompile, long=long), seed=seed)
     if as_json:
         say(verdict.as_json())
@@ -254,8 +251,6 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
       basisgen tune generated/sphere --device cuda --volume 1 --samples 128
       basisgen tune generated/segmentation --undo
     """
-    from rich.console import Console
-
     from basisgen.commands.plan_table import tuning_as_text
     from basisgen.commands.recompile import free_layers
     from basisgen.commands.tune import Setting, read_spec, tune
@@ -270,7 +265,7 @@ def tune_command(package: Path, volume: str, undo: bool, **options: Any) -> None
         say(f"{package} is written: every layer runs as the compiler predicts")
         return
     setting = Setting.parse(value_of(volume), **options)
-    with Console(stderr=True).status("") as status:
+    with console(error=True).status("") as status:
         in_a_log = None if status.console.is_terminal else partial(say, error=True)  # a line per layer
         tuned = tune(spec, setting, lambda name: status.update(f"timing {name}"), in_a_log)
     planned = plan(tuned)
@@ -300,12 +295,10 @@ def report_command(package: Path, output: Path, long: bool) -> None:
     Example:
       basisgen report generated/tetris -o tetris.html
     """
-    from rich.console import Console
-
     from basisgen.commands.report.page import report
     from basisgen.files import write_file
 
-    with Console(stderr=True).status("checking and drawing"):
+    with console(error=True).status("checking and drawing"):
         page = report(package, long=long)
     write_file(output, page)
     say(f"{output}: {len(page.encode()) // 1024 + 1} KiB, opens in any browser")
@@ -348,8 +341,6 @@ def show(
 
         say(text_of(style, (into, degrees) == (None, None), product, zonal, rotation))
         return
-    from rich.console import Console
-
     from basisgen.commands.show import STYLES, pairs_of
     from basisgen.volumes.conv_spec import check_one_group, read_field_type
     from basisgen.volumes.kernels.proof import prove
@@ -362,7 +353,7 @@ def show(
     types = read_field_type("IN", into), read_field_type("OUT", out_type)
     check_one_group(*types)
     pairs = pairs_of(*types)
-    with Console(stderr=True).status("") as status:
+    with console(error=True).status("") as status:
         bases = []
         for number, (out, of) in enumerate(pairs, 1):
             status.update(f"{of} -> {out}: {number} of {len(pairs)}; a minute for a pair of the highest degrees")

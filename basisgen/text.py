@@ -18,7 +18,7 @@ def aligned(lines: Sequence[Sequence[str]], left: int, gap: str = "  ") -> list[
         gap.join(
             cell.ljust(width) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
+        ).rstrip()
         for line in lines
     ]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from basisgen.commands.plan_table import as_text
-from basisgen.commands.terminal import say
+from basisgen.commands.terminal import console, say
 from basisgen.emission.manifest import made_from
 from basisgen.emission.package import PackagePlan
 from basisgen.emission.render import render
@@ -54,7 +52,7 @@ def compile_to(
         return
     if not check:
         check_place(directory)
-    with Console(stderr=True).status(f"compiling {spec.name}"):
+    with console(error=True).status(f"compiling {spec.name}"):
         planned = plan(spec, jobs)
         content = render(planned)
     if check:

@@ -24,7 +24,7 @@ measured        the same, by basisgen tune"""
 def as_text(plan: PackagePlan) -> str:
     """Aligned columns, one line per layer, and what they mean."""
     convolutions, tuned = _convolutions(plan), plan.spec.tuned
-    rows = [line.rstrip() for line in aligned([COLUMNS, *(_cells(layer, plan) for layer in convolutions)], left=2)]
+    rows = aligned([COLUMNS, *(_cells(layer, plan) for layer in convolutions)], left=2)
     table = [*rows, "", EXPLANATION, *([f"                {tuned.setting}"] if tuned else [])] if convolutions else []
     others = _other_kinds(plan)
     return "\n".join([*table, *([""] if table and others else []), *others])
@@ -55,8 +55,7 @@ def tuning_as_text(before: PackagePlan, after: PackagePlan) -> str:
                 runs = f"{way}, {'as before' if way == was else f'was {was}'}"
                 rows.append((layer.spec.name, runs, *(f"{ratios[key]:.2f}" for key in ways)))
         if len(rows) > 1:
-            lines = [line.rstrip() for line in aligned(rows, left=2)]
-            text += ["", f"Time of a training step over {BASES[kind]}:", "", *lines]
+            text += ["", f"Time of a training step over {BASES[kind]}:", "", *aligned(rows, left=2)]
     return "\n".join(text)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -19,6 +19,7 @@ from basisgen.errors import BasisgenError
 WIDTH = 120  # of formulas that go to a file or a pipe
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -87,18 +88,32 @@ def print_table(table: Table, text: str) -> None:
 
     Room is the table's least width if it has one, as tables that fold do, else its own.
     """
+    out = console()
+    width = table.min_width or out.measure(table, options=out.options.update(max_width=1000)).maximum
+    out.print(table) if out.is_terminal and out.width >= width else say(text)
+
+
+def console(*, error: bool = False) -> Console:
+    """Draws spinners, bars and colours on a terminal; elsewhere plain text, also where FORCE_COLOR is set."""
     from rich.console import Console
 
-    console = Console()
-    width = table.min_width or console.measure(table, options=console.options.update(max_width=1000)).maximum
-    console.print(table) if console.is_terminal and console.width >= width else say(text)
+    return Console(stderr=error, force_terminal=None if is_terminal(sys.stderr if error else sys.stdout) else False)
 
 
 def terminal_width() -> int | None:
     """Columns of the terminal that the output goes to; None where it goes elsewhere."""
     from shutil import get_terminal_size
 
-    return get_terminal_size().columns if sys.stdout.isatty() else None
+    return get_terminal_size().columns if is_terminal(sys.stdout) else None
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person sees what is drawn and erased. A notebook's ! is a terminal by name that keeps every frame.
+
+    jupyter_client sets JPY_PARENT_PID for the kernel and all that it starts, ipykernel its backend.
+    """
+    notebook = "JPY_PARENT_PID" in os.environ or "matplotlib_inline" in os.environ.get("MPLBACKEND", "")
+    return stream.isatty() and not notebook
 
 
 def _visible(character: str) -> str:

@@ -7,6 +7,7 @@ never end a run: an hour of training is worth more than a line on a server.
 import csv
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -25,9 +26,15 @@ logger = logging.getLogger(__package__)
 
 def log_to_stderr() -> None:
     """For commands: lets the log of this module, at level INFO, go to standard error where no progress bar can."""
-    if not sys.stderr.isatty():
+    if not _bars_can_be_drawn():
         logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         logger.setLevel(logging.INFO)
+
+
+def _bars_can_be_drawn() -> bool:
+    """On a terminal; not on that of a notebook's !, which keeps every frame. Jupyter and ipykernel set these names."""
+    notebook = "JPY_PARENT_PID" in os.environ or "matplotlib_inline" in os.environ.get("MPLBACKEND", "")
+    return sys.stderr.isatty() and not notebook
 
 
 class Log:
@@ -45,7 +52,7 @@ class Log:
         start = _start(run)
         if start and run.processes.is_first:
             logger.info("%s: %s", run.directory, start)
-        if run.processes.is_first and run.config.progress and sys.stderr.isatty():
+        if run.processes.is_first and run.config.progress and _bars_can_be_drawn():
             from rich.console import Console
             from rich.progress import Progress
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from basisgen.text import aligned
+
 COLOUR = re.compile(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])[0-9;]*m")
 DEFECT = ("defect", "1x0", "2x1", "--kernel-size", "3")
 
@@ -25,7 +27,7 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _environment(**more: str) -> dict[str, str]:
-    hidden = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+    hidden = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "JPY_PARENT_PID", "MPLBACKEND")
     kept = {key: value for key, value in os.environ.items() if key not in hidden}
     return kept | {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **more}
 
@@ -56,6 +58,20 @@ def test_a_terminal_gets_progress_and_a_pipe_no_escapes() -> None:
     assert b"measuring" in _on_terminal(100, *DEFECT)
     piped = subprocess.run(_command(*DEFECT), env=_environment(), capture_output=True, check=True)
     assert b"\x1b" not in piped.stdout + piped.stderr and b"measuring" not in piped.stderr
+
+
+@pytest.mark.parametrize(
+    "notebook", [{"JPY_PARENT_PID": "1"}, {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}]
+)
+def test_what_a_notebook_starts_on_a_pseudo_terminal_writes_no_escapes(notebook: dict[str, str]) -> None:
+    shown = _on_terminal(60, *DEFECT, FORCE_COLOR="1", **notebook)
+    piped = subprocess.run(_command(*DEFECT), env=_environment(), capture_output=True, check=True)
+    assert b"\x1b" not in shown and shown.replace(b"\r\n", b"\n") == piped.stdout
+
+
+def test_force_color_makes_no_terminal_of_a_pipe() -> None:
+    piped = subprocess.run(_command(*DEFECT), env=_environment(FORCE_COLOR="1"), capture_output=True, check=True)
+    assert b"\x1b" not in piped.stdout + piped.stderr
 
 
 def test_no_color_takes_the_colours_away() -> None:
@@ -117,3 +133,11 @@ def test_verify_cuts_nothing_on_any_terminal(package: str, columns: int) -> None
 def test_verify_in_colour_and_without(package: str) -> None:
     assert COLOUR.search(_on_terminal(80, "verify", package, "--no-run"))
     assert not COLOUR.search(_on_terminal(80, "verify", package, "--no-run", NO_COLOR="1"))
+
+
+def test_lines_of_a_table_have_no_blanks_at_their_ends() -> None:
+    assert aligned([("layer", "cost"), ("a", "many words"), ("b", "")], left=2) == [
+        "layer  cost",
+        "a      many words",
+        "b",
+    ]

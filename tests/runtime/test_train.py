@@ -339,6 +339,8 @@ def test_progress_only_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, no_color: bool
 ) -> None:
     stream = _Stream(terminal)
+    for name in NOTEBOOK:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -347,6 +349,18 @@ def test_progress_only_on_a_terminal(
     train(network(), fixed(), config(epochs=3), tmp_path)
     assert ("epoch 3/3" in stream.getvalue()) == terminal
     assert ("\x1b[38" in stream.getvalue()) == (terminal and not no_color)  # a colour
+
+
+NOTEBOOK = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+
+
+@pytest.mark.parametrize("name", NOTEBOOK)
+def test_no_progress_bar_in_what_a_notebook_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    stream = _Stream(True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv(name, NOTEBOOK[name])
+    train(network(), fixed(), config(epochs=1), tmp_path)
+    assert not stream.getvalue()
 
 
 class _Clock:
