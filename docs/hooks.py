@@ -21,6 +21,8 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 TAG = re.compile(r"\\tag\{(\w+)\}")
+CODE = re.compile(r"(<code>)([^<]*-[^<]*)(</code>)(?!</pre>)")
+HYPHENED = re.compile(r"(?<!\S)(?=\S{1,32}(?!\S))\S*-\S*")  # a longer word has to break on a phone
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -63,7 +65,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Formulas as MathML, equations with their numbers."""
+    """Formulas as MathML, equations with their numbers; inline code breaks at spaces, not behind a hyphen."""
 
     def as_mathml(match: re.Match[str]) -> str:
         element, tex = match[1], unescape(match[2])
@@ -74,4 +76,8 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         label = "".join(f'<span class="number" id="equation-{number}">({number})</span>' for number in numbers)
         return f'<{element} class="formula">{formula}{label}</{element}>'
 
-    return FORMULA.sub(as_mathml, html)
+    def whole_words(match: re.Match[str]) -> str:
+        before, code, after = match.groups()
+        return before + HYPHENED.sub(r'<span class="word">\g<0></span>', code) + after
+
+    return CODE.sub(whole_words, FORMULA.sub(as_mathml, html))

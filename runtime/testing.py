@@ -1,6 +1,7 @@
 """The test that a module is equivariant: f(D_in x) = D_out f(x), exactly where the grid allows, measured elsewhere.
 
-from .testing import assert_equivariant
+from basisgen_runtime.testing import assert_equivariant
+
 print(assert_equivariant(GatedBlock(Conv1(), stride=2)))
 """
 

@@ -1,6 +1,7 @@
 """The test that a module commutes with rotations of signals, f(D x) = D f(x), for rotations drawn uniformly.
 
-from .testing import assert_equivariant
+from basisgen_runtime.spheres.testing import assert_equivariant
+
 print(assert_equivariant(SphericalBlock(Product1(), after=Mix1())))
 """
 

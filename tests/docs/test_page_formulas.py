@@ -37,6 +37,14 @@ def test_an_equation_has_its_number_and_prose_none(hooks: ModuleType) -> None:
     assert "<code>$HOME</code> costs $5." in html and "arithmatex" not in html
 
 
+def test_inline_code_breaks_at_spaces_but_not_behind_the_hyphens_of_an_option(hooks: ModuleType) -> None:
+    html = _html(hooks, "Say `show A -v --degrees 1`; not `4x0 + 2x1`.\n\n    show --degrees 1\n")
+    word = '<span class="word">{}</span>'.format
+    assert f"<code>show A {word('-v')} {word('--degrees')} 1</code>" in html
+    assert "<code>4x0 + 2x1</code>" in html and html.count('class="word"') == 2
+    assert "word" not in _html(hooks, f"`--{'a' * 40}`")  # a phone has no room for it
+
+
 def test_a_command_that_mathml_has_not_stops_the_build(hooks: ModuleType) -> None:
     with pytest.raises(hooks.PluginError, match=r"page\.md: a formula has a command that MathML has not: \\nonsense"):
         _html(hooks, "$\\nonsense{x}$")
