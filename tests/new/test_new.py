@@ -45,6 +45,10 @@ def test_every_preset_has_a_spec_the_compiler_takes_and_code_python_takes(preset
     assert result.exit_code == 0 and "cd first" in result.stdout
     spec = parse_package(Path("first/first.toml").read_text())
     assert spec.name == "first"
+    commands = [line for line in Path("first/README.md").read_text().splitlines() if line.startswith("    ")]
+    assert len(commands) == 6 and len({line.index(" # ") for line in commands}) == 1
+    columns = [line.index(" # ") for line in Path("first/first.toml").read_text().splitlines() if " # " in line[1:]]
+    assert columns[0] in columns[1:]  # of the name, which is as long as the user's
     for path in Path("first").glob("*.py"):
         compile(path.read_text(), path, "exec")
     network = Path("first/network.py").read_text()
@@ -115,6 +119,20 @@ def test_every_preset_compiles_trains_and_passes_its_tests(preset: str, argument
     assert "verified" in _run(home, "-m", "basisgen.cli", "verify", "generated/first")
     assert "loss" in _run(home, "train.py", *arguments)
     assert "passed" in _run(home, "-m", "pytest", "-q")
+
+
+@pytest.mark.slow
+def test_molecules_of_more_elements_than_the_spec_has_copies_for_are_told_what_to_write() -> None:
+    _new("first", "--preset", "molecule")
+    home, data = Path("first"), Path("first/data.py")
+    _run(home, "-m", "basisgen.cli", "compile", "first.toml")
+    data.write_text(data.read_text().replace("ELEMENTS = (1, 6)", "ELEMENTS = (1, 6, 7, 8)"))
+    script = "import network\ntry: network.Network()\nexcept ValueError as error: print(error)"
+    assert 'in = "24x0..4" for Lift in first.toml, then: basisgen compile first.toml' in _run(home, "-c", script)
+    spec = home / "first.toml"
+    spec.write_text(spec.read_text().replace('in = "12x0..4"', 'in = "24x0..4"'))
+    _run(home, "-m", "basisgen.cli", "compile", "first.toml")
+    assert not _run(home, "-c", script)
 
 
 @pytest.mark.slow
