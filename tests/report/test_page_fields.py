@@ -64,6 +64,8 @@ def test_every_product_is_an_arc(page: str, fields: Path) -> None:
 def test_costs_stand_beside_the_full_set(page: str, fields: Path) -> None:
     layers = {layer.spec.name: layer for layer in read_package(fields).fields}
     cost: Any = layers["Tree"].facts["cost"]
+    costs = _article(page, "Tree").split("By degree")[0]
+    assert costs.count("<tr>") == 5 and not re.search(r"<td[^>]*></td>(?!<td)", costs)  # all say how many times fewer
     for number in (
         "complex_coefficients_per_channel",
         "complex_coefficients_of_all_products",

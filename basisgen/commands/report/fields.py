@@ -129,8 +129,13 @@ def _cost_table(layer: FieldLayer, spec: ProductSpec, full: ProductSpec) -> Tabl
     written, at_most = (field.dimension // spec.channels * NARROW for field in (spec.out, full.products))
     rows = [
         ("coefficients, complex basis", grouped(own), grouped(of), _fewer(of, own)),
-        ("multiply-adds per channel: coefficients, real basis", grouped(real), _about(about, is_full), ""),
-        ("bytes of the table, float32", grouped(ENTRY * real), _about(ENTRY * about, is_full), ""),
+        (
+            "multiply-adds per channel: coefficients, real basis",
+            grouped(real),
+            _about(about, is_full),
+            _fewer(about, real),
+        ),
+        ("bytes of the table, float32", grouped(ENTRY * real), _about(ENTRY * about, is_full), _fewer(about, real)),
         ("bytes written per channel, float32", grouped(written), grouped(at_most), _fewer(at_most, written)),
     ]
     return Table("Cost", ("", "this layer", "all products", "fewer"), rows)
