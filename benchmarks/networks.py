@@ -6,14 +6,18 @@
     basisgen            the ready network of a table [network], with the defaults: see SPECS
     usual CNN           3^3 convolutions, batch norm, ReLU, 16 to 64 channels; for textures a U-Net of them
     .., augmented       the same; every volume in a new random orientation at every draw
-    MONAI, augmented    its ResNet (of one block a stage) or UNet, where monai is installed
+    MONAI, augmented    its ResNet (of one block a stage) or UNet
+    escnn, e3nn         the ready network again, with their convolutions, norms and gates: see common/peers.py
+
+Libraries that are not installed are left out, and said to be (`pip install monai escnn e3nn`; escnn needs numpy < 2).
 
 All learn by Adam with a cosine schedule for the same processor time, forward, backward and update, one thread, in turns
 of two seconds each; making and turning data is not counted, and interpolates nothing where the task is made in code.
 Every network is tested upright, as trained, and turned: each test volume in a random orientation of its own.
 
     step, inference     processor time of a step of training and of a forward pass without gradients (ours after
-                        `freeze`), in turns, medians, over the usual CNN's
+                        `freeze`, escnn's and e3nn's in evaluation, which keeps their kernels), in turns, medians, over
+                        the usual CNN's
     kept                what a step keeps for its backward pass, over the usual CNN's
     time to equal       when the turned accuracy reaches what the augmented CNN has at the end, as a share of the time
 
@@ -23,15 +27,18 @@ Written to networks.json and networks.md, in benchmarks/results unless told othe
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import platform
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,6 +50,7 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
 
 import network_tasks as tasks  # noqa: E402
+from common.peers import swapped  # noqa: E402
 
 import runtime  # noqa: E402
 from basisgen.emission.imported import imported  # noqa: E402
@@ -69,15 +77,25 @@ class Contestant:
     make: Callable[[tasks.Task, ExitStack], nn.Module]
     learning_rates: Mapping[str, float]  # for each task
     augmented: bool
+    needs: str | None = None  # a library that may not be installed
 
 
 def ours(task: tasks.Task, stack: ExitStack) -> nn.Module:
     """The ready network of the task's kind."""
+    return runtime.network(_package(task, stack))
+
+
+def of_peer(library: str, task: tasks.Task, stack: ExitStack) -> nn.Module:
+    """The ready network in the layers of escnn or e3nn."""
+    return swapped(_package(task, stack), library)
+
+
+def _package(task: tasks.Task, stack: ExitStack) -> Any:
     kind = "unet" if task.voxelwise else "classifier"
     lines = [SPECS[kind], f'out = "{task.classes}x0"', f"even = {str(task.size % 2 == 0).lower()}"]
     name = f"benchmark_{sum(module.startswith('benchmark_') for module in sys.modules)}"
     spec = parse_package("\n".join([f'name = "{name}"', "[network]", *lines]))
-    return runtime.network(stack.enter_context(imported(compile_package(spec), name)))
+    return stack.enter_context(imported(compile_package(spec), name))
 
 
 def usual(task: tasks.Task, stack: ExitStack) -> nn.Module:
@@ -130,16 +148,23 @@ def of_monai(task: tasks.Task, stack: ExitStack) -> nn.Module:
     return nets.ResNet("basic", [1, 1, 1, 1], [16, 32, 64, 128], 3, 1, conv1_t_size=3, num_classes=task.classes)
 
 
-# Of two or three that were tried for each: on the made tasks 0.003 and 0.01 for CNNs, 0.03, 0.05 and 0.1 for ours.
+# Of two or three that were tried for each: on the made tasks 0.003 and 0.01 for CNNs, 0.03, 0.05 and 0.1 for ours,
+# 0.01, 0.03 and 0.1 for escnn's and e3nn's.
 CNN_RATES = {"shapes": 1e-2, "textures": 1e-2, "modelnet10": 1e-2}
 OUR_RATES = {"shapes": 5e-2, "textures": 1e-1, "modelnet10": 3e-2}
+ESCNN_RATES = {"shapes": 3e-2, "textures": 3e-2, "modelnet10": 3e-2}
+E3NN_RATES = {"shapes": 1e-1, "textures": 1e-1, "modelnet10": 3e-2}
 
 CONTESTANTS = {
     "usual CNN": Contestant(usual, CNN_RATES, False),
     "usual CNN, augmented": Contestant(usual, CNN_RATES, True),
     "basisgen": Contestant(ours, OUR_RATES, False),
     "basisgen, augmented": Contestant(ours, OUR_RATES, True),
-    "MONAI, augmented": Contestant(of_monai, CNN_RATES, True),
+    "MONAI, augmented": Contestant(of_monai, CNN_RATES, True, "monai"),
+    "escnn": Contestant(partial(of_peer, "escnn"), ESCNN_RATES, False, "escnn"),
+    "escnn, augmented": Contestant(partial(of_peer, "escnn"), ESCNN_RATES, True, "escnn"),
+    "e3nn": Contestant(partial(of_peer, "e3nn"), E3NN_RATES, False, "e3nn"),
+    "e3nn, augmented": Contestant(partial(of_peer, "e3nn"), E3NN_RATES, True, "e3nn"),
 }
 REFERENCE = "usual CNN, augmented"
 
@@ -230,15 +255,17 @@ def costs(task: tasks.Task, names: Sequence[str], rounds: int = 9) -> dict[str, 
     with ExitStack() as stack:
         models = {name: CONTESTANTS[name].make(task, stack) for name in names}
         kept = {name: _kept(model, volumes, labels) for name, model in models.items()}
-        frozen = {name: runtime.freeze(model) for name, model in models.items()}
+        frozen = {name: _for_inference(name, model) for name, model in models.items()}
         optimizers = {name: torch.optim.Adam(model.parameters()) for name, model in models.items()}
         steps: dict[str, list[float]] = {name: [] for name in names}
         passes: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(rounds + 1):
             for name, model in models.items():
+                model.train()
                 steps[name].append(_seconds(lambda m=model, o=optimizers[name]: step(m, o, volumes, labels)))
+                ready = frozen[name].eval()
                 with torch.no_grad():
-                    passes[name].append(_seconds(lambda m=frozen[name]: m(volumes)))
+                    passes[name].append(_seconds(lambda m=ready: m(volumes)))
     return {
         name: {
             "step_s": statistics.median(steps[name][1:]),
@@ -248,6 +275,11 @@ def costs(task: tasks.Task, names: Sequence[str], rounds: int = 9) -> dict[str, 
         }
         for name in names
     }
+
+
+def _for_inference(name: str, model: nn.Module) -> nn.Module:
+    """As `freeze` gives it; escnn's and e3nn's as they are, which have nothing for it to freeze."""
+    return model if CONTESTANTS[name].needs in ("escnn", "e3nn") else runtime.freeze(model)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -287,6 +319,7 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", default=_installed(), choices=list(CONTESTANTS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
+    warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     for name in given.tasks:
         if name == "modelnet10" and given.modelnet10 is None:
@@ -300,11 +333,12 @@ def main() -> None:
 
 
 def _installed() -> list[str]:
-    try:
-        import monai  # noqa: F401
-    except ImportError:
-        return [name for name in CONTESTANTS if "MONAI" not in name]
-    return list(CONTESTANTS)
+    """The contestants whose libraries are there; names the libraries that are not."""
+    needed = {contestant.needs for contestant in CONTESTANTS.values() if contestant.needs}
+    missing = sorted(library for library in needed if importlib.util.find_spec(library) is None)
+    if missing:
+        print(f"left out, not installed: {', '.join(missing)}", file=sys.stderr)
+    return [name for name, contestant in CONTESTANTS.items() if contestant.needs not in missing]
 
 
 def _task(name: str, samples: int, modelnet10: Path | None) -> tasks.Task:
@@ -371,8 +405,9 @@ def _line(name: str, seeds: list[dict[str, Row]], price: dict[str, Row]) -> str:
     cells = ["", "", "", ""]
     if name in price:
         cells = [f"{price[name]['weights']:,}"]
+        base = price["usual CNN" if "usual CNN" in price else REFERENCE]  # they are one network
         for key in ("step_s", "inference_s", "kept_mb"):
-            cells.append(f"{price[name][key] / price['usual CNN'][key]:.2f}")
+            cells.append(f"{price[name][key] / base[key]:.2f}")
     for key, digits in (("epoch_s", 2), ("upright", 3), ("turned", 3)):
         cells.append(f"{statistics.mean(row[key] for row in rows):.{digits}f}")
     return f"| {name} | {' | '.join([*cells, _time_to_equal(name, seeds)])} |"

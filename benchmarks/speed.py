@@ -3,10 +3,12 @@
     python benchmarks/speed.py [--layers NAME ..] [--kernel-sizes 3 5 ..] [--networks NAME ..] [--threads 1 2]
                                [--device cuda] [--dtype ..] [--out DIR]
 
-Who runs them stands in common/contestants.py: `default` is what users get. Contestants take turns, round by round, and
-medians count; a forward pass is without gradients, a step is forward and backward with gradients of the input and of
-the weights. On a CPU with one thread the time is the processor's, which other programs hardly lengthen; the load of the
-machine is kept with the figures. `assembly` is our weights to kernel, or to mixing matrices, forward and backward, over
+Who runs them stands in common/contestants.py: `default` is what users get. Contestants take turns, in another order in
+every round, and medians count; a forward pass is without gradients, a step is forward and backward with gradients of
+the input and of the weights. On a CPU with one thread the time is the processor's, which other programs hardly
+lengthen; the load of the machine is kept with the figures. Freed memory stays with the process: else glibc gives large
+blocks back to the system, or keeps them, by what was allocated before, and a step of some milliseconds pays up to half
+of its time for its neighbours. `assembly` is our weights to kernel, or to mixing matrices, forward and backward, over
 the dense or separable step. Whole networks are compared with the same network that has an nn.Conv3d of the same shape
 in place of each of our convolutions.
 
@@ -19,8 +21,10 @@ that is not installed is left out, and said to be (`pip install escnn e3nn`; esc
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -105,11 +109,13 @@ def take_turns(
     modules: dict[str, nn.Module], volume: Tensor, device: str, dtype: torch.dtype, rounds: int
 ) -> dict[str, dict[str, float]]:
     """The medians of forward passes and steps, each module once in every round; short ones take more rounds."""
+    order, shuffle = list(modules.items()), random.Random(0).shuffle
     times: dict[str, dict[str, list[float]]] = {key: {"forward": [], "step": []} for key in modules}
     volume = volume.requires_grad_()
     start, turn = time.perf_counter(), 0
     while turn <= rounds or (time.perf_counter() - start < SECONDS and turn < 40 * rounds):
-        for key, module in modules.items():
+        shuffle(order)
+        for key, module in order:
             with torch.no_grad():
                 forward = _time(lambda m=module: _apply(m, volume, device, dtype), device)
             step = _time(lambda m=module: _apply(m, volume, device, dtype).float().square().sum().backward(), device)
@@ -145,6 +151,14 @@ def _time(function: Callable[[], object], device: str) -> float:
     if device != "cpu":
         torch.cuda.synchronize()
     return (clock() - start) * 1e3
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to give no memory back to the system; elsewhere it does nothing."""
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(libc, "mallopt"):
+        for limit in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(limit, 2**30)
 
 
 def peak_memory(name: str, size: int, contestant: str, device: str, dtype: torch.dtype) -> float:
@@ -274,6 +288,7 @@ def main() -> None:
             rows.append({"layer": name, "kernel_size": size, "memory": found})
         _keep({**run, "threads": 1, "rows": rows}, options.out)
         return
+    keep_freed_memory()
     jobs = [partial(measure, name, size, options.contestants) for name, size in places]
     jobs += [partial(measure_network, name) for name in options.networks]
     for threads in options.threads if options.device == "cpu" else [1]:
