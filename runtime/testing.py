@@ -1,8 +1,10 @@
 """The test that a module is equivariant: f(D_in x) = D_out f(x), exactly where the grid allows, measured elsewhere.
 
-from basisgen_runtime.testing import assert_equivariant
+For example, of a block:
 
-print(assert_equivariant(GatedBlock(Conv1(), stride=2)))
+    from basisgen_runtime.testing import assert_equivariant
+
+    print(assert_equivariant(GatedBlock(Conv1(), stride=2)))
 """
 
 import copy

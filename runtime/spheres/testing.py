@@ -1,8 +1,10 @@
 """The test that a module commutes with rotations of signals, f(D x) = D f(x), for rotations drawn uniformly.
 
-from basisgen_runtime.spheres.testing import assert_equivariant
+For example, of a block:
 
-print(assert_equivariant(SphericalBlock(Product1(), after=Mix1())))
+    from basisgen_runtime.spheres.testing import assert_equivariant
+
+    print(assert_equivariant(SphericalBlock(Product1(), after=Mix1())))
 """
 
 import copy

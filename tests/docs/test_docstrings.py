@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 
 import pytest
 
 pytest.importorskip("griffe")
 from docs.docstrings import as_lists
 from runtime.train import TrainConfig, train
+from tests.conftest import REPOSITORY
 
 TEXT = """What it is.
 
@@ -43,3 +46,13 @@ def test_every_option_of_the_training_has_its_own_entry() -> None:
 def test_a_list_loses_no_word() -> None:
     text = inspect.getdoc(TrainConfig) or ""
     assert as_lists(text).replace("* `", "").replace("`", "").split() == text.replace("`", "").split()
+
+
+def test_code_in_docstrings_is_indented_so_that_pages_show_it_as_code() -> None:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    flat = re.compile(r"^(from \S+ import |import \S+$|print\()", re.MULTILINE)
+    assert flat.search(inspect.cleandoc("A test.\n\n    print(1)\n"))  # what has no prose behind it loses its indent
+    for path in sorted([*REPOSITORY.glob("runtime/**/*.py"), *REPOSITORY.glob("basisgen/**/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+                assert not flat.search(text), (path, text)
