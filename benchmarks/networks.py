@@ -372,8 +372,10 @@ def _keep(
 def page(record: Row) -> str:
     """The results as tables."""
     setting = record["setting"]
+    shown = {name for task in record.keys() & SAMPLES.keys() for name in record[task].get("costs", {})}
+    peers = " and ".join(name for name in ("escnn", "e3nn") if name in shown)
     lines = [
-        "# Whole networks at equal training time",
+        "# Whole networks at equal training time" + (f", with {peers}" if peers else ""),
         "",
         f"Written by `python benchmarks/networks.py`, whose head says what is measured. {setting['machine']}, torch "
         f"{setting['torch']}, one thread.",
