@@ -101,7 +101,7 @@ def _is_transformed(tensor: Tensor) -> bool:
 
 def per_axis(name: str, value: int | Iterable[int], least: int = 1) -> tuple[int, int, int]:
     """A setting along x, y and z: a whole number, of any integer type, or three. Raises ValueError that names it."""
-    x, y, z = _triple(name, value, least, operator.index, "whole number")
+    x, y, z = _triple(name, value, least, _whole, "whole number")
     return x, y, z
 
 
@@ -111,11 +111,16 @@ def lengths_per_axis(name: str, value: float | Iterable[float], least: float = 0
     return x, y, z
 
 
+def _whole(number: Any) -> int:
+    """A whole number of any integer type; a size that an exporter leaves open stays open."""
+    return number if isinstance(number, torch.SymInt) else operator.index(number)  # type: ignore[return-value]
+
+
 def _triple(name: str, value: Any, least: _Number, convert: Callable[[Any], _Number], kind: str) -> Any:
     try:
         numbers = tuple(convert(number) for number in (value if isinstance(value, Iterable) else (value,) * 3))
         fits = len(numbers) == 3 and all(
-            least <= number < float("inf") and (number > 0 or convert is operator.index) for number in numbers
+            least <= number < float("inf") and (number > 0 or convert is not float) for number in numbers
         )
     except (TypeError, ValueError):  # no number
         fits = False

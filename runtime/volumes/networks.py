@@ -271,7 +271,8 @@ def _ladder(down: Sequence[Level], strides: Sequence[Triple], even: bool, blocks
 def _padded(sizes: Sequence[int], strides: Sequence[Triple], even: bool) -> Triple:
     rest = 0 if even else 1
     steps = map(math.prod, zip(*strides, strict=True))
-    x, y, z = (-(-(n - rest) // step) * step + rest for n, step in zip(sizes, steps, strict=True))
+    # rounded up without a negative number, whose quotient ONNX would round towards zero
+    x, y, z = ((n - rest + step - 1) // step * step + rest for n, step in zip(sizes, steps, strict=True))
     return x, y, z
 
 

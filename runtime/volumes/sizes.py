@@ -91,11 +91,28 @@ def fit_volume(volumes: Tensor, sizes: int | Iterable[int], *, value: float = 0.
     wanted = per_axis("fit_volume: sizes", sizes)
     if volumes.ndim < 3:
         raise ValueError(f"fit_volume takes volumes (..., x, y, z), got shape {tuple(volumes.shape)}.")
+    if any(isinstance(size, torch.SymInt) for size in (*volumes.shape[-3:], *wanted)):
+        return _fit_open(volumes, wanted, value)
     margins: list[int] = []  # before and after: of z, of y, of x, as torch pads
     for have, want in zip(volumes.shape[:-4:-1], reversed(wanted), strict=True):
         before = (want - have) // 2 if want > have else -((have - want) // 2)
         margins += [before, want - have - before]
     return F.pad(volumes, margins, value=value)
+
+
+def _fit_open(volumes: Tensor, sizes: Sequence[int], value: float) -> Tensor:
+    """`fit_volume` at sizes that an exporter leaves open: voxels picked by their index, with no question about a size.
+
+    `F.pad` asks which of its margins are positive; the exported program would have the answers of its one example.
+    """
+    for axis, want in enumerate(sizes, -3):
+        have = volumes.shape[axis]
+        more = torch.scalar_tensor(want - have, dtype=torch.int64, device=volumes.device)
+        index = torch.arange(want, device=volumes.device) - more.div(2, rounding_mode="trunc")  # among the old voxels
+        nearest = index.clamp(0, have - 1)
+        inside = (index == nearest).reshape(-1, *[1] * (-1 - axis))  # (want, 1, ..) over the last axes
+        volumes = torch.where(inside, volumes.index_select(axis, nearest), value)
+    return volumes
 
 
 def _centred(probe: nn.Module, sizes: Sequence[int]) -> tuple[bool, bool, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -93,6 +94,33 @@ def test_frozen_networks_compute_the_same_with_every_norm_folded(compile_and_imp
     volume = torch.randn(1, 1, 8, 8, 8)
     assert torch.allclose(frozen(volume), model(volume), atol=1e-4)
     assert not any("Affine" in type(layer).__name__ or "Norm" in type(layer).__name__ for layer in frozen.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "lines"), [("unet", ()), ("unet", ("even = false",)), ("encoder", ()), ("classifier", ())]
+)
+def test_an_exported_network_pads_and_crops_volumes_of_any_size(
+    compile_and_import: Compile, kind: str, lines: tuple[str, ...]
+) -> None:
+    """Exported at a size that needs padding, or at one that needs none: the program keeps neither answer."""
+    from torch.export import Dim
+
+    model = runtime.freeze(runtime.network(compile_and_import(_text(kind, *SMALL, *lines))).eval())
+    sizes = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO, 4: Dim.AUTO}
+    for example in ((8, 8, 8), (9, 10, 7)):
+        volumes = torch.randn(2, 1, *example)
+        program = torch.export.export(model, (volumes,), dynamic_shapes=(sizes,)).module()
+        graph = torch.onnx.export(model, (volumes,), dynamo=True, dynamic_shapes=(sizes,), verbose=False)
+        assert graph is not None
+        session = onnxruntime.InferenceSession(
+            graph.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        for size in ((8, 8, 8), (12, 9, 10), (7, 16, 11)):
+            other = torch.randn(1, 1, *size)
+            (answer,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+            torch.testing.assert_close(program(other), model(other), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(torch.from_numpy(answer), model(other), rtol=1e-4, atol=1e-4)
 
 
 def test_norm_activation_and_dropout_can_be_others_than_the_spec_says(compile_and_import: Compile) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from runtime import GatedBlock, GlobalMean, exact_sizes, fit_volume
 from runtime.testing import assert_equivariant
-from runtime.volumes.sizes import off_centre
+from runtime.volumes.sizes import _fit_open, off_centre
 from tests.runtime.catalog import gated_conv
 from tests.runtime.test_blocks import unet
 
@@ -98,3 +98,13 @@ def test_a_fitted_network_is_exact_at_the_users_size():
     with pytest.raises(AssertionError):  # padded by three voxels, one side has one more: half a voxel off
         assert_equivariant(Fitted(), "1x0", "4x0", size=size, wavelengths=())
     assert_equivariant(Fitted(), "1x0", "4x0", size=11, wavelengths=())
+
+
+@settings(deadline=None)
+@given(st.tuples(*[st.integers(1, 7)] * 3), st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from([0.0, -100.0]))
+def test_sizes_that_are_open_are_fitted_as_known_ones(have, want, value):
+    """What exporters see picks voxels by index; what everybody else sees pads."""
+    volumes = torch.randn(2, 3, *have)
+    assert torch.equal(_fit_open(volumes, want, value), fit_volume(volumes, want, value=value))
+    labels = torch.randint(5, have)
+    assert torch.equal(_fit_open(labels, want, value), fit_volume(labels, want, value=value))
