@@ -97,6 +97,7 @@ def test_frozen_networks_compute_the_same_with_every_norm_folded(compile_and_imp
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
 @pytest.mark.parametrize(
     ("kind", "lines"), [("unet", ()), ("unet", ("even = false",)), ("encoder", ()), ("classifier", ())]
 )
