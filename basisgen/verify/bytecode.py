@@ -52,9 +52,10 @@ def _headers(source: bytes, time: int) -> tuple[bytes, bytes]:
 def _codes(body: bytes, name: str, source: bytes, optimization: int) -> Iterator[tuple[bytes, set[bytes]]]:
     """The code for each path that `body` may have as the path of its source, which serves messages only; letters."""
     for path in islice(_paths(body, name.encode()), _MOST_PATHS):
-        code = compile(source, path, "exec", dont_inherit=True, optimize=optimization)
-        made = dumps(code)  # which marks what has more than one reference: like the import system we hold one
-        yield made, {letter.encode() for letter in _letters(code) if letter.isascii()}
+        # dumps marks what has more than one reference, and the import system holds one; so does this list, where a
+        # variable would not do: from Python 3.14 on a call borrows its reference
+        (code,) = held = [compile(source, path, "exec", dont_inherit=True, optimize=optimization)]
+        yield dumps(held[0]), {letter.encode() for letter in _letters(code) if letter.isascii()}
 
 
 def _are_same(found: bytes, code: tuple[bytes, set[bytes]]) -> bool:

@@ -75,13 +75,13 @@ def _planted(place: Path, flags: int, source: bytes, name: str = f"conv1.{TAG}.p
     """Code of another source, in a file that pretends to be of the one that is there."""
     (place / "__pycache__").mkdir(exist_ok=True)
     module = place / "conv1.py"
-    path = str(module)  # marshal marks what has more than one reference: the import system holds one, and so do we
-    code = compile(source, path, "exec", dont_inherit=True)
+    path = str(module)
+    held = [compile(source, path, "exec", dont_inherit=True)]  # a reference beside the call's, as the import system has
     facts = module.stat()
     key = importlib.util.source_hash(module.read_bytes())
     by_time = int(facts.st_mtime).to_bytes(4, "little") + facts.st_size.to_bytes(4, "little")
     head = importlib.util.MAGIC_NUMBER + flags.to_bytes(4, "little") + (key if flags else by_time)
-    (place / "__pycache__" / name).write_bytes(head + marshal.dumps(code))
+    (place / "__pycache__" / name).write_bytes(head + marshal.dumps(held[0]))
 
 
 @pytest.mark.parametrize("flags", [0, 1, 3])
