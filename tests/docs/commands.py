@@ -46,7 +46,7 @@ def _benchmark(name: str, options: str, says: str, *, kinds: tuple[str, ...] = (
     return Typed(rf"python benchmarks/{name}\.py", add=f" {options} --out {{out}}", says=says, leaves=results)
 
 
-PRESET = "(quick|fine|fixed|medium|long|sphere)"  # any but the paper's
+PRESET = "(quick|fine|fixed|medium|long|sphere|separable)"  # any but the paper's
 MOLECULES = "(quick|full|published)"  # presets of QM7
 DIGITS = "(quick|full)"  # presets of spherical MNIST
 
@@ -179,6 +179,17 @@ COMMANDS = {
         "--tasks shapes --shares 0.04 --seconds 0.2 --seeds 1",
         r"shapes 16 seed 0 basisgen: .*'turned'",
         kinds=("json", "md"),
+    ),
+    "benchmark of whole networks in other libraries": Typed(  # escnn is not among what tests have
+        r'python benchmarks/networks\.py --seconds 12 --contestants "usual CNN, augmented" basisgen escnn e3nn '
+        r"--out benchmarks/results/networks_peers",
+        put={
+            " escnn": "",
+            "--seconds 12": "--tasks shapes --shares 0.04 --seconds 0.2 --seeds 1",
+            "benchmarks/results/networks_peers": "{out}",
+        },
+        says=r"shapes 16 seed 0 e3nn: .*'turned'",
+        leaves=("{out}/networks.json", "{out}/networks.md"),
     ),
     "benchmark of spheres": _benchmark(
         "spheres",
