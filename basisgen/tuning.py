@@ -24,6 +24,11 @@ class Tuning:
     setting: str
     ratios: Mapping[str, Mapping[str, float]]  # layer -> way -> ratio
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it was measured elsewhere than on a CPU: the setting begins with the device."""
+        return not self.setting.startswith("cpu")
+
     def choice(self, layer: str) -> str | None:
         """The faster way of a layer; None where it was not measured."""
         ratios = self.ratios.get(layer)

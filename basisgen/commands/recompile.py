@@ -132,7 +132,7 @@ def _network(package: PackageSpec, table: object) -> PackageSpec:
 def _tuning(table: Any, package: PackageSpec) -> Tuning:
     tuning = Tuning.parse(table, package.kind_of)
     possible = [{layer.name for layer in free_layers(package, products=products)} for products in (False, True)]
-    if tuning.setting.startswith("cpu"):
+    if not tuning.on_gpu:
         possible.pop()  # a product is measured on a GPU alone, where Triton runs
     rounded = all(round(ratio, 3) == ratio for ratios in tuning.ratios.values() for ratio in ratios.values())
     if tuning.ratios.keys() not in possible or not rounded or not _SETTING.fullmatch(tuning.setting):

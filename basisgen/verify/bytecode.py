@@ -54,8 +54,8 @@ def _codes(body: bytes, name: str, source: bytes, optimization: int) -> Iterator
     for path in islice(_paths(body, name.encode()), _MOST_PATHS):
         # dumps marks what has more than one reference, and the import system holds one; so does this list, where a
         # variable would not do: from Python 3.14 on a call borrows its reference
-        (code,) = held = [compile(source, path, "exec", dont_inherit=True, optimize=optimization)]
-        yield dumps(held[0]), {letter.encode() for letter in _letters(code) if letter.isascii()}
+        held = [compile(source, path, "exec", dont_inherit=True, optimize=optimization)]
+        yield dumps(held[0]), {letter.encode() for letter in _letters(held[0]) if letter.isascii()}
 
 
 def _are_same(found: bytes, code: tuple[bytes, set[bytes]]) -> bool:

@@ -100,8 +100,7 @@ def measured_of(tuned: Tuning, layer: str) -> Measured | None:
     if found is None:
         return None
     samples, x, y, z, stride = (int(number.replace(",", "")) for number in found.groups())
-    on_gpu = not tuned.setting.startswith("cpu,")
-    return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride, on_gpu)
+    return Measured(ratios["separable"] / ratios["dense"], samples * x * y * z, stride, tuned.on_gpu)
 
 
 def dense(channels_in: int, channels_out: int, taps: int, filters: int) -> Cost:
